@@ -1,0 +1,27 @@
+"""Request ids and the shard a tenant lives on. Clock and randomness come in as arguments."""
+
+from __future__ import annotations
+
+from uuid import UUID
+from zlib import crc32
+
+SHARDS = 64
+
+
+def uuid7(at_ms: int, random: bytes) -> UUID:
+    """A UUIDv7 (RFC 9562) of a time in Unix milliseconds and 10 random bytes."""
+    tail = int.from_bytes(random[:10], "big")
+    value = (at_ms & (2**48 - 1)) << 80
+    value |= 0x7 << 76 | (tail >> 62 & 0xFFF) << 64
+    value |= 0b10 << 62 | tail & (2**62 - 1)
+    return UUID(int=value)
+
+
+def uuid7_ms(request_id: UUID) -> int:
+    """The Unix milliseconds a UUIDv7 was made at."""
+    return request_id.int >> 80
+
+
+def shard(application_id: str) -> int:
+    """The shard (0..63) that holds everything of an application in Redis."""
+    return crc32(application_id.encode()) % SHARDS

@@ -1,0 +1,47 @@
+"""The format of our API keys: `sk-xproxy-<role>-<43 base62 of 256 bits><6 base62 of CRC32>`.
+
+The prefix and checksum let secret scanners find a leaked key without asking us, and let us tell
+our keys from a provider's by looking, so that ours may stand in a provider's slot and never goes
+upstream. Only `HMAC-SHA256(pepper, key)` is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from zlib import crc32
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+ROLES = ("admin", "app", "read")
+PATTERN = re.compile(r"sk-xproxy-(admin|app|read)-([0-9A-Za-z]{43})([0-9A-Za-z]{6})")
+
+
+def _base62(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 62)
+        digits.append(ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def make_key(role: str, random: bytes) -> str:
+    """A key of a role from 32 random bytes."""
+    body = f"sk-xproxy-{role}-{_base62(int.from_bytes(random[:32], 'big'), 43)}"
+    return body + _base62(crc32(body.encode()), 6)
+
+
+def is_ours(key: str) -> bool:
+    """Whether a string has our format and its checksum holds."""
+    match = PATTERN.fullmatch(key)
+    return match is not None and key[-6:] == _base62(crc32(key[:-6].encode()), 6)
+
+
+def looks_ours(key: str) -> bool:
+    """Whether a string begins like one of our keys: such a string never goes upstream, valid or not."""
+    return key.startswith("sk-xproxy-")
+
+
+def digest(pepper: bytes, key: str) -> bytes:
+    """What is stored of a key: 32 bytes."""
+    return hmac.digest(pepper, key.encode(), hashlib.sha256)

@@ -1,0 +1,122 @@
+"""Limits: what they are, when they refuse, and the state they are in. The Lua scripts are the twin.
+
+Laws
+1. A hold counts until one script moves it to settled; expiry alone frees nothing.
+2. All limits of a call are decided and held in one script, all or nothing, on the server's clock.
+3. Settling twice, late or after a reset is harmless: money of an old epoch never enters a new one.
+4. Every verdict leaves one usage row, by the script that moved the counters.
+
+An amount is counted in the limit's unit: pico for `usd`, plain counts for the others.
+
+| mode  | a call is refused when                                       | final when             |
+|-------|--------------------------------------------------------------|------------------------|
+| allow | never                                                        |                        |
+| block | settled + likely of live holds > max                         | settled > max          |
+| hard  | settled + ceilings of live holds + own ceiling > max         | settled + own ceiling > max |
+
+`requests` and `concurrent` count the call's own 1 in every mode that refuses.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Mode = Literal["allow", "block", "hard"]
+Unit = Literal["usd", "tokens", "requests", "concurrent"]
+State = Literal["ok", "exceeded", "overrun", "blocked", "blocked_external", "failed"]
+STATES: tuple[State, ...] = ("ok", "exceeded", "overrun", "blocked", "blocked_external", "failed")
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit's definition, as Postgres keeps it. Amounts are in the unit (pico for usd)."""
+
+    application_id: str
+    limit_id: str
+    limit_name: str
+    mode: Mode = "allow"
+    unit: Unit = "usd"
+    max: int
+    threshold_ppm: int | None = None
+    """Fraction of max (in millionths, 750000..990000) at which the state becomes `exceeded`."""
+    epoch: int
+    """Which life of the counters this is; a reset makes a larger one. Starts as the creation ms."""
+    created_ms: int
+    updated_ms: int
+    properties: dict[str, str | None] = {}
+
+    @property
+    def binding(self) -> bool:
+        """Whether this limit can refuse a call."""
+        return self.mode != "allow"
+
+    @property
+    def threshold(self) -> int:
+        """The amount from which on the state is `exceeded`, rounded up."""
+        return -(-self.max * (self.threshold_ppm or 1_000_000) // 1_000_000)
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """The live counters of a limit in one epoch. Amounts are in the limit's unit."""
+
+    epoch: int
+    settled: int = 0
+    settled_input: int = 0
+    settled_output: int = 0
+    held_likely: int = 0
+    held_ceiling: int = 0
+    holds: int = 0
+    counts: dict[State, int] = {}
+
+    @property
+    def requests(self) -> int:
+        """How many calls were counted, whatever became of them."""
+        return sum(self.counts.values())
+
+
+class Charge(msgspec.Struct, frozen=True, array_like=True):
+    """What one limit was charged by one row, and the state it was left in."""
+
+    limit_id: str
+    epoch: int
+    unit: Unit
+    amount: int
+    state: State
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call may cost: certain so far, likely, and at most. Pico-USD and tokens."""
+
+    floor_pico: int = 0
+    likely_pico: int = 0
+    ceiling_pico: int = 0
+    likely_tokens: int = 0
+    ceiling_tokens: int = 0
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """The call may go ahead; its hold counts against these limits until it is ended."""
+
+    epochs: tuple[int, ...]
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """The call must not go ahead: why, in numbers."""
+
+    states: dict[str, State]
+    blocked_limit_ids: tuple[str, ...]
+    retryable: bool
+    retry_after_s: int = 0
+    numbers: dict[str, dict[str, int]] = {}
+    """By blocked limit: max, settled, held, needed, holds; in the limit's unit."""
+
+
+Verdict = Admitted | Refused
+
+
+def state_after(settled: int, limit: Limit) -> State:
+    """The state a successful call leaves a limit in."""
+    if settled > limit.max:
+        return "overrun"
+    return "exceeded" if settled >= limit.threshold else "ok"

@@ -1,0 +1,75 @@
+"""The frozen fact of one call: what becomes one usage row.
+
+It is encoded once (msgpack, positional) and travels in Redis as the hold's and the outbox's
+payload; fields are therefore only ever appended, with defaults.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Status = Literal["ok", "failed", "blocked", "unresolved"]
+Pricing = Literal["priced", "unpriced", "free", "unmetered"]
+
+
+class UsageRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One entry of the usage ledger. Costs in pico-USD, times in milliseconds."""
+
+    application_id: str
+    request_id: str
+    """UUIDv7 text; its time is the call's admission."""
+    attempt: int = 1
+    entry: str = "call"
+    """`call`, or the deterministic name of a signed correction (`late`, `reprice:RUN`)."""
+    at_ms: int = 0
+    key_id: str | None = None
+    surface: str = "payi"
+    provider: str = ""
+    category: str = ""
+    method: str = "POST"
+    endpoint: str = ""
+    """The provider's path, without query: `/v1/chat/completions`."""
+    streamed: bool = False
+    status: Status = "ok"
+    http_status: int | None = None
+    error_code: str | None = None
+    pricing: Pricing = "priced"
+    estimated: bool = False
+    model_requested: str | None = None
+    model: str | None = None
+    """The model that was priced: the response's, or the price-as resource."""
+    price_as_category: str | None = None
+    price_as_resource: str | None = None
+    price_id: str | None = None
+    """The dated price that was applied; Pay-i's `resource_id`."""
+    service_tier: str | None = None
+    scope: str | None = None
+    units: dict[str, int] = {}
+    """Disjoint leaves: how many of each billable unit."""
+    lines: dict[str, int] = {}
+    """Pico-USD per billable unit; their sum is `cost_pico`."""
+    input_pico: int = 0
+    output_pico: int = 0
+    cost_pico: int = 0
+    warnings: list[str] = []
+    provider_id: str | None = None
+    """The id in the provider's answer: `chatcmpl-...`, `msg_...`."""
+    user_id: str | None = None
+    account_name: str | None = None
+    use_case_name: str | None = None
+    use_case_id: str | None = None
+    use_case_version: int | None = None
+    use_case_step: str | None = None
+    tags: list[str] = []
+    properties: dict[str, str | None] = {}
+    use_case_properties: dict[str, str | None] = {}
+    latency_ms: int | None = None
+    ttft_ms: int | None = None
+
+
+encode_row = msgspec.msgpack.Encoder().encode
+"""UsageRow -> bytes."""
+decode_row = msgspec.msgpack.Decoder(UsageRow).decode
+"""bytes -> UsageRow."""

@@ -1,0 +1,96 @@
+"""What every dialect offers: which endpoint this is, what the request asks for, what was used.
+
+Readers and taps are push objects: `feed(bytes)`, then `finish()`; cut at any byte they give the
+same result. They raise nothing on a provider's bytes: what cannot be read is reported as missing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+Kind = Literal["metered", "free", "unmetered"]
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """What a method and path mean to us. `name` is `chat.completions`, `messages` or `other`."""
+
+    name: str
+    kind: Kind
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What a metered request asks for, as far as cost depends on it."""
+
+    model: str
+    stream: bool = False
+    include_usage: bool = False
+    """Whether the client itself asked for the usage chunk."""
+    max_output_tokens: int | None = None
+    choices: int = 1
+    service_tier: str | None = None
+    text: str = ""
+    """All text of the prompt (messages, system, tools), for the tokenizer."""
+    body_bytes: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider's answer says was used."""
+
+    model: str | None = None
+    provider_id: str | None = None
+    service_tier: str | None = None
+    scope: str | None = None
+    """Where it ran, if that changes the price (`inference_geo`)."""
+    counts: dict[str, int] | None = None
+    """Unit counts as `pricing.units` names them, overlapping; None: the answer did not say."""
+    output_text: str = ""
+    """Delivered output so far, kept only while `counts` is missing: for an estimate."""
+    finished: bool = False
+    """Whether the answer came to its proper end."""
+    error: bool = False
+    """Whether the stream carried an error event."""
+
+
+class StreamTap(Protocol):
+    """Relays a stream while reading it, holding back the event that carries the result."""
+
+    ready: bool
+    """The usage is final: price, settle, then `splice`. Bytes fed meanwhile are kept in order."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of the provider; give the bytes to relay now."""
+
+    def finish(self) -> bytes:
+        """The provider ended, cleanly or not: give what may be relayed now; `ready` becomes true."""
+
+    def usage(self) -> Usage:
+        """What is known so far."""
+
+    def splice(self, result: bytes | None) -> bytes:
+        """Give all held bytes, with `"xproxy_result":<result>` in the carrier if there is one."""
+
+
+class Dialect(Protocol):
+    """One vendor's dialect."""
+
+    name: str
+    """`openai`, `anthropic`: the provider in the price book."""
+    category: str
+    """Pay-i's category: `system.openai`."""
+
+    def endpoint(self, method: str, path: str) -> Endpoint:
+        """Classify a provider path (without query), e.g. `/v1/chat/completions`."""
+
+    def ask(self, endpoint: Endpoint, body: bytes) -> Ask:
+        """Read a metered request; InvalidRequest names the member that is missing or wrong."""
+
+    def upstream_body(self, ask: Ask, body: bytes) -> bytes:
+        """The body to send: the caller's bytes, but for members we must set."""
+
+    def read(self, endpoint: Endpoint, body: bytes) -> Usage:
+        """Read a whole JSON answer."""
+
+    def tap(self, endpoint: Endpoint, ask: Ask) -> StreamTap:
+        """A tap for a streamed answer."""

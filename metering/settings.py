@@ -1,0 +1,105 @@
+"""One frozen `Settings`, read once from the environment. `docs/configuration.md` lists them all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+PLACEHOLDERS = frozenset({"changeme", "sk-1234", "secret", "password", "admin", "test"})
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names it and says what to do."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every setting, with its default. The environment's name is `XPROXY_` + the field's, upper case,
+    unless `docs/configuration.md` says otherwise."""
+
+    host: str = "127.0.0.1"
+    port: int = 8787
+    workers: int = 1
+    data_dir: Path = Path(".xproxy")
+    database_url: str | None = None
+    """`DATABASE_URL`; None starts a private PostgreSQL under the data directory."""
+    redis_url: str | None = None
+    """`REDIS_URL`; None starts a private Valkey under the data directory."""
+    admin_key: str | None = None
+    master_secret: str | None = None
+    unpriced: Literal["default", "refuse", "estimate", "allow"] = "default"
+    """`default`: refuse under a binding limit, else allow and flag."""
+    budget_status: int = 400
+    body_bytes_max: int = 32 * 1024 * 1024
+    json_bytes_max: int = 8 * 1024 * 1024
+    """JSON answers up to this size are buffered and spliced; larger ones stream through."""
+    provider_connect_s: int = 10
+    provider_idle_s: int = 590
+    """How long a provider may be silent."""
+    drain_s: int = 30
+    """How long a stream is read on after its client left."""
+    drain_tokens: int = 16_000
+    redis_timeout_ms: int = 250
+    hold_ttl_ms: int = 30_000
+    heartbeat_ms: int = 5_000
+    reap_ms: int = 2_000
+    shutdown_s: int = 60
+    openai_api_key: str | None = None
+    """`OPENAI_API_KEY`"""
+    anthropic_api_key: str | None = None
+    """`ANTHROPIC_API_KEY`"""
+    openai_base_url: str = "https://api.openai.com/v1"
+    """`OPENAI_BASE_URL`"""
+    anthropic_base_url: str = "https://api.anthropic.com"
+    """`ANTHROPIC_BASE_URL`"""
+
+
+UNPREFIXED = frozenset(
+    {
+        "database_url",
+        "redis_url",
+        "openai_api_key",
+        "anthropic_api_key",
+        "openai_base_url",
+        "anthropic_base_url",
+    }
+)
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return field.upper() if field in UNPREFIXED else f"XPROXY_{field.upper()}"
+
+
+def read(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of an environment (the process's own by default); raises SettingsError."""
+    environment = os.environ if environment is None else environment
+    values: dict[str, object] = {}
+    for field in msgspec.structs.fields(Settings):
+        text = environment.get(variable(field.name), "").strip()
+        if text:
+            values[field.name] = _convert(field, text)
+    settings = Settings(**values)  # type: ignore[arg-type]
+    for secret in ("admin_key", "master_secret"):
+        _check_secret(variable(secret), getattr(settings, secret))
+    return settings
+
+
+def _convert(field: msgspec.structs.FieldInfo, text: str) -> object:
+    if field.type is Path:
+        return Path(text)
+    try:
+        return msgspec.convert(text, field.type, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{variable(field.name)}={text!r}: {error}") from None
+
+
+def _check_secret(name: str, value: str | None) -> None:
+    if value is not None and (len(value) < 32 or value.lower() in PLACEHOLDERS):
+        raise SettingsError(
+            f"{name} is a placeholder or shorter than 32 characters; make one with: "
+            "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )

@@ -1,0 +1,1 @@
+"""Each client family's dialect: paths and error grammar. Pure."""
