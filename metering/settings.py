@@ -55,6 +55,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`OPENAI_BASE_URL`"""
     anthropic_base_url: str = "https://api.anthropic.com"
     """`ANTHROPIC_BASE_URL`"""
+    url: str | None = None
+    """Where the management commands find the service; None: the run file in the data directory."""
+    api_key: str | None = None
+    """The key the management commands show; None: the admin key, else a token made on the spot
+    from the data directory's master secret."""
 
 
 UNPREFIXED = frozenset(

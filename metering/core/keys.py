@@ -45,3 +45,26 @@ def looks_ours(key: str) -> bool:
 def digest(pepper: bytes, key: str) -> bytes:
     """What is stored of a key: 32 bytes."""
     return hmac.digest(pepper, key.encode(), hashlib.sha256)
+
+
+LOCAL_TOKEN_TTL_S = 60
+"""How long a local token is good for, either way of the server's clock."""
+LOCAL_TOKEN = re.compile(r"local\.([0-9]{1,12})\.([0-9a-f]{64})")
+
+
+def local_token(secret: bytes, at_s: int) -> str:
+    """A token that proves, for a minute, that its maker can read the data directory's master secret.
+
+    The commands on the service's own machine show it in place of an admin key.
+    """
+    derived = hmac.digest(secret, b"xproxy local token v1", hashlib.sha256)
+    signature = hmac.digest(derived, str(at_s).encode(), hashlib.sha256)
+    return f"local.{at_s}.{signature.hex()}"
+
+
+def local_token_valid(secret: bytes, token: str, now_s: int) -> bool:
+    """Whether a token is one of `local_token`'s and not older (or newer) than its lifetime."""
+    match = LOCAL_TOKEN.fullmatch(token)
+    if match is None or abs(now_s - int(match[1])) > LOCAL_TOKEN_TTL_S:
+        return False
+    return hmac.compare_digest(token, local_token(secret, int(match[1])))

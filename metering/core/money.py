@@ -6,13 +6,15 @@ that every Lua number stays below 2**53. Rounding happens once per cost line, in
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 
 from metering.errors import InvalidRequest
 
 PICO_PER_USD = 10**12
 USD_MAX = 10**12
 """The largest amount the API accepts, in whole USD."""
+EXACT = Context(prec=64, traps=[Inexact, InvalidOperation])
+"""Arithmetic that refuses to round: the default context would silently keep 28 digits."""
 
 
 def split(amount_pico: int) -> tuple[int, int]:
@@ -36,10 +38,11 @@ def parse_usd(text: str | int | Decimal, field: str) -> int:
         raise InvalidRequest(f"{field} must be a number of US dollars", field=field) from None
     if not usd.is_finite() or usd < 0 or usd > USD_MAX:
         raise InvalidRequest(f"{field} must be between 0 and 10^12 US dollars", field=field)
-    pico = usd.scaleb(12)
-    if pico != pico.to_integral_value():
-        raise InvalidRequest(f"{field} has more than 12 decimal places", field=field)
-    return int(pico)
+    try:
+        pico = usd.scaleb(12, EXACT)
+        return int(pico.quantize(Decimal(1), context=EXACT))
+    except Inexact:
+        raise InvalidRequest(f"{field} has more than 12 decimal places", field=field) from None
 
 
 def usd(amount_pico: int) -> Decimal:
