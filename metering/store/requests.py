@@ -1,0 +1,101 @@
+"""One call, found by our id or by the provider's: its latest attempt, corrections summed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from metering.core.limits import Charge
+from metering.core.record import UsageRow
+from metering.store import Store, as_uuid, rows
+from metering.store.rows import Landed
+from metering.store.usage import Entry
+
+
+async def by_request(store: Store, application_id: str, request_id: str) -> Entry | None:
+    """A call by our id."""
+    application, request = as_uuid(application_id), as_uuid(request_id)
+    if application is None or request is None:
+        return None
+    async with store.reader(application_id) as reader:
+        records = await reader.rows("read_request", application, request)
+    return summed([rows.read(record) for record in records])
+
+
+async def by_provider(
+    store: Store, application_id: str, category: str, provider_id: str
+) -> Entry | None:
+    """A call by the id the provider gave it; the latest one, should an id have come twice."""
+    request_id = await request_id_of(store, application_id, category, provider_id)
+    return None if request_id is None else await by_request(store, application_id, request_id)
+
+
+async def request_id_of(
+    store: Store, application_id: str, category: str, provider_id: str
+) -> str | None:
+    """Our id of the latest call that got this id from the provider."""
+    arguments = (as_uuid(application_id), category, provider_id)
+    request_id = await store.value("read_request_id", *arguments)
+    return None if request_id is None else str(request_id)
+
+
+async def exists(store: Store, application_id: str, request_id: str, attempt: int) -> bool:
+    """Whether an attempt of a call has landed."""
+    arguments = (as_uuid(application_id), as_uuid(request_id), attempt)
+    landed: bool = await store.value("read_attempt_landed", *arguments)
+    return landed
+
+
+async def set_properties(
+    store: Store, application_id: str, request_id: str, properties: Mapping[str, str | None]
+) -> bool:
+    """Merge properties into a call's; a None removes its name. False: no row of it has landed."""
+    merged = msgspec.json.encode(properties).decode()
+    arguments = (as_uuid(application_id), as_uuid(request_id), merged)
+    return await store.value("update_request_properties", *arguments) is not None
+
+
+def summed(entries: Sequence[Landed]) -> Entry | None:
+    """The call among the entries of one attempt, with what its corrections say added to it.
+
+    A correction of an `unresolved` call brings the truth about its status too.
+    """
+    if not entries:
+        return None
+    ordered = sorted(entries, key=lambda landed: landed[0].entry != "call")
+    total = ordered[0][0]
+    for correction, _ in ordered[1:]:
+        total = _corrected(total, correction)
+    return Entry(total, _charges(charge for _, charges in ordered for charge in charges))
+
+
+def _corrected(row: UsageRow, correction: UsageRow) -> UsageRow:
+    resolved = row.status == "unresolved"
+    return msgspec.structs.replace(
+        row,
+        status=correction.status if resolved else row.status,
+        http_status=correction.http_status if resolved else row.http_status,
+        provider_id=row.provider_id or correction.provider_id,
+        price_id=correction.price_id or row.price_id,
+        units=_added(row.units, correction.units),
+        lines=_added(row.lines, correction.lines),
+        input_pico=row.input_pico + correction.input_pico,
+        output_pico=row.output_pico + correction.output_pico,
+        cost_pico=row.cost_pico + correction.cost_pico,
+        estimated=correction.estimated,
+    )
+
+
+def _added(amounts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    return {unit: amounts.get(unit, 0) + more.get(unit, 0) for unit in {**amounts, **more}}
+
+
+def _charges(charges: Iterable[Charge]) -> tuple[Charge, ...]:
+    """What each limit was charged in all; the state is the one it was left in last."""
+    totals: dict[tuple[str, int, str], Charge] = {}
+    for charge in charges:
+        mark = (charge.limit_id, charge.epoch, charge.unit)
+        before = totals[mark].amount if mark in totals else 0
+        totals[mark] = msgspec.structs.replace(charge, amount=before + charge.amount)
+    return tuple(totals.values())

@@ -1,0 +1,239 @@
+"""Usage: rows land once, whatever is delivered twice; then they are read by page or summed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+import msgspec
+
+from metering.core.limits import Charge
+from metering.core.record import Status, UsageRow
+from metering.errors import InvalidRequest
+from metering.store import Record, Store, ValueRefused, pages, rows
+from metering.store.rows import Landed
+
+GroupBy = Literal[
+    "month",
+    "day",
+    "hour",
+    "application",
+    "key",
+    "limit",
+    "user",
+    "use_case",
+    "tag",
+    "model",
+    "provider",
+    "status",
+]
+GROUPS: tuple[GroupBy, ...] = get_args(GroupBy)
+"""In the order groups are sorted by."""
+END_MS = 2**48 - 1
+"""The last time a UUIDv7 can have."""
+MONTHS_AHEAD = 3
+UNLANDABLE = (ValueRefused, msgspec.MsgspecError, ValueError, TypeError, OverflowError)
+"""What a row raises that will never land: from Postgres, or while its columns are made."""
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows: of calls admitted in [from_ms, to_ms); None asks for anything."""
+
+    application_id: str | None = None
+    from_ms: int = 0
+    to_ms: int = END_MS
+    key_id: str | None = None
+    limit_id: str | None = None
+    user_id: str | None = None
+    use_case_name: str | None = None
+    tag: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    status: Status | None = None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One row of the ledger, and what it charged each limit."""
+
+    row: UsageRow
+    charges: tuple[Charge, ...]
+
+
+class Sums(msgspec.Struct, frozen=True, kw_only=True):
+    """Exact sums; calls by status, corrections counted in the amounts alone."""
+
+    ok: int = 0
+    failed: int = 0
+    blocked: int = 0
+    unresolved: int = 0
+    estimated: int = 0
+    """Calls of any status whose usage we counted ourselves."""
+    unpriced: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_pico: int = 0
+    output_pico: int = 0
+    cost_pico: int = 0
+
+    @property
+    def calls(self) -> int:
+        """All calls, whatever became of them."""
+        return self.ok + self.failed + self.blocked + self.unresolved
+
+
+class Group(msgspec.Struct, frozen=True):
+    """The sums of the rows that share these values; None: rows that have no such value.
+
+    A row with several tags (or limits) is counted in the group of each of them.
+    """
+
+    values: dict[str, str | None]
+    sums: Sums
+
+
+class UsagePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Entries, or groups where the query grouped; whatever landed before `as_of_ms` is in them."""
+
+    entries: tuple[Entry, ...] = ()
+    groups: tuple[Group, ...] = ()
+    cursor: str | None = None
+    as_of_ms: int
+
+
+async def insert(store: Store, landed: Sequence[Landed]) -> int:
+    """Land rows with their charges; returns how many were new.
+
+    Rows that are there already are left as they are. A row that Postgres will never take goes to
+    the dead letters with its reason, found by halving the batch, and the rest lands. StoreAway
+    means nothing is known: send the same rows again.
+    """
+    if not landed:
+        return 0
+    try:
+        count: int = await store.value("land_usage", *rows.columns(landed))
+        return count
+    except UNLANDABLE as error:
+        if len(landed) == 1:
+            await _bury(store, landed[0], error)
+            return 0
+    middle = len(landed) // 2
+    return await insert(store, landed[:middle]) + await insert(store, landed[middle:])
+
+
+async def _bury(store: Store, landed: Landed, error: Exception) -> None:
+    row, cause = landed[0], error.__cause__ or error
+    reason = f"{type(cause).__name__}: {cause}"
+    try:
+        payload = msgspec.msgpack.encode(landed)
+    except (ValueError, OverflowError):  # msgpack does not take it either: as Python would write it
+        payload = repr(landed).encode("utf-8", "backslashreplace")
+    texts = (row.application_id, row.request_id, reason)
+    await store.rows("create_dead_letter", *(_printable(text) for text in texts), payload)
+
+
+def _printable(text: object) -> str:
+    """A text that any text column takes."""
+    return str(text).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that could not land: why, and its bytes (msgpack `[row, charges]`)."""
+
+    application_id: str
+    request_id: str
+    reason: str
+    payload: bytes
+    created_ms: int
+
+
+async def dead_letters(store: Store, page_size: int | None = None) -> list[DeadLetter]:
+    """The latest rows that could not land."""
+    records = await store.rows("read_dead_letters", pages.size(page_size))
+    return [DeadLetter(**dict(record)) for record in records]
+
+
+async def ensure_partitions(store: Store, now_ms: int) -> int:
+    """Make this month's partition and those of the next three; returns how many were new."""
+    count: int = await store.value("create_usage_partitions", now_ms, MONTHS_AHEAD)
+    return count
+
+
+async def query(
+    store: Store,
+    filters: Filters,
+    *,
+    group_by: Iterable[GroupBy] = (),
+    page_size: int | None = None,
+    cursor: str | None = None,
+    ascending: bool = False,
+) -> UsagePage:
+    """A page of entries by request id (newest first unless `ascending`), or of groups by value.
+
+    With an application in the filters, row-level security confines the query to it.
+    """
+    wanted, page_size = set(group_by), pages.size(page_size)
+    if unknown := wanted.difference(GROUPS):
+        names = ", ".join(sorted(unknown))
+        raise InvalidRequest(f"group_by takes {', '.join(GROUPS)}; not {names}", field="group_by")
+    if wanted:
+        return await _groups(store, filters, wanted, page_size, cursor)
+    name = "page_usage_oldest" if ascending else "page_usage_newest"
+    return await _entries(store, name, filters, page_size, cursor)
+
+
+async def sums(store: Store, filters: Filters) -> Sums:
+    """The exact sums of all rows that match."""
+    page = await _groups(store, filters, set(), 1, None)
+    return page.groups[0].sums if page.groups else Sums()
+
+
+async def _entries(
+    store: Store, name: str, filters: Filters, page_size: int, cursor: str | None
+) -> UsagePage:
+    after = pages.read_cursor(cursor, str, int, str)
+    async with store.reader(filters.application_id) as reader:
+        records = await reader.rows(name, *_arguments(filters), *after, page_size + 1)
+    page = pages.cut([Entry(*rows.read(record)) for record in records], page_size, _position)
+    return UsagePage(entries=page.items, cursor=page.cursor, as_of_ms=reader.as_of_ms)
+
+
+def _position(entry: Entry) -> tuple[str, int, str]:
+    return entry.row.request_id, entry.row.attempt, entry.row.entry
+
+
+async def _groups(
+    store: Store, filters: Filters, wanted: set[GroupBy], page_size: int, cursor: str | None
+) -> UsagePage:
+    (after,) = pages.read_cursor(cursor, list[str])
+    async with store.reader(filters.application_id) as reader:
+        arguments = (*_arguments(filters), sorted(wanted), after, page_size + 1)
+        records = await reader.rows("group_usage", *arguments)
+    page = pages.cut(list(records), page_size, lambda record: (record["parts"],))
+    groups = (Group(_named(record["parts"], wanted), read_sums(record)) for record in page.items)
+    return UsagePage(groups=tuple(groups), cursor=page.cursor, as_of_ms=reader.as_of_ms)
+
+
+def _named(parts: Sequence[str], wanted: set[GroupBy]) -> dict[str, str | None]:
+    named = zip(GROUPS, parts, strict=True)
+    return {name: part or None for name, part in named if name in wanted}
+
+
+def read_sums(record: Record) -> Sums:
+    """The sums of a record that has a column for each."""
+    return Sums(**{name: int(record[name]) for name in Sums.__struct_fields__})
+
+
+def _arguments(filters: Filters) -> tuple[object, ...]:
+    return (
+        filters.application_id,
+        filters.from_ms,
+        filters.to_ms,
+        filters.key_id,
+        filters.limit_id,
+        filters.user_id,
+        filters.use_case_name,
+        filters.tag,
+        filters.model,
+        filters.provider,
+        filters.status,
+    )

@@ -1,0 +1,31 @@
+-- read_request --
+-- Every entry of the latest attempt of a call, of one application or (null) of any.
+SELECT u.*, to_ms(u.at) AS at_ms
+FROM usage AS u
+WHERE ($1::uuid IS NULL OR u.application_id = $1)
+  AND u.request_id = $2
+  AND u.attempt = (
+      SELECT max(attempt) FROM usage
+      WHERE ($1::uuid IS NULL OR application_id = $1) AND request_id = $2)
+ORDER BY u.at, u.entry;
+
+-- read_request_id --
+-- The latest call of an application that got this id from this category of provider.
+SELECT request_id
+FROM usage
+WHERE application_id = $1 AND category = $2 AND provider_id = $3
+ORDER BY request_id DESC
+LIMIT 1;
+
+-- update_request_properties --
+-- Merge properties into those of every attempt of a call; a null removes its name.
+UPDATE usage
+SET properties = jsonb_strip_nulls(properties || $3)
+WHERE application_id = $1 AND request_id = $2 AND entry = 'call'
+RETURNING request_id;
+
+-- read_attempt_landed --
+-- Whether an attempt of a call has its row.
+SELECT EXISTS (
+    SELECT FROM usage
+    WHERE application_id = $1 AND request_id = $2 AND attempt = $3 AND entry = 'call');

@@ -1,0 +1,198 @@
+-- land_usage --
+-- Land a batch of rows, and feed rollups and limit totals from those that were really new.
+WITH landed AS (
+    INSERT INTO usage (
+        application_id, request_id, attempt, entry, admitted_at, at, key_id, surface, provider,
+        category, method, endpoint, streamed, status, http_status, error_code, pricing, estimated,
+        model_requested, model, price_as_category, price_as_resource, price_id, service_tier, scope,
+        units, lines, input_tokens, output_tokens, input_pico, output_pico, cost_pico, warnings,
+        provider_id, user_id, account_name, use_case_name, use_case_id, use_case_version,
+        use_case_step, tags, properties, use_case_properties, latency_ms, ttft_ms, charges
+    )
+    SELECT
+        application_id, request_id, attempt, entry, from_ms(uuid7_ms(request_id)), from_ms(at_ms),
+        key_id, surface, provider, category, method, endpoint, streamed, status, http_status,
+        error_code, pricing, estimated, model_requested, model, price_as_category,
+        price_as_resource, price_id, service_tier, scope, units, lines, input_tokens,
+        output_tokens, input_pico, output_pico, cost_pico, warnings, provider_id, user_id,
+        account_name, use_case_name, use_case_id, use_case_version, use_case_step, tags,
+        properties, use_case_properties, latency_ms, ttft_ms, charges
+    FROM unnest(
+        $1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::text[],
+        $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::text[],
+        $14::integer[], $15::text[], $16::text[], $17::boolean[], $18::text[], $19::text[],
+        $20::text[], $21::text[], $22::text[], $23::text[], $24::text[], $25::jsonb[],
+        $26::jsonb[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[],
+        $32::jsonb[], $33::text[], $34::text[], $35::text[], $36::text[], $37::text[],
+        $38::integer[], $39::text[], $40::jsonb[], $41::jsonb[], $42::jsonb[], $43::integer[],
+        $44::integer[], $45::jsonb[]
+    ) AS r (
+        application_id, request_id, attempt, entry, at_ms, key_id, surface, provider, category,
+        method, endpoint, streamed, status, http_status, error_code, pricing, estimated,
+        model_requested, model, price_as_category, price_as_resource, price_id, service_tier, scope,
+        units, lines, input_tokens, output_tokens, input_pico, output_pico, cost_pico, warnings,
+        provider_id, user_id, account_name, use_case_name, use_case_id, use_case_version,
+        use_case_step, tags, properties, use_case_properties, latency_ms, ttft_ms, charges
+    )
+    ORDER BY application_id, request_id, attempt, entry  -- writers that overlap wait in one order
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), rolled AS (
+    INSERT INTO rollups AS r (
+        application_id, dimension, value, hour, ok, failed, blocked, unresolved, estimated, unpriced,
+        input_tokens, output_tokens, input_pico, output_pico, cost_pico
+    )
+    SELECT
+        application_id, d.dimension, d.value, date_trunc('hour', admitted_at, 'UTC') AS hour,
+        count(*) FILTER (WHERE entry = 'call' AND status = 'ok'),
+        count(*) FILTER (WHERE entry = 'call' AND status = 'failed'),
+        count(*) FILTER (WHERE entry = 'call' AND status = 'blocked'),
+        count(*) FILTER (WHERE entry = 'call' AND status = 'unresolved'),
+        count(*) FILTER (WHERE entry = 'call' AND estimated),
+        count(*) FILTER (WHERE entry = 'call' AND pricing = 'unpriced'),
+        sum(input_tokens), sum(output_tokens), sum(input_pico), sum(output_pico), sum(cost_pico)
+    FROM landed
+    CROSS JOIN LATERAL usage_dimensions(
+        model, provider, key_id, user_id, use_case_name, tags, charges) AS d
+    GROUP BY application_id, d.dimension, d.value, hour
+    ORDER BY application_id, d.dimension, d.value, hour
+    ON CONFLICT (application_id, dimension, value, hour) DO UPDATE SET
+        ok = r.ok + excluded.ok,
+        failed = r.failed + excluded.failed,
+        blocked = r.blocked + excluded.blocked,
+        unresolved = r.unresolved + excluded.unresolved,
+        estimated = r.estimated + excluded.estimated,
+        unpriced = r.unpriced + excluded.unpriced,
+        input_tokens = r.input_tokens + excluded.input_tokens,
+        output_tokens = r.output_tokens + excluded.output_tokens,
+        input_pico = r.input_pico + excluded.input_pico,
+        output_pico = r.output_pico + excluded.output_pico,
+        cost_pico = r.cost_pico + excluded.cost_pico
+), charged AS (
+    INSERT INTO limit_totals AS t (
+        application_id, limit_id, epoch, unit, charged, input, output,
+        ok, exceeded, overrun, blocked, blocked_external, failed
+    )
+    SELECT
+        application_id, charge ->> 0 AS limit_id, (charge ->> 1)::bigint AS epoch,
+        charge ->> 2 AS unit, sum((charge ->> 3)::numeric),
+        -- A charge may differ from the cost (a lost call's ceiling): the difference counts as input.
+        coalesce(sum((charge ->> 3)::numeric - cost_pico + input_pico)
+            FILTER (WHERE charge ->> 2 = 'usd'), 0),
+        coalesce(sum(output_pico) FILTER (WHERE charge ->> 2 = 'usd'), 0),
+        count(*) FILTER (WHERE entry = 'call' AND charge ->> 4 = 'ok'),
+        count(*) FILTER (WHERE entry = 'call' AND charge ->> 4 = 'exceeded'),
+        count(*) FILTER (WHERE entry = 'call' AND charge ->> 4 = 'overrun'),
+        count(*) FILTER (WHERE entry = 'call' AND charge ->> 4 = 'blocked'),
+        count(*) FILTER (WHERE entry = 'call' AND charge ->> 4 = 'blocked_external'),
+        count(*) FILTER (WHERE entry = 'call' AND charge ->> 4 = 'failed')
+    FROM landed
+    CROSS JOIN LATERAL jsonb_array_elements(charges) AS charge
+    GROUP BY application_id, limit_id, epoch, unit
+    ORDER BY application_id, limit_id, epoch, unit
+    ON CONFLICT (application_id, limit_id, epoch, unit) DO UPDATE SET
+        charged = t.charged + excluded.charged,
+        input = t.input + excluded.input,
+        output = t.output + excluded.output,
+        ok = t.ok + excluded.ok,
+        exceeded = t.exceeded + excluded.exceeded,
+        overrun = t.overrun + excluded.overrun,
+        blocked = t.blocked + excluded.blocked,
+        blocked_external = t.blocked_external + excluded.blocked_external,
+        failed = t.failed + excluded.failed
+)
+SELECT count(*) FROM landed;
+
+-- page_usage_newest --
+-- A page of rows that match, newest first, after (request_id, attempt, entry).
+SELECT u.*, to_ms(u.at) AS at_ms
+FROM usage_matching(
+    $1, uuid7_floor($2), uuid7_floor($3), $4, $5, $6, $7, $8, $9, $10, $11) AS u
+WHERE $12::uuid IS NULL OR (u.request_id, u.attempt, u.entry) < ($12, $13::integer, $14::text)
+ORDER BY u.request_id DESC, u.attempt DESC, u.entry DESC
+LIMIT $15;
+
+-- page_usage_oldest --
+-- A page of rows that match, oldest first, after (request_id, attempt, entry).
+SELECT u.*, to_ms(u.at) AS at_ms
+FROM usage_matching(
+    $1, uuid7_floor($2), uuid7_floor($3), $4, $5, $6, $7, $8, $9, $10, $11) AS u
+WHERE $12::uuid IS NULL OR (u.request_id, u.attempt, u.entry) > ($12, $13::integer, $14::text)
+ORDER BY u.request_id, u.attempt, u.entry
+LIMIT $15;
+
+-- group_usage --
+-- Exact sums of rows that match, by the dimensions named in $12, after the group $13, in their order.
+WITH keyed AS (
+    SELECT u.*, array_replace(ARRAY[
+        CASE WHEN 'month' = ANY ($12::text[])
+            THEN to_char(u.admitted_at AT TIME ZONE 'UTC', 'YYYY-MM') END,
+        CASE WHEN 'day' = ANY ($12)
+            THEN to_char(u.admitted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') END,
+        CASE WHEN 'hour' = ANY ($12)
+            THEN to_char(u.admitted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24":00:00Z"') END,
+        CASE WHEN 'application' = ANY ($12) THEN u.application_id::text END,
+        CASE WHEN 'key' = ANY ($12) THEN u.key_id END,
+        charged.limit_id,
+        CASE WHEN 'user' = ANY ($12) THEN u.user_id END,
+        CASE WHEN 'use_case' = ANY ($12) THEN u.use_case_name END,
+        tagged.tag,
+        CASE WHEN 'model' = ANY ($12) THEN u.model END,
+        CASE WHEN 'provider' = ANY ($12) THEN u.provider END,
+        CASE WHEN 'status' = ANY ($12) THEN u.status END
+    ], NULL, '') AS parts
+    FROM usage_matching(
+        $1, uuid7_floor($2), uuid7_floor($3), $4, $5, $6, $7, $8, $9, $10, $11) AS u
+    LEFT JOIN LATERAL (
+        SELECT DISTINCT charge ->> 0 AS limit_id FROM jsonb_array_elements(u.charges) AS charge
+    ) AS charged ON 'limit' = ANY ($12)
+    LEFT JOIN LATERAL (
+        SELECT DISTINCT tag FROM jsonb_array_elements_text(u.tags) AS tag
+    ) AS tagged ON 'tag' = ANY ($12)
+)
+SELECT
+    parts,
+    count(*) FILTER (WHERE entry = 'call' AND status = 'ok') AS ok,
+    count(*) FILTER (WHERE entry = 'call' AND status = 'failed') AS failed,
+    count(*) FILTER (WHERE entry = 'call' AND status = 'blocked') AS blocked,
+    count(*) FILTER (WHERE entry = 'call' AND status = 'unresolved') AS unresolved,
+    count(*) FILTER (WHERE entry = 'call' AND estimated) AS estimated,
+    count(*) FILTER (WHERE entry = 'call' AND pricing = 'unpriced') AS unpriced,
+    sum(input_tokens) AS input_tokens,
+    sum(output_tokens) AS output_tokens,
+    sum(input_pico) AS input_pico,
+    sum(output_pico) AS output_pico,
+    sum(cost_pico) AS cost_pico
+FROM keyed
+GROUP BY parts
+HAVING $13::text[] IS NULL OR parts > $13
+ORDER BY parts
+LIMIT $14;
+
+-- begin_tenant_read --
+-- Become the tenant role, seeing one application until the transaction ends; returns the time.
+SELECT
+    to_ms(now()) AS as_of_ms,
+    set_config('xproxy.application', $1, true),
+    set_config('role', 'xproxy_tenant', true);
+
+-- begin_read --
+-- The time of this transaction: whatever was committed before it is seen by it.
+SELECT to_ms(now()) AS as_of_ms;
+
+-- create_usage_partitions --
+-- Make the partitions of this month and of some months ahead; returns how many were new.
+SELECT create_usage_partitions(from_ms($1), $2);
+
+-- create_dead_letter --
+-- Keep a row that no table takes, once.
+INSERT INTO dead_letters (digest, application_id, request_id, reason, payload)
+VALUES (sha256($4), $1, $2, $3, $4)
+ON CONFLICT DO NOTHING;
+
+-- read_dead_letters --
+-- The latest rows that could not land, with the reasons.
+SELECT application_id, request_id, reason, payload, to_ms(created_at) AS created_ms
+FROM dead_letters
+ORDER BY created_at DESC, digest
+LIMIT $1;

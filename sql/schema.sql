@@ -1,0 +1,334 @@
+-- The truth about our tables, with the reasons. `migrations/` leads here step by step, and a test
+-- proves that it does. Valid on PostgreSQL 15.
+--
+-- Units: money is pico-USD (10^-12), `bigint` in a row (at most $9.2 million a call) and
+-- `numeric(36,0)` in a sum, never a float. Times are `timestamptz`; the service speaks milliseconds.
+
+-- Which steps of migrations/ this database has taken.
+CREATE TABLE schema_migrations (
+    version     integer PRIMARY KEY,
+    name        text NOT NULL,
+    sha256      text NOT NULL,                        -- of the step's text: it may not change later
+    applied_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- The role tenant reads run under: it is no owner, so row-level security binds it. Roles belong to
+-- the whole server, so another of our databases may have made it; a user who may not create roles
+-- needs one made for him.
+DO $$
+DECLARE
+    made boolean := false;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'xproxy_tenant') THEN
+        BEGIN
+            CREATE ROLE xproxy_tenant NOLOGIN;
+            made := true;
+        EXCEPTION
+            WHEN duplicate_object OR unique_violation THEN NULL;  -- another database made it just now
+        END;
+    END IF;
+    -- Since PostgreSQL 16 who makes a role may grant it, himself included, but not yet take it on.
+    IF made OR NOT pg_has_role(current_user, 'xproxy_tenant', 'MEMBER') THEN
+        GRANT xproxy_tenant TO CURRENT_USER;
+    END IF;
+EXCEPTION
+    WHEN insufficient_privilege THEN
+        RAISE EXCEPTION 'user % may not create or take on the role xproxy_tenant', current_user USING
+            ERRCODE = 'insufficient_privilege',
+            HINT = format(
+                'As an administrator: CREATE ROLE xproxy_tenant NOLOGIN; GRANT xproxy_tenant TO %I;',
+                current_user);
+END
+$$;
+
+-- Times and UUIDv7: the first 48 bits of a request id are its milliseconds.
+CREATE FUNCTION from_ms(ms bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN to_timestamp(ms / 1000.0);
+CREATE FUNCTION to_ms(at timestamptz) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN floor(extract(epoch FROM at) * 1000)::bigint;
+CREATE FUNCTION uuid7_ms(id uuid) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ('x0000' || substr(id::text, 1, 8) || substr(id::text, 10, 4))::bit(64)::bigint;
+CREATE FUNCTION uuid7_floor(ms bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN rpad(lpad(to_hex(least(greatest(ms, 0), 281474976710655)), 12, '0'), 32, '0')::uuid;
+
+-- The tenants.
+CREATE TABLE applications (
+    application_id  uuid PRIMARY KEY,
+    name            text NOT NULL UNIQUE,
+    created_at      timestamptz NOT NULL
+);
+
+-- Who may call. A key itself is never stored: `digest` is its HMAC-SHA256.
+CREATE TABLE keys (
+    key_id          uuid PRIMARY KEY,
+    application_id  uuid REFERENCES applications ON DELETE CASCADE,
+    role            text NOT NULL CHECK (role IN ('admin', 'app', 'read')),
+    name            text NOT NULL,
+    digest          bytea NOT NULL UNIQUE CHECK (octet_length(digest) = 32),  -- found by it on every miss
+    last4           text NOT NULL,                    -- enough for a person to tell his keys apart
+    permissions     text[] NOT NULL DEFAULT '{}',
+    limit_ids       text[] NOT NULL DEFAULT '{}',     -- bind every call of the key
+    created_at      timestamptz NOT NULL,
+    expires_at      timestamptz,                      -- null: never
+    blocked         boolean NOT NULL DEFAULT false,
+    CHECK (role = 'admin' OR application_id IS NOT NULL)
+);
+-- List an application's keys by age, and delete them with it.
+CREATE INDEX keys_by_application ON keys (application_id, created_at, key_id);
+
+-- What an application may spend; amounts are in `unit` (pico for usd).
+CREATE TABLE limits (
+    application_id  uuid NOT NULL REFERENCES applications ON DELETE CASCADE,
+    limit_id        text NOT NULL,
+    limit_name      text NOT NULL,
+    mode            text NOT NULL CHECK (mode IN ('allow', 'block', 'hard')),
+    unit            text NOT NULL CHECK (unit IN ('usd', 'tokens', 'requests', 'concurrent')),
+    max             numeric(36,0) NOT NULL CHECK (max >= 0),   -- 10^12 USD in pico needs 25 digits
+    threshold_ppm   integer CHECK (threshold_ppm BETWEEN 0 AND 1000000),
+    epoch           bigint NOT NULL,                  -- which life of the counters; only ever grows
+    properties      jsonb NOT NULL DEFAULT '{}',
+    created_at      timestamptz NOT NULL,
+    updated_at      timestamptz NOT NULL,
+    PRIMARY KEY (application_id, limit_id),
+    UNIQUE (application_id, limit_name)
+);
+-- Pages of limits go by age.
+CREATE INDEX limits_by_age ON limits (application_id, created_at, limit_id);
+
+-- What each reset ended. `totals` are the live counters as they were before it.
+CREATE TABLE limit_history (
+    application_id  uuid NOT NULL,
+    limit_id        text NOT NULL,
+    epoch           bigint NOT NULL,                  -- the one that ended
+    limit_name      text NOT NULL,
+    mode            text NOT NULL,
+    unit            text NOT NULL,
+    max             numeric(36,0) NOT NULL,
+    totals          jsonb NOT NULL,
+    reset_at        timestamptz NOT NULL,
+    PRIMARY KEY (application_id, limit_id, epoch),
+    FOREIGN KEY (application_id, limit_id) REFERENCES limits ON DELETE CASCADE
+);
+
+-- The ledger: one row for every entry of every attempt of every call. Nothing refers to
+-- applications or keys: a fact outlives what it is about.
+--
+-- Partitioned by month of the request id, a UUIDv7, whose time is the call's admission; reports and
+-- rollups go by that time, so a late settle or a correction belongs to the month of its call.
+-- Lists and maps are `jsonb`. There is no index on labels (tags, limits, users): the common questions
+-- are answered by rollups, others read an application's rows of a time range by the primary key, and
+-- containment is no leakproof operator, so that row-level security would keep such an index idle.
+CREATE TABLE usage (
+    application_id       uuid NOT NULL,
+    request_id           uuid NOT NULL,
+    attempt              integer NOT NULL CHECK (attempt >= 1),
+    entry                text NOT NULL,               -- 'call', or the name of a signed correction
+    admitted_at          timestamptz NOT NULL,        -- the request id's time
+    at                   timestamptz NOT NULL,        -- when this entry was made
+    key_id               text,
+    surface              text NOT NULL,
+    provider             text NOT NULL,
+    category             text NOT NULL,
+    method               text NOT NULL,
+    endpoint             text NOT NULL,
+    streamed             boolean NOT NULL,
+    status               text NOT NULL CHECK (status IN (
+        'ok',          -- the provider answered; charged what it used
+        'failed',      -- it did not, or with an error; nothing charged
+        'blocked',     -- refused by a limit; never sent
+        'unresolved'   -- we died on the way; a correction tells the truth when it comes
+    )),
+    http_status          integer,
+    error_code           text,
+    pricing              text NOT NULL CHECK (pricing IN ('priced', 'unpriced', 'free', 'unmetered')),
+    estimated            boolean NOT NULL,            -- usage was counted by us, not told by the provider
+    model_requested      text,
+    model                text,                        -- the one that was priced
+    price_as_category    text,
+    price_as_resource    text,
+    price_id             text,                        -- the dated price: yesterday's call keeps it
+    service_tier         text,
+    scope                text,
+    units                jsonb NOT NULL,              -- {unit: count}, disjoint
+    lines                jsonb NOT NULL,              -- {unit: pico}
+    input_tokens         bigint NOT NULL,
+    output_tokens        bigint NOT NULL,
+    input_pico           bigint NOT NULL,
+    output_pico          bigint NOT NULL,
+    cost_pico            bigint NOT NULL,
+    warnings             jsonb NOT NULL,
+    provider_id          text,
+    user_id              text,
+    account_name         text,
+    use_case_name        text,
+    use_case_id          text,
+    use_case_version     integer,
+    use_case_step        text,
+    tags                 jsonb NOT NULL,
+    properties           jsonb NOT NULL,
+    use_case_properties  jsonb NOT NULL,
+    latency_ms           integer,
+    ttft_ms              integer,
+    charges              jsonb NOT NULL,              -- [[limit_id, epoch, unit, amount, state]]
+    -- The mark that makes landing twice harmless, and the order reports read rows in.
+    PRIMARY KEY (application_id, request_id, attempt, entry),
+    CHECK (entry <> 'call' OR cost_pico >= 0)         -- only a correction may take back
+) PARTITION BY RANGE (request_id);
+-- GET /requests/provider/{category}/{id}/result
+CREATE INDEX usage_by_provider_id ON usage (application_id, provider_id, category)
+    WHERE provider_id IS NOT NULL;
+-- An administrator's pages go across applications, newest first; ids grow, so inserts append.
+CREATE INDEX usage_by_request ON usage (request_id);
+
+-- Where rows land whose month has no partition yet (a clock gone wrong): kept, and moved later.
+CREATE TABLE usage_default PARTITION OF usage DEFAULT;
+
+-- Make the partitions of a month and of `ahead` months after it; returns how many were new. A month
+-- is filled beside the table and attached, so that readers and writers of other months never wait.
+CREATE FUNCTION create_usage_partitions(first_at timestamptz, ahead integer) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    starts   timestamp;
+    low      uuid;
+    high     uuid;
+    name     text;
+    created  integer := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('xproxy.create_usage_partitions'));
+    FOR n IN 0..ahead LOOP
+        starts := date_trunc('month', first_at AT TIME ZONE 'UTC') + make_interval(months => n);
+        low := uuid7_floor(to_ms(starts AT TIME ZONE 'UTC'));
+        high := uuid7_floor(to_ms((starts + interval '1 month') AT TIME ZONE 'UTC'));
+        name := 'usage_' || to_char(starts, 'YYYY_MM');
+        CONTINUE WHEN to_regclass(name) IS NOT NULL;
+        LOCK TABLE usage_default IN ACCESS EXCLUSIVE MODE;
+        EXECUTE format('CREATE TABLE %I (LIKE usage INCLUDING ALL)', name);
+        EXECUTE format(
+            'WITH moved AS (DELETE FROM usage_default WHERE request_id >= %L AND request_id < %L RETURNING *)'
+            ' INSERT INTO %I SELECT * FROM moved', low, high, name);
+        EXECUTE format('ALTER TABLE usage ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', name, low, high);
+        created := created + 1;
+    END LOOP;
+    RETURN created;
+END
+$$;
+
+-- The dimensions a row is counted under, '' for all; one row under each of its tags and limits.
+CREATE FUNCTION usage_dimensions(
+    model text, provider text, key_id text, user_id text, use_case text, tags jsonb, charges jsonb
+) RETURNS TABLE (dimension text, value text) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT d.dimension, d.value
+    FROM (VALUES ('', ''), ('model', model), ('provider', provider), ('key', key_id),
+                 ('user', user_id), ('use_case', use_case)) AS d (dimension, value)
+    WHERE d.value IS NOT NULL
+    UNION
+    SELECT 'tag', jsonb_array_elements_text(tags)
+    UNION
+    SELECT 'limit', charge ->> 0 FROM jsonb_array_elements(charges) AS charge;
+END;
+
+-- Rows that match; a null asks for anything. [low, high) are request ids: a time range.
+CREATE FUNCTION usage_matching(
+    application uuid, low uuid, high uuid, key_is text, limit_is text, user_is text,
+    use_case_is text, tag_is text, model_is text, provider_is text, status_is text
+) RETURNS SETOF usage LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT u.*
+    FROM usage AS u
+    WHERE (application IS NULL OR u.application_id = application)
+      AND u.request_id >= low
+      AND u.request_id < high
+      AND (key_is IS NULL OR u.key_id = key_is)
+      AND (user_is IS NULL OR u.user_id = user_is)
+      AND (use_case_is IS NULL OR u.use_case_name = use_case_is)
+      AND (model_is IS NULL OR u.model = model_is)
+      AND (provider_is IS NULL OR u.provider = provider_is)
+      AND (status_is IS NULL OR u.status = status_is)
+      AND (tag_is IS NULL OR u.tags ? tag_is)
+      AND (limit_is IS NULL OR EXISTS (
+          SELECT FROM jsonb_array_elements(u.charges) AS charge WHERE charge ->> 0 = limit_is))
+$$;
+
+-- Sums by hour of admission, fed by the statement that lands rows from what it really inserted.
+CREATE TABLE rollups (
+    application_id  uuid NOT NULL,
+    dimension       text NOT NULL,                    -- see usage_dimensions
+    value           text NOT NULL,
+    hour            timestamptz NOT NULL,
+    ok              bigint NOT NULL,                  -- calls by status: corrections are not calls
+    failed          bigint NOT NULL,
+    blocked         bigint NOT NULL,
+    unresolved      bigint NOT NULL,
+    estimated       bigint NOT NULL,                  -- calls, of any status
+    unpriced        bigint NOT NULL,
+    input_tokens    numeric(36,0) NOT NULL,
+    output_tokens   numeric(36,0) NOT NULL,
+    input_pico      numeric(36,0) NOT NULL,
+    output_pico     numeric(36,0) NOT NULL,
+    cost_pico       numeric(36,0) NOT NULL,
+    PRIMARY KEY (application_id, dimension, value, hour)
+);
+
+-- What each limit was charged in each of its lives, fed the same way; emptied counters are rebuilt
+-- from here. `input` and `output` are kept for usd alone. A limit that is deleted leaves its totals.
+CREATE TABLE limit_totals (
+    application_id    uuid NOT NULL,
+    limit_id          text NOT NULL,
+    epoch             bigint NOT NULL,
+    unit              text NOT NULL,
+    charged           numeric(36,0) NOT NULL,
+    input             numeric(36,0) NOT NULL,
+    output            numeric(36,0) NOT NULL,
+    ok                bigint NOT NULL,                -- calls by the state they left the limit in
+    exceeded          bigint NOT NULL,
+    overrun           bigint NOT NULL,
+    blocked           bigint NOT NULL,
+    blocked_external  bigint NOT NULL,
+    failed            bigint NOT NULL,
+    PRIMARY KEY (application_id, limit_id, epoch, unit)
+);
+
+-- Rows that no table takes, with the reason; the rest of their batch has landed. Kept as the bytes
+-- they came in, because what is wrong with them may be a character that no text column takes.
+CREATE TABLE dead_letters (
+    digest          bytea PRIMARY KEY,                -- SHA-256 of the payload: redelivery adds nothing
+    application_id  text NOT NULL,
+    request_id      text NOT NULL,
+    reason          text NOT NULL,
+    payload         bytea NOT NULL,                   -- msgpack [row, charges]
+    created_at      timestamptz NOT NULL DEFAULT now()
+);
+
+-- Row-level security, forced: everyone but the owner sees the rows of one application, the one its
+-- transaction names, and none if it names none.
+ALTER TABLE keys ENABLE ROW LEVEL SECURITY;
+ALTER TABLE keys FORCE ROW LEVEL SECURITY;
+ALTER TABLE limits ENABLE ROW LEVEL SECURITY;
+ALTER TABLE limits FORCE ROW LEVEL SECURITY;
+ALTER TABLE limit_history ENABLE ROW LEVEL SECURITY;
+ALTER TABLE limit_history FORCE ROW LEVEL SECURITY;
+ALTER TABLE limit_totals ENABLE ROW LEVEL SECURITY;
+ALTER TABLE limit_totals FORCE ROW LEVEL SECURITY;
+ALTER TABLE rollups ENABLE ROW LEVEL SECURITY;
+ALTER TABLE rollups FORCE ROW LEVEL SECURITY;
+ALTER TABLE usage ENABLE ROW LEVEL SECURITY;
+ALTER TABLE usage FORCE ROW LEVEL SECURITY;
+
+CREATE FUNCTION tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN nullif(current_setting('xproxy.application', true), '')::uuid;
+
+CREATE POLICY service ON keys TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY service ON limits TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY service ON limit_history TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY service ON limit_totals TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY service ON rollups TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY service ON usage TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON keys TO xproxy_tenant USING (application_id = tenant());
+CREATE POLICY tenant ON limits TO xproxy_tenant USING (application_id = tenant());
+CREATE POLICY tenant ON limit_history TO xproxy_tenant USING (application_id = tenant());
+CREATE POLICY tenant ON limit_totals TO xproxy_tenant USING (application_id = tenant());
+CREATE POLICY tenant ON rollups TO xproxy_tenant USING (application_id = tenant());
+CREATE POLICY tenant ON usage TO xproxy_tenant USING (application_id = tenant());
+
+-- Reading is all a tenant does here; partitions are reached through `usage` alone.
+GRANT SELECT ON keys, limits, limit_history, limit_totals, rollups, usage TO xproxy_tenant;
