@@ -1,0 +1,161 @@
+"""What a call may cost before it is made: likely, and at most. And what past calls taught.
+
+The likely cost admits calls on `block` limits; the ceiling is a true bound and admits calls on
+hard caps. Factors are whole parts per million: no float comes near money.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from collections.abc import Set as AbstractSet
+
+from metering.core.limits import Bounds
+from pricing.rates import Rates
+
+PPM = 1_000_000
+DEFAULT_OUTPUT_TOKENS = 1_000
+"""Likely output of a call before anything was learned of its application and model."""
+UNBOUNDED_OUTPUT_TOKENS = 1_000_000
+"""Stands in for the ceiling's output where nothing bounds it; `unbounded` says so."""
+SAMPLES = 64
+"""How many of the latest calls a learned figure looks back on."""
+SAMPLES_MIN = 8
+"""How many it takes before a figure counts as learned."""
+KEYS_MAX = 4_096
+"""How many models, and (application, model) pairs, are remembered."""
+PERCENTILE = 95
+
+# Tokenizers of OpenAI are public. Claude's is not: its counts run a third above o200k's.
+_FIRST_FACTOR_PPM = {"openai": 1_000_000, "anthropic": 1_350_000}
+_OTHER_FACTOR_PPM = 1_100_000
+
+
+def first_factor_ppm(provider: str) -> int:
+    """How many tokens a provider bills for a million that our tokenizer counts, to begin with."""
+    return _FIRST_FACTOR_PPM.get(provider, _OTHER_FACTOR_PPM)
+
+
+def unbounded(rates: Rates, output_cap: int | None) -> str | None:
+    """Why the ceiling is not a bound, in words for the caller; None if it is one."""
+    if not rates.by_tokens:
+        return f"{rates.model} is not priced by tokens, so nothing in the request bounds its cost"
+    if output_cap is None and not (rates.max_output_tokens or rates.context_window):
+        return f"the request sets no output cap, and none is known of {rates.model}"
+    return None
+
+
+def bounds(
+    rates: Rates,
+    *,
+    input_tokens: int,
+    prompt_bytes: int,
+    output_cap: int | None = None,
+    choices: int = 1,
+    service_tier: str | None = None,
+    scope: str | None = None,
+    input_factor_ppm: int | None = None,
+    output_tokens: int | None = None,
+    extra_input_tokens: int = 0,
+    without: AbstractSet[str] = frozenset(),
+    fees: Mapping[str, int] | None = None,
+) -> Bounds:
+    """The likely and the highest cost and tokens of a call.
+
+    `input_tokens` is our tokenizer's count of the prompt; `input_factor_ppm` and `output_tokens`
+    are what was learned, if anything. `prompt_bytes` is at least the UTF-8 length of the prompt
+    (the body's will do): a byte-level tokenizer makes no more tokens than bytes.
+    `extra_input_tokens` bounds what bytes do not: images by the vendor's formula, tool preambles.
+    `without` and `fees` (by unit, at most how many) are as in `Rates.ceiling`.
+    """
+    factor = first_factor_ppm(rates.provider) if input_factor_ppm is None else input_factor_ppm
+    most_in = prompt_bytes + extra_input_tokens
+    likely_in = min(_scaled(input_tokens, factor), max(most_in, input_tokens))
+    most_in = max(most_in, likely_in)
+    each = output_cap if output_cap is not None else rates.max_output_tokens
+    if each is None:
+        each = rates.context_window or UNBOUNDED_OUTPUT_TOKENS
+    expected = DEFAULT_OUTPUT_TOKENS if output_tokens is None else output_tokens
+    likely_out = min(each, expected) * choices
+    return Bounds(
+        likely_pico=rates.likely(likely_in, likely_out, service_tier, scope),
+        ceiling_pico=rates.ceiling(
+            most_in,
+            each * choices,
+            service_tier=service_tier,
+            scope=scope,
+            without=without,
+            fees=fees,
+        ),
+        likely_tokens=likely_in + likely_out,
+        ceiling_tokens=most_in + each * choices,
+    )
+
+
+def _scaled(tokens: int, factor_ppm: int) -> int:
+    return -(-tokens * factor_ppm // PPM)
+
+
+class Learned:
+    """What past calls taught: bounded in memory, the least recently used is forgotten first."""
+
+    def __init__(self, keys_max: int = KEYS_MAX) -> None:
+        self._factors = _Percentiles(keys_max)
+        self._outputs = _Percentiles(keys_max)
+
+    def observe(
+        self,
+        application_id: str,
+        model: str,
+        *,
+        estimated_input: int,
+        actual_input: int,
+        output_tokens: int,
+    ) -> None:
+        """Take in a settled call whose usage the provider reported.
+
+        `estimated_input` is the tokenizer's count, before any factor; `output_tokens` is of one
+        choice. A call whose prompt was not counted (0) teaches nothing about the factor.
+        """
+        if estimated_input > 0:
+            self._factors.add(model, -(-actual_input * PPM // estimated_input))
+        self._outputs.add((application_id, model), output_tokens)
+
+    def input_factor_ppm(self, model: str) -> int | None:
+        """The p95 of actual / estimated input tokens of a model; None before enough calls."""
+        return self._factors.get(model)
+
+    def output_tokens(self, application_id: str, model: str) -> int | None:
+        """The p95 of output tokens of an application's calls of a model; None before enough."""
+        return self._outputs.get((application_id, model))
+
+
+class _Percentiles:
+    """By key, the p95 (nearest rank) of the latest values."""
+
+    def __init__(self, keys_max: int) -> None:
+        self._keys_max = keys_max
+        self._values: OrderedDict[Hashable, array[int]] = OrderedDict()
+        self._p95: dict[Hashable, int] = {}
+
+    def add(self, key: Hashable, value: int) -> None:
+        """Take in a value of a key."""
+        latest = self._values.setdefault(key, array("q"))
+        latest.append(min(max(value, 0), 2**63 - 1))
+        if len(latest) > SAMPLES:
+            latest.pop(0)
+        self._values.move_to_end(key)
+        ordered = sorted(latest)
+        self._p95[key] = ordered[-(-len(ordered) * PERCENTILE // 100) - 1]
+        if len(self._values) > self._keys_max:
+            forgotten, _ = self._values.popitem(last=False)
+            del self._p95[forgotten]
+
+    def get(self, key: Hashable) -> int | None:
+        """The p95 of a key, once there are enough values."""
+        values = self._values.get(key)
+        if values is None or len(values) < SAMPLES_MIN:
+            return None
+        self._values.move_to_end(key)
+        return self._p95[key]

@@ -1,0 +1,168 @@
+"""A model's prices at one date, compiled to integers: femto-USD (10^-15) per unit.
+
+Money is decimal in the catalogue, quantised once to femto per unit (half-even), and integer from
+there on. A line (units x price) is rounded once, half-even, to pico-USD; a bound rounds up.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from types import MappingProxyType
+
+from pricing.catalogue import BASE
+from pricing.units import INPUT_TOKENS, LINEAGE, OUTPUT_TOKENS, UNITS
+
+FEMTO_PER_USD = 10**15
+FEMTO_PER_PICO = 1_000
+ONE = (1, 1)
+"""The multiplier of a scope that has none."""
+# Words for the base tier: `auto` and `standard_only` are said by requests, the others by answers.
+_BASE_WORDS = frozenset({BASE, "standard", "auto", "standard_only"})
+# Said by a request, these promise that nothing dearer than the base is billed.
+_NOT_DEARER = frozenset({BASE, "standard", "flex", "batch"})
+
+Prices = Mapping[str, tuple[tuple[int, int], ...]]
+"""By unit, (more than so many input tokens, femto-USD per unit) pairs, ascending from (0, ..)."""
+
+
+def femto(price: str, per: int) -> int:
+    """Femto-USD per unit of a decimal price in USD per `per` units, half-even."""
+    exact = Decimal(price) * FEMTO_PER_USD / per
+    return int(exact.to_integral_value(ROUND_HALF_EVEN))
+
+
+def line_pico(count: int, price_femto: int, multiplier: tuple[int, int] = ONE) -> int:
+    """The pico-USD of so many units at a price times a ratio: rounded once, half-even."""
+    numerator, denominator = multiplier
+    denominator *= FEMTO_PER_PICO
+    pico, rest = divmod(count * price_femto * numerator, denominator)
+    if rest * 2 > denominator or (rest * 2 == denominator and pico % 2):
+        pico += 1
+    return pico
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The prices of one service tier: a bracket per context tier, every unit's price resolved."""
+
+    starts: tuple[int, ...]
+    """A request with more input tokens than starts[i] is billed, all of it, by brackets[i + 1]."""
+    brackets: tuple[Mapping[str, int], ...]
+    """By unit, femto-USD; a unit without an own price has its nearest ancestor's, if any."""
+
+    def at(self, input_tokens: int) -> Mapping[str, int]:
+        """The prices of a request with so many input tokens."""
+        return self.brackets[bisect_left(self.starts, input_tokens)]
+
+    def dearest(self, units: Iterable[str], input_tokens: int) -> int:
+        """The dearest of these units, in femto-USD, in any request up to so many input tokens."""
+        reachable = self.brackets[: bisect_left(self.starts, input_tokens) + 1]
+        return max([prices.get(unit, 0) for unit in units for prices in reachable], default=0)
+
+
+def compile_table(prices: Prices) -> Table:
+    """Resolve every unit of the vocabulary in every context tier."""
+    starts = sorted({start for steps in prices.values() for start, _ in steps if start})
+    brackets = (MappingProxyType(_bracket(prices, start)) for start in (0, *starts))
+    return Table(tuple(starts), tuple(brackets))
+
+
+def _bracket(prices: Prices, start: int) -> dict[str, int]:
+    own = {unit: [p for s, p in steps if s <= start][-1] for unit, steps in prices.items()}
+    resolved = {}
+    for unit in UNITS:
+        lender = next((name for name in LINEAGE[unit] if name in own), None)
+        if lender is not None:
+            resolved[unit] = own[lender]
+    return resolved
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a model costs at one time: immutable, found through a PriceBook."""
+
+    id: str
+    """The dated price version: `openai/gpt-5.6-sol@2026-10-14`; `@undated` before any date."""
+    provider: str
+    model: str
+    """The catalogue's id of the model; a snapshot or alias was resolved to it."""
+    tiers: Mapping[str, Table]
+    """By service tier; `default` is always there."""
+    scopes: Mapping[str, tuple[int, int]]
+    """By scope, the ratio its token prices are multiplied with."""
+    max_output_tokens: int | None
+    context_window: int | None
+    source: str
+    """Where the base prices come from."""
+
+    def tier(self, service_tier: str | None) -> str:
+        """The tier a call is billed at; a tier without prices of its own is billed at the base."""
+        if service_tier is None or service_tier in _BASE_WORDS or service_tier not in self.tiers:
+            return BASE
+        return service_tier
+
+    def multiplier(self, scope: str | None) -> tuple[int, int]:
+        """The ratio of a scope (`us`); 1 for one that has none."""
+        return self.scopes.get(scope, ONE) if scope else ONE
+
+    @property
+    def by_tokens(self) -> bool:
+        """Whether tokens are priced: else (seconds, characters) a token count bounds nothing."""
+        return not INPUT_TOKENS.isdisjoint(self.tiers[BASE].brackets[0])
+
+    def likely(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        service_tier: str | None = None,
+        scope: str | None = None,
+    ) -> int:
+        """Pico-USD of a plain text call: to the pico what `cost` makes of the same tokens."""
+        prices = self.tiers[self.tier(service_tier)].at(input_tokens)
+        ratio = self.multiplier(scope)
+        return line_pico(input_tokens, prices.get("input_text", 0), ratio) + line_pico(
+            output_tokens, prices.get("output_text", 0), ratio
+        )
+
+    def ceiling(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        service_tier: str | None = None,
+        scope: str | None = None,
+        without: AbstractSet[str] = frozenset(),
+        fees: Mapping[str, int] | None = None,
+    ) -> int:
+        """Pico-USD that no call within these tokens and fees (by unit, how many) can exceed.
+
+        Every token counts at the dearest price it can have: cache-write premium, long context,
+        audio, each service tier and scope; but for what a named tier or scope rules out, and the
+        units in `without`, which the caller knows this call cannot use.
+        """
+        tables = self._possible(service_tier)
+        dearest_in = max(table.dearest(INPUT_TOKENS - without, input_tokens) for table in tables)
+        dearest_out = max(table.dearest(OUTPUT_TOKENS - without, input_tokens) for table in tables)
+        ratios = [ONE, *self.scopes.values()] if scope is None else [self.multiplier(scope)]
+        total = max(
+            input_tokens * _up(dearest_in, ratio) + output_tokens * _up(dearest_out, ratio)
+            for ratio in ratios
+        )
+        for unit, count in {"requests": 1, **(fees or {})}.items():
+            total += count * _up(max(t.dearest((unit,), input_tokens) for t in tables), ONE)
+        return total
+
+    def _possible(self, service_tier: str | None) -> list[Table]:
+        if service_tier in _NOT_DEARER:
+            return [self.tiers[BASE], self.tiers[self.tier(service_tier)]]
+        return list(self.tiers.values())
+
+
+def _up(price_femto: int, ratio: tuple[int, int]) -> int:
+    # Whole pico per unit: then no sum of rounded lines can come out above it.
+    numerator, denominator = ratio
+    return -(-price_femto * numerator // (FEMTO_PER_PICO * denominator))
