@@ -17,8 +17,8 @@ class SettingsError(ValueError):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Every setting, with its default. The environment's name is `XPROXY_` + the field's, upper case,
-    unless `docs/configuration.md` says otherwise."""
+    """Every setting, with its default. The environment's name is `XPROXY_` + the field's in upper
+    case, unless `docs/configuration.md` says otherwise."""
 
     host: str = "127.0.0.1"
     port: int = 8787
@@ -60,6 +60,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str | None = None
     """The key the management commands show; None: the admin key, else a token made on the spot
     from the data directory's master secret."""
+    pg_bin: Path | None = None
+    """The directory of `initdb` and `postgres`, instead of the installed wheel's."""
+    valkey_bin: Path | None = None
+    """The program `valkey-server` or `redis-server`, instead of the installed wheel's."""
 
 
 UNPREFIXED = frozenset(
@@ -93,8 +97,15 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """The process's environment with these settings in it, for a child that reads them again."""
+    values = {variable(name): value for name, value in msgspec.structs.asdict(settings).items()}
+    rest = {name: value for name, value in os.environ.items() if name not in values}
+    return rest | {name: str(value) for name, value in values.items() if value is not None}
+
+
 def _convert(field: msgspec.structs.FieldInfo, text: str) -> object:
-    if field.type is Path:
+    if field.type in {Path, Path | None}:
         return Path(text)
     try:
         return msgspec.convert(text, field.type, strict=False)

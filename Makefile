@@ -1,0 +1,136 @@
+# `make run` and `make test` need Python 3.11 or newer and nothing else: each makes .venv from the
+# hashed lock when the lock has changed, and goes.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& command -v $$name && break; done)
+BIN := .venv/bin
+TAGS := .venv-payi-tags
+
+# A set-up is keyed on what it was made from, not on when.
+key = $(shell cat pyproject.toml $(1) | cksum | cut -d ' ' -f 1)
+RUN := .venv/.run-$(call key,requirements.txt)
+DEV := .venv/.dev-$(call key,requirements-dev.txt)
+PAYI := $(TAGS)/.ready-$(call key,requirements-payi-tags.txt)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(RUN) ## start the service, with its own PostgreSQL and Valkey if none is configured
+	@exec $(BIN)/python -m metering serve
+
+.PHONY: demo
+demo: $(RUN) ## start it against a stand-in provider and make a few calls
+	@exec $(BIN)/python -m tests.standin.demo
+
+.PHONY: test
+test: $(DEV) $(PAYI) ## every test, at a size fit for CI; ARGS="-k name" for some
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(DEV) ## formatting, lint and types
+	@echo "Checking formatting, lint and types ..."
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/python -m mypy
+
+.PHONY: format
+format: $(DEV) ## format, and fix what can be fixed
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(DEV) ## requests per second beside nginx, in one run
+	@for tool in nginx wrk; do command -v $$tool >/dev/null || PATH=$$PATH:/usr/sbin command -v $$tool \
+		>/dev/null || { echo "bench needs $$tool: apt-get install nginx-light wrk" >&2; exit 1; }; done
+	@PATH=$$PATH:/usr/sbin exec $(BIN)/python -m tests.bench
+
+.PHONY: acceptance
+acceptance: $(DEV) $(PAYI) ## the real service, driven by the real client packages
+	@$(BIN)/python -m pytest -m acceptance $(ARGS)
+
+.PHONY: chaos
+chaos: $(DEV) ## kill -9 under load, at full size
+	@XPROXY_TEST_SIZE=full $(BIN)/python -m pytest -m chaos --timeout 1800 $(ARGS)
+
+.PHONY: soak
+soak: $(DEV) ## the slow tests, for an hour or so
+	@XPROXY_TEST_SIZE=soak $(BIN)/python -m pytest -m "slow or chaos" --timeout 7200 $(ARGS)
+
+.PHONY: pricing-update
+pricing-update: $(DEV) ## append new prices from their sources to the catalogue
+	@$(BIN)/python -m pricing.update
+
+.PHONY: pricing-check
+pricing-check: $(DEV) ## where the catalogue and its sources disagree
+	@$(BIN)/python -m pricing.update --check
+
+.PHONY: pricing-diff
+pricing-diff: $(DEV) ## what pricing-update would append
+	@$(BIN)/python -m pricing.update --diff
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --only-binary :all: \
+	--python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links $(ARGS)
+
+.PHONY: lock
+lock: $(DEV) ## pin the requirements anew; ARGS=--upgrade takes newer versions
+	@$(COMPILE) --group build pyproject.toml -o requirements.txt
+	@$(COMPILE) --group build --group test --group check --group lock -c requirements.txt \
+		pyproject.toml -o requirements-dev.txt
+	@$(COMPILE) --group payi-tags -o requirements-payi-tags.txt
+
+.PHONY: clean
+clean: ## remove environments and caches; the data in .xproxy stays
+	@rm -rf .venv $(TAGS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+# venv DIRECTORY: an empty environment, unless a working one is there.
+define venv
+	@test -n "$(PYTHON)" || { echo "xproxy needs Python 3.11 or newer:" \
+		"apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make" \
+		"environments: apt-get install" \
+		"python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv" >&2; exit 1; }
+	@$(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
+		echo "Making $(1) with $$($(PYTHON) --version) ..."; $(PYTHON) -m venv --clear $(1); }
+endef
+
+# install DIRECTORY LOCK: exactly what the lock says, checked by its hashes.
+define install
+	@echo "Installing $$(grep -c '^[a-z].*==' $(2)) packages from $(2), once ..."
+	@$(1)/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
+		--require-hashes --only-binary :all: -r $(2) | awk \
+		'/^Collecting/ { printf "  %3d %s\n", ++n, $$2; fflush() } \
+		 /^Installing collected/ { print "  unpacking ..."; fflush() } \
+		 /^ERROR/'
+endef
+
+# The project itself, editable: gives $(BIN)/xproxy. Needs no network.
+define editable
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-input --no-deps \
+		--no-build-isolation --no-index --editable .
+endef
+
+$(RUN):
+	$(call venv,.venv)
+	$(call install,.venv,requirements.txt)
+	$(call editable)
+	@touch $@
+
+$(DEV):
+	$(call venv,.venv)
+	$(call install,.venv,requirements-dev.txt)
+	$(call editable)
+	@touch $@ $(RUN)
+
+$(PAYI):
+	$(call venv,$(TAGS))
+	$(call install,$(TAGS),requirements-payi-tags.txt)
+	@touch $@
