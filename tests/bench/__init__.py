@@ -1,0 +1,1 @@
+"""Benchmarks. None is a timed test: it measures, prints, and checks that it was right."""
