@@ -20,7 +20,6 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -59,7 +58,7 @@ def options() -> argparse.Namespace:
 def main() -> int:
     """Measure, check, print; 1 if something was wrong or slower than required."""
     asked = options()
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything, as Ctrl-C does
     for program in ("nginx", "wrk"):
         nginx.program(program)  # ask for them before anything starts
     console = Console(highlight=False)
@@ -181,10 +180,6 @@ def record(
         "ratio": round(ratio, 4),
         "calls": calls,
     }
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

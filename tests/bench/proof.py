@@ -92,7 +92,7 @@ def check_books(
     Waits for calls that wrk walked away from; raises WrongAnswerError.
     """
     total = Decimal(calls * cost_pico).scaleb(-12)
-    expected: dict[str, Any] = {"calls": calls, "cost": total}
+    expected: dict[str, Any] = {"calls": calls, "cost_pico": calls * cost_pico}
     expected |= {name: {"spent": total, "held": 0} for name in limit_ids}
     deadline = time.monotonic() + SETTLED_S
     while True:
@@ -110,5 +110,5 @@ def _books(service: Service, key: str, limit_ids: tuple[str, ...]) -> dict[str, 
     kept = {b["limit_id"]: {"spent": b["spent"], "held": b["held"]} for b in budgets}
     return {
         "calls": sum(item["calls"] for item in items),
-        "cost": sum((Decimal(item["cost"]) for item in items), Decimal(0)),
+        "cost_pico": sum(int(item["cost_pico"]) for item in items),
     } | {name: kept[name] for name in limit_ids}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -86,6 +87,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything, as Ctrl-C does
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="xproxy-demo-") as name:
         place = Path(name)
@@ -119,8 +121,8 @@ def show(console: Console, service: Service, standin: Standin) -> bool:
     console.print(budgets(service.manage("GET", "budgets", key=key)))
     console.print(by_model(usage))
     billed = Decimal(total_pico(standin.ledger())).scaleb(-12)
-    recorded = sum((Decimal(str(item["cost"])) for item in usage), Decimal(0))
-    agreed = billed == recorded
+    recorded = Decimal(sum(int(item["cost_pico"]) for item in usage)).scaleb(-12)
+    agreed = billed == recorded and admitted == len(CALLS) - 1
     console.print(
         f"[{'green' if agreed else 'red'}]The provider billed ${billed:f} for {admitted} calls; "
         f"the service recorded ${recorded:f}.[/]\n"
@@ -213,13 +215,13 @@ def by_model(items: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     for item in items:
         counts = (str(item[name]) for name in ("calls", "input_tokens", "output_tokens"))
-        table.add_row(item["model"] or "-", *counts, dollars(item["cost"]))
+        table.add_row(item["model"] or "-", *counts, dollars(item["cost_usd"]))
     return table
 
 
-def dollars(amount: float) -> str:
+def dollars(amount: Decimal | int) -> str:
     """An amount for people, exact."""
-    return f"${Decimal(str(amount)):f}"
+    return f"${Decimal(amount):f}"
 
 
 def keep(console: Console, service: Service) -> None:

@@ -31,7 +31,11 @@ class Standin:
         command = [sys.executable, "-m", "tests.standin", "--with-parent"]
         command += ["--port", str(self.port), "--ledger", str(self.ledger_path)]
         self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            command,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for whoever started it, who then stops it
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
