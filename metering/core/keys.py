@@ -38,7 +38,7 @@ def is_ours(key: str) -> bool:
 
 
 def looks_ours(key: str) -> bool:
-    """Whether a string begins like one of our keys: such a string never goes upstream, valid or not."""
+    """Whether a string begins like one of our keys: it never goes upstream, valid or not."""
     return key.startswith("sk-xproxy-")
 
 
@@ -53,7 +53,7 @@ LOCAL_TOKEN = re.compile(r"local\.([0-9]{1,12})\.([0-9a-f]{64})")
 
 
 def local_token(secret: bytes, at_s: int) -> str:
-    """A token that proves, for a minute, that its maker can read the data directory's master secret.
+    """A token that proves, for a minute, that its maker can read the master secret.
 
     The commands on the service's own machine show it in place of an admin key.
     """

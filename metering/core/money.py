@@ -18,7 +18,7 @@ EXACT = Context(prec=64, traps=[Inexact, InvalidOperation])
 
 
 def split(amount_pico: int) -> tuple[int, int]:
-    """(whole, pico) of an amount, whole floored: split(-1) == (-1, 10**12 - 1)."""
+    """An amount as (whole, pico), whole floored: -1 is (-1, 10**12 - 1)."""
     return divmod(amount_pico, PICO_PER_USD)
 
 

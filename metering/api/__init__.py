@@ -1,0 +1,66 @@
+"""The control plane: one thin controller for each noun, under `/api/v1`; `build` makes it."""
+
+from litestar import Router
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from metering.api import faults
+from metering.api.applications import ApplicationController
+from metering.api.auth import guard
+from metering.api.budgets import BudgetController
+from metering.api.health import HealthController
+from metering.api.keys import KeyController
+from metering.api.limits import LimitController
+from metering.api.requests import RequestController
+from metering.api.server import (
+    BODY_BYTES_MAX,
+    ApiRequest,
+    DecimalSchema,
+    ExactResponse,
+    ManagementApi,
+    decode_segments,
+)
+from metering.api.services import Services
+from metering.api.usage import UsageController
+from metering.errors import XproxyError
+
+__all__ = ["Services", "build"]
+
+
+def build(services: Services) -> ManagementApi:
+    """The application of these parts; the schema is at `/schema`."""
+    router = Router(
+        "/api/v1",
+        route_handlers=[
+            ApplicationController,
+            BudgetController,
+            KeyController,
+            LimitController,
+            RequestController,
+            UsageController,
+        ],
+    )
+    return ManagementApi(
+        route_handlers=[router, HealthController],
+        guards=[guard],
+        before_request=decode_segments,
+        request_class=ApiRequest,
+        request_max_body_size=BODY_BYTES_MAX,
+        response_class=ExactResponse,
+        exception_handlers={
+            XproxyError: faults.of_ours,
+            HTTPException: faults.of_litestar,
+            Exception: faults.unexpected,
+        },
+        state=State({"services": services}, deep_copy=False),
+        plugins=[DecimalSchema()],
+        openapi_config=OpenAPIConfig(
+            title="xproxy",
+            version="1",
+            path="/schema",
+            render_plugins=[JsonRenderPlugin()],
+        ),
+        logging_config=None,
+    )

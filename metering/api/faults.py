@@ -1,0 +1,94 @@
+"""Every fault as an ApiError: `{message, statusCode, xproxy_error: {code, message}}`.
+
+`code` is the contract, `message` is for people: it names the field and the remedy.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+
+from metering.errors import InvalidApiKey, OurFault, XproxyError
+
+_log = logging.getLogger(__name__)
+_CODES = {
+    400: "request_processing_error",
+    401: "invalid_api_key",
+    403: "not_allowed",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "request_too_large",
+    415: "request_processing_error",
+}
+
+
+def api_error(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> Response[Any]:
+    """The answer of a fault."""
+    content = {
+        "message": message,
+        "statusCode": status,
+        "xproxy_error": {"code": code, "message": message},
+    }
+    return Response(
+        content, status_code=status, headers=dict(headers or {}), media_type="application/json"
+    )
+
+
+def of_ours(_: Request[Any, Any, Any], fault: XproxyError) -> Response[Any]:
+    """The answer of a fault from the project's own tree."""
+    headers: dict[str, str] = {}
+    retry_after_s = fault.retry_after_s
+    if retry_after_s is None and isinstance(fault, OurFault):
+        retry_after_s = 1
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(retry_after_s)
+    if fault.should_retry is not None:
+        headers["x-should-retry"] = "true" if fault.should_retry else "false"
+    if isinstance(fault, InvalidApiKey):
+        headers["WWW-Authenticate"] = "Bearer"
+    return api_error(fault.status, fault.code, fault.message, headers)
+
+
+def of_litestar(request: Request[Any, Any, Any], fault: HTTPException) -> Response[Any]:
+    """The answer of what the framework refuses: unknown routes, methods, malformed input."""
+    status = fault.status_code
+    if status >= 500:
+        return unexpected(request, fault)
+    code = _CODES.get(status, "request_processing_error")
+    if isinstance(fault, NotFoundException):
+        message = f"There is nothing at {request.scope['path']}; GET /schema lists the routes"
+    elif isinstance(fault, MethodNotAllowedException):
+        allowed = (fault.headers or {}).get("allow", "")
+        message = f"{request.method} is not served here; this route takes {allowed}"
+    else:
+        code, message = _validation(code, fault)
+    return api_error(status, code, message, fault.headers)
+
+
+def _validation(code: str, fault: HTTPException) -> tuple[str, str]:
+    if not isinstance(fault.extra, list) or not fault.extra:
+        return code, fault.detail
+    parts = [_part(error) for error in fault.extra if isinstance(error, dict)]
+    missing = any("required" in part for part in parts)
+    return "required_field_missing" if missing else code, "; ".join(parts)
+
+
+def _part(error: Mapping[str, Any]) -> str:
+    message = str(error.get("message", "is not valid")).replace("`", "'")
+    message = message.replace("'decimal'", "'number'").replace("decimal string", "number")
+    key, source = error.get("key", ""), error.get("source", "")
+    if key in ("data", ""):
+        return f"{source}: {message}"
+    return f"{'parameter' if source == 'query' else 'field'} {key} ({source}): {message}"
+
+
+def unexpected(request: Request[Any, Any, Any], fault: Exception) -> Response[Any]:
+    """The answer of a bug of ours: nothing about it leaves the house but the request id."""
+    _log.error("unexpected fault on %s %s", request.method, request.scope["path"], exc_info=fault)
+    return api_error(500, "unexpected_error", str(XproxyError()))

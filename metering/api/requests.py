@@ -1,0 +1,132 @@
+"""`/requests`: the result of one call, by our id or by the provider's, at once.
+
+The ledger keeps a result from the moment a call is settled; rows keep it for good.
+"""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, get, put
+from litestar.params import FromPath, JSONBody
+
+from metering.api.limit_shapes import Properties
+from metering.api.server import ApiRequest
+from metering.api.text import checked_properties
+from metering.core.result import result_json
+from metering.errors import NotFound, OurFault
+from metering.store import requests
+from metering.store.usage import Entry
+
+
+class RequestController(Controller):
+    """Read results, set properties."""
+
+    path = "/requests"
+    tags = ("requests",)
+
+    @get("/{request_id:str}/result")
+    async def result(self, request: ApiRequest, request_id: FromPath[str]) -> dict[str, Any]:
+        """The `xproxy_result` of a call, by our request id."""
+        found = await result_of(request, request_id)
+        if found is None:
+            raise not_found(request_id)
+        return {"xproxy_result": found}
+
+    @get(
+        [
+            "/provider/{category:str}/{provider_id:str}/result",
+            "/result/{category:str}/{provider_id:str}",
+        ]
+    )
+    async def provider_result(
+        self, request: ApiRequest, category: FromPath[str], provider_id: FromPath[str]
+    ) -> dict[str, Any]:
+        """The `xproxy_result` of a call, by the id in the provider's answer."""
+        request_id = await request_id_of(request, category, provider_id)
+        found = None if request_id is None else await result_of(request, request_id)
+        if found is None:
+            raise not_found(f"{category}/{provider_id}")
+        return {"xproxy_result": found}
+
+    @put("/{request_id:str}/properties")
+    async def set_properties(
+        self, request: ApiRequest, request_id: FromPath[str], data: JSONBody[Properties]
+    ) -> dict[str, str]:
+        """Merge properties into a call's; null deletes one."""
+        return await merge(request, request_id, request_id, data)
+
+    @put("/provider/{category:str}/{provider_id:str}/properties")
+    async def set_provider_properties(
+        self,
+        request: ApiRequest,
+        category: FromPath[str],
+        provider_id: FromPath[str],
+        data: JSONBody[Properties],
+    ) -> dict[str, str]:
+        """Merge properties into a call's, found by the id in the provider's answer."""
+        request_id = await request_id_of(request, category, provider_id)
+        return await merge(request, request_id or "", f"{category}/{provider_id}", data)
+
+
+def not_found(what: str) -> NotFound:
+    """What is answered for another application's calls, too."""
+    return NotFound(f"Request '{what}' not found", code="request_not_found")
+
+
+def canonical(request_id: str) -> str | None:
+    """The canonical text of a request id; None for what is none."""
+    try:
+        return str(UUID(request_id))
+    except ValueError:
+        return None
+
+
+async def request_id_of(request: ApiRequest, category: str, provider_id: str) -> str | None:
+    """Our id of a call: the ledger first, which knows it at once, then the rows."""
+    services, application_id = request.services, request.user.application_id
+    live = await services.ledger.request_id_of(application_id, category, provider_id)
+    if live is not None:
+        return live
+    return await requests.request_id_of(services.store, application_id, category, provider_id)
+
+
+async def result_of(request: ApiRequest, request_id: str) -> msgspec.Raw | None:
+    """The result of a call, as JSON: from the ledger while it is live, else from its rows."""
+    services, application_id = request.services, request.user.application_id
+    known = canonical(request_id)
+    if known is None:
+        return None
+    live = await services.ledger.result(application_id, known)
+    if live is not None:
+        return msgspec.Raw(live)
+    entry = await requests.by_request(services.store, application_id, known)
+    return None if entry is None else msgspec.Raw(recorded_result(entry))
+
+
+def recorded_result(entry: Entry) -> bytes:
+    """The result as a recorded call tells it."""
+    states = {charge.limit_id: charge.state for charge in entry.charges}
+    blocked = [limit_id for limit_id, state in states.items() if state == "blocked"]
+    return result_json(entry.row, states, blocked_limit_ids=blocked)
+
+
+async def merge(
+    request: ApiRequest, request_id: str, named: str, data: Properties
+) -> dict[str, str]:
+    """Merge properties; a call that is settled but not yet recorded is worth trying again."""
+    services, application_id = request.services, request.user.application_id
+    known = canonical(request_id)
+    if known is None:
+        raise not_found(named)
+    properties = checked_properties(data.properties)
+    if await requests.set_properties(services.store, application_id, known, properties):
+        return {"request_id": known}
+    if await services.ledger.result(application_id, known) is not None:
+        raise OurFault(
+            "This call is not recorded yet; try again in a second",
+            code="not_recorded_yet",
+            retry_after_s=1,
+            should_retry=True,
+        )
+    raise not_found(named)

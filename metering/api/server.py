@@ -1,0 +1,127 @@
+"""The framework's parts, bent to what this API promises.
+
+- Paths are routed as they were sent, segments decoded afterwards: `a%2Fb` is one segment.
+- Numbers keep every digit in both directions: `Decimal` from the body's text, to the answer's.
+- Every answer carries `xproxy-request-id`.
+"""
+
+from decimal import Decimal
+from typing import Any, cast
+from urllib.parse import unquote
+
+import msgspec
+from litestar import Litestar, Request, Response
+from litestar.datastructures import State
+from litestar.openapi.spec import OpenAPIType, Schema
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.types import Message, Receive, Scope, Send
+from litestar.typing import FieldDefinition
+
+from metering.api.auth import Acting
+from metering.api.services import Caller, Services
+from metering.api.text import has_control
+from metering.core.ids import uuid7
+from metering.errors import InvalidRequest
+
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+BODY_BYTES_MAX = 1024 * 1024
+"""Bodies of this API are small; the limit of proxied calls is a setting of its own."""
+
+
+class ApiRequest(Request[Acting, Caller, State]):
+    """A request of the control plane; `user` is whom it acts for, `auth` the key's caller."""
+
+    async def body(self) -> bytes:
+        """The body; none at all is an empty object."""
+        return await super().body() or b"{}"
+
+    async def json(self) -> Any:
+        """The body, its fractions as exact Decimals."""
+        try:
+            return _DECODER.decode(await self.body())
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidRequest(f"Body JSON is invalid: {error}", code="invalid_json") from None
+
+    @property
+    def services(self) -> Services:
+        """The parts the application was built from."""
+        return cast(Services, self.app.state.services)
+
+    @property
+    def request_id(self) -> str:
+        """This request's own id, as its answer carries it."""
+        return str(self.scope["state"]["request_id"])
+
+
+class ExactResponse(Response[Any]):
+    """An answer whose Decimals are JSON numbers, digit for digit."""
+
+    def render(self, content: Any, media_type: str, enc_hook: Any = None) -> bytes:  # noqa: ARG002
+        """The bytes of an answer; text and bytes are taken as they are."""
+        if isinstance(content, bytes):
+            return content
+        if content is None:
+            return b""
+        return content.encode() if isinstance(content, str) else _ENCODER.encode(content)
+
+
+class DecimalSchema(OpenAPISchemaPlugin):
+    """Describes Decimal as the JSON number it is on this wire."""
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        """Whether this plugin describes a type."""
+        return value is Decimal
+
+    def to_openapi_schema(
+        self,
+        field_definition: FieldDefinition,  # noqa: ARG002 - the plugin's signature
+        schema_creator: Any,  # noqa: ARG002
+    ) -> Schema:
+        """The schema of Decimal."""
+        return Schema(type=OpenAPIType.NUMBER)
+
+
+class ManagementApi(Litestar):
+    """Litestar, routing the raw path, with a request id on every answer."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request (or the lifespan)."""
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        services: Services = self.state.services
+        request_id = str(uuid7(services.clock(), services.random(10)))
+        header = (b"xproxy-request-id", request_id.encode())
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], header]
+            await send(message)
+
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        routed = {
+            **scope,
+            "path": raw_path.partition(b"?")[0].decode("latin-1"),
+            "state": {**scope.get("state", {}), "request_id": request_id},
+        }
+        await super().__call__(cast(Scope, routed), receive, stamped)
+
+
+async def decode_segments(request: Request[Any, Any, Any]) -> None:
+    """Percent-decode the path's parameters, after routing."""
+    parameters = {
+        name: unquote(str(value), errors="surrogateescape")
+        for name, value in request.scope["path_params"].items()
+    }
+    for name, value in parameters.items():
+        if has_control(value):
+            raise InvalidRequest(f"{name} in the path has a control character", field=name)
+    for name, value in request.query_params.multi_items():
+        if has_control(value):
+            raise InvalidRequest(f"{name} in the query has a control character", field=name)
+    request.scope["path_params"] = parameters

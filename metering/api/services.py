@@ -1,0 +1,101 @@
+"""What the control plane is built from: every part passed in, so that tests pass in their own.
+
+The clock gives Unix milliseconds, randomness so many bytes. `docs/api.md` is the page for callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from metering.core.limits import Limit, Totals
+from metering.settings import Settings
+from metering.store import Store
+
+
+class Caller(Protocol):
+    """Who a key speaks for, as the directory knows it."""
+
+    @property
+    def application_id(self) -> str:
+        """The key's application; an admin key's is the default application."""
+
+    @property
+    def key_id(self) -> str | None:
+        """The public id of the key; None for the operator's own admin key."""
+
+    @property
+    def role(self) -> Literal["admin", "app", "read"]:
+        """What the key may do at all."""
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """What the key may do beyond its role."""
+
+    @property
+    def limit_ids(self) -> tuple[str, ...]:
+        """The limits attached to the key."""
+
+
+class Ledger(Protocol):
+    """The live counters of limits and the results of recent calls."""
+
+    async def define(self, limit: Limit) -> None:
+        """Create or update the counters' definition of a limit."""
+
+    async def totals(self, application_id: str, limit_ids: Sequence[str]) -> list[Totals]:
+        """The counters of limits, in the order asked for; what is missing is rebuilt from rows."""
+
+    async def reset(self, limit: Limit, epoch: int) -> Totals:
+        """Begin a new epoch; the counters of the one before."""
+
+    async def forget(self, application_id: str, limit_id: str) -> None:
+        """Drop the counters of a deleted limit."""
+
+    async def result(self, application_id: str, request_id: str) -> bytes | None:
+        """The `xproxy_result` of a recent call, as JSON."""
+
+    async def request_id_of(
+        self, application_id: str, category: str, provider_id: str
+    ) -> str | None:
+        """The request id of a recent call, by the id in the provider's answer."""
+
+
+class Directory(Protocol):
+    """Keys and limits by name, cached; told here when they change."""
+
+    async def caller(self, key: str) -> Caller | None:
+        """Who a key speaks for; None if there is no such (live) key."""
+
+    async def changed(self, *topics: str) -> None:
+        """Drop what is cached under these topics, here and in every other worker.
+
+        Topics: `key:<digest hex>`, `limit:<application>:<id>`, and `*` for everything.
+        """
+
+
+class Readiness(Protocol):
+    """Whether the service should be given work."""
+
+    async def problems(self) -> Sequence[str]:
+        """What stands in the way, for people; empty when ready."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The parts `metering.api.build` makes the control plane from."""
+
+    settings: Settings
+    store: Store
+    ledger: Ledger
+    directory: Directory
+    readiness: Readiness
+    pepper: bytes
+    """Keys are stored as `core.keys.digest(pepper, key)`."""
+    cursor_secret: bytes
+    """Signs the cursors of pages."""
+    clock: Callable[[], int]
+    """Unix milliseconds."""
+    random: Callable[[int], bytes]
+    """That many unpredictable bytes."""

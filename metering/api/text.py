@@ -1,0 +1,94 @@
+"""Checks on text that callers send, so that no store ever sees what it cannot keep."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from metering.errors import InvalidRequest
+
+NAME_CHARS_MAX = 256
+ID_CHARS_MAX = 128
+PROPERTIES_MAX = 64
+PROPERTY_CHARS_MAX = 4096
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_ID = re.compile(r"[!-+\--~]+")
+"""Visible ASCII without the comma: ids travel in comma-separated headers."""
+_UNIX = re.compile(r"\d{1,16}(\.\d{1,9})?")
+_SECONDS_MAX = 10**11
+"""Unix times from here on are milliseconds."""
+
+
+def checked_name(text: str, field: str) -> str:
+    """A name: 1 to 256 characters, none of them control characters."""
+    if not text.strip() or len(text) > NAME_CHARS_MAX or _CONTROL.search(text):
+        raise InvalidRequest(
+            f"{field} must be 1 to {NAME_CHARS_MAX} characters without control characters",
+            field=field,
+        )
+    return text
+
+
+def checked_id(text: str, field: str) -> str:
+    """An id a caller chose: 1 to 128 visible ASCII characters, no comma and no space."""
+    if len(text) > ID_CHARS_MAX or not _ID.fullmatch(text):
+        raise InvalidRequest(
+            f"{field} must be 1 to {ID_CHARS_MAX} visible ASCII characters without comma or space",
+            field=field,
+        )
+    return text
+
+
+def checked_properties(properties: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Properties: at most 64, names as names are, values of at most 4,096 characters or null."""
+    if len(properties) > PROPERTIES_MAX:
+        raise InvalidRequest(
+            f"properties has more than {PROPERTIES_MAX} members", field="properties"
+        )
+    for name, value in properties.items():
+        checked_name(name, "a name in properties")
+        if value is not None and (len(value) > PROPERTY_CHARS_MAX or "\0" in value):
+            raise InvalidRequest(
+                f"the value of property {name!r} has a NUL character or more than "
+                f"{PROPERTY_CHARS_MAX} characters",
+                field="properties",
+            )
+    return dict(properties)
+
+
+def has_control(text: str) -> bool:
+    """Whether a text holds control characters or lone surrogates."""
+    return _CONTROL.search(text) is not None
+
+
+def time_ms(text: str, field: str) -> int:
+    """A moment in Unix milliseconds from ISO 8601 (UTC unless it says otherwise) or Unix time.
+
+    A Unix time of less than 10^11 is in seconds, a larger one in milliseconds.
+    """
+    if _UNIX.fullmatch(text):
+        whole, _, fraction = text.partition(".")
+        if int(whole) < _SECONDS_MAX:
+            return int(whole) * 1000 + int(fraction.ljust(3, "0")[:3])
+        return int(whole)
+    try:
+        moment = datetime.fromisoformat(text.replace(" ", "+", 1) if "T" in text else text)
+        return _milliseconds(moment)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(
+            f"{field}={text!r} is no time: give ISO 8601 (2026-01-31T12:00:00Z) or Unix seconds",
+            field=field,
+        ) from None
+
+
+def _milliseconds(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+
+
+def moment(at_ms: int) -> datetime:
+    """The UTC time of Unix milliseconds, for answers."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).replace(microsecond=at_ms % 1000 * 1000)

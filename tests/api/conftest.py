@@ -1,0 +1,191 @@
+"""The control plane on a real database, with a ledger and a directory of a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any, Literal
+
+import httpx
+import msgspec
+import pytest
+
+from metering import api
+from metering.api.services import Services
+from metering.core.limits import Limit, Totals
+from metering.errors import StoreAway
+from metering.settings import Settings
+from metering.store import Store, applications
+
+NOW_MS = 1_790_000_000_000
+MINE = "00000000-0000-7000-8000-000000000001"
+OTHER = "00000000-0000-7000-8000-000000000002"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A caller."""
+
+    application_id: str
+    key_id: str | None
+    role: Literal["admin", "app", "read"]
+    permissions: frozenset[str] = frozenset()
+    limit_ids: tuple[str, ...] = ()
+
+
+@dataclass
+class Ledger:
+    """Counters in a dictionary."""
+
+    counters: dict[tuple[str, str], Totals] = field(default_factory=dict)
+    results: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    ids: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    away: bool = False
+
+    async def define(self, limit: Limit) -> None:
+        if self.away:
+            raise StoreAway
+        mark = (limit.application_id, limit.limit_id)
+        self.counters.setdefault(mark, Totals(epoch=limit.epoch))
+
+    async def totals(self, application_id: str, limit_ids: Sequence[str]) -> list[Totals]:
+        return [self.counters[application_id, limit_id] for limit_id in limit_ids]
+
+    async def reset(self, limit: Limit, epoch: int) -> Totals:
+        before = self.counters[limit.application_id, limit.limit_id]
+        self.counters[limit.application_id, limit.limit_id] = Totals(epoch=epoch)
+        return before
+
+    async def forget(self, application_id: str, limit_id: str) -> None:
+        self.counters.pop((application_id, limit_id), None)
+
+    async def result(self, application_id: str, request_id: str) -> bytes | None:
+        return self.results.get((application_id, request_id))
+
+    async def request_id_of(
+        self, application_id: str, category: str, provider_id: str
+    ) -> str | None:
+        return self.ids.get((application_id, category, provider_id))
+
+
+@dataclass
+class Directory:
+    """Callers in a dictionary, and what was said to have changed."""
+
+    callers: dict[str, Known] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+    async def caller(self, key: str) -> Known | None:
+        return self.callers.get(key)
+
+    async def changed(self, *topics: str) -> None:
+        self.told += topics
+
+
+@dataclass
+class Readiness:
+    """What stands in the way of readiness."""
+
+    found: list[str] = field(default_factory=list)
+
+    async def problems(self) -> Sequence[str]:
+        return self.found
+
+
+CALLERS = {
+    "admin-key": Known(MINE, None, "admin"),
+    "app-key": Known(MINE, "k-app", "app"),
+    "bound-key": Known(MINE, "k-bound", "app", limit_ids=("bound",)),
+    "read-key": Known(MINE, "k-read", "read"),
+    "other-key": Known(OTHER, "k-other", "app"),
+}
+
+
+class Bench:
+    """The control plane, its parts, and a way to ask it."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.app = api.build(services)
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url="http://xproxy.test"
+        )
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger's double."""
+        assert isinstance(self.services.ledger, Ledger)
+        return self.services.ledger
+
+    @property
+    def directory(self) -> Directory:
+        """The directory's double."""
+        assert isinstance(self.services.directory, Directory)
+        return self.services.directory
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = "app-key",
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        """A request; a body of bytes is sent as it is, anything else as JSON."""
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        return await self.http.request(
+            method,
+            path,
+            content=None if body is None else content,
+            headers={**({"xProxy-Api-Key": key} if key else {}), **(headers or {})},
+        )
+
+    async def limit(self, **members: Any) -> dict[str, Any]:
+        """A limit that was created, as answered."""
+        body = {"limit_name": "l", "limit_id": "l", "max": 10, **members}
+        response = await self.ask("POST", "/api/v1/limits", body)
+        assert response.status_code == 201, response.text
+        limit: dict[str, Any] = response.json()["limit"]
+        return limit
+
+    def spend(self, limit_id: str, **totals: Any) -> None:
+        """Set the counters of a limit of the first application."""
+        before = self.ledger.counters[MINE, limit_id]
+        self.ledger.counters[MINE, limit_id] = msgspec.structs.replace(before, **totals)
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Store]:
+    """A store with two applications."""
+    store = await Store.open(database, connections=2)
+    await applications.create(store, MINE, "mine", NOW_MS)
+    await applications.create(store, OTHER, "other", NOW_MS)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def services(store: Store) -> Services:
+    """The parts: a clock that ticks once per look, randomness that counts."""
+    ticks, draws = count(NOW_MS), count(1)
+    return Services(
+        settings=Settings(),
+        store=store,
+        ledger=Ledger(),
+        directory=Directory(dict(CALLERS)),
+        readiness=Readiness(),
+        pepper=b"pepper",
+        cursor_secret=b"secret of cursors",
+        clock=lambda: next(ticks),
+        random=lambda size: next(draws).to_bytes(size, "big"),
+    )
+
+
+@pytest.fixture
+async def bench(services: Services) -> AsyncIterator[Bench]:
+    """The control plane on those parts."""
+    bench = Bench(replace(services))
+    async with bench.http:
+        yield bench
