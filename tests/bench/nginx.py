@@ -92,14 +92,20 @@ class Nginx:
         command = [program("nginx"), "-p", str(self.place), "-c", str(config)]
         command += ["-e", str(self.place / "error.log")]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        try:
+            self._wait_ready(self._process)
+        except BaseException:  # Ctrl-C too must not leave it behind
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + READY_S
         while not _listening(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.__exit__(None, None, None)
+            if process.poll() is not None or time.monotonic() > deadline:
                 error = (self.place / "error.log").read_text(errors="replace")
                 raise RuntimeError(f"nginx did not start:\n{error}")
             time.sleep(0.02)
-        return self
 
     def __exit__(
         self,

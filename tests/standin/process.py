@@ -37,13 +37,21 @@ class Standin:
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for whoever started it, who then stops it
         )
+        try:
+            self.port = self._announced()
+        except BaseException:  # Ctrl-C too must not leave it behind
+            self.stop()
+            raise
+        return self
+
+    def _announced(self) -> int:
+        """The port it says it listens on."""
+        assert self._process is not None
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            self.stop()
             raise RuntimeError("the stand-in did not start; its error is above")
-        self.port = int(line)
-        return self
+        return int(line)
 
     def stop(self) -> None:
         """End it; the ledger file stays."""

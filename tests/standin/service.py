@@ -72,13 +72,19 @@ class Service:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us; we then stop it in good order
             )
+        try:
+            self._wait_ready(self._process)
+        except BaseException:  # Ctrl-C too must not leave it behind
+            self.stop()
+            raise
+        return self
+
+    def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + READY_S
         while not self.ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the service did not get ready:\n{self.log_tail()}")
             time.sleep(0.05)
-        return self
 
     def ready(self) -> bool:
         """Whether it says that it is ready."""
