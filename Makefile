@@ -106,10 +106,11 @@ endef
 define install
 	@echo "Installing $$(grep -c '^[a-z].*==' $(2)) packages from $(2), once ..."
 	@$(1)/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
-		--require-hashes --only-binary :all: -r $(2) | awk \
-		'/^Collecting/ { printf "  %3d %s\n", ++n, $$2; fflush() } \
-		 /^Installing collected/ { print "  unpacking ..."; fflush() } \
-		 /^ERROR/'
+		--require-hashes --only-binary :all: -r $(2) 2>&1 | awk \
+		'/^(Collecting|Processing) / { sub(".*/", "", $$2); printf "  %3d %s\n", ++n, $$2 } \
+		 /^Installing collected/ { print "  unpacking ..." } \
+		 /^ERROR/ { failed = 1 } \
+		 failed || /Retrying/ { print } { fflush() }'
 endef
 
 # The project itself, editable: gives $(BIN)/xproxy. Needs no network.

@@ -152,6 +152,7 @@ class Postgres(Server):
         bin_dir = postgres_bin(self.bin_path)
         identity = self.identity or identity_for(bin_dir / "postgres")
         evict(self.directory, self.programs)
+        self._forget_stranger()
         if not (self.directory / "PG_VERSION").exists():
             self._initdb(bin_dir, identity)
         give(self.directory, identity)
@@ -174,6 +175,16 @@ class Postgres(Server):
             ours = self.process is not None and lines[:1] == [str(self.process.pid)]
             return ours and len(lines) > 7 and lines[7].strip() == "ready"
         return False
+
+    def _forget_stranger(self) -> None:
+        """Drop a pid file that names a living process: none of ours is left, so it is another's.
+
+        One that names a dead process stays: PostgreSQL then looks for what it left in memory.
+        """
+        file = self.directory / "postmaster.pid"
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            os.kill(int(file.read_text().splitlines()[0]), 0)
+            file.unlink()
 
     def _initdb(self, bin_dir: Path, identity: Identity) -> None:
         """Make the cluster beside its place and move it there: a half-made one is never used."""

@@ -1,13 +1,12 @@
-"""Fixtures for all tests: real stores on a socket, fresh databases, recordings, a clean environment."""
+"""Fixtures for all tests: real stores on sockets, fresh databases, recordings, a clean shell."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import asyncpg
 import msgspec
@@ -17,10 +16,12 @@ from redis import Redis
 
 from metering.embedded import Stores
 from metering.settings import Settings, variable
+from metering.store.migrations import migrate
 
 ROOT = Path(__file__).parent.parent
 RECORDINGS = Path(os.environ.get("XPROXY_RECORDINGS") or ROOT / "../shared/recordings")
 TEMPLATE = "xproxy_template"
+SIZES = ("ci", "full", "soak")
 
 for field in msgspec.structs.fields(Settings):  # no test may depend on the shell it runs in
     os.environ.pop(variable(field.name), None)
@@ -52,10 +53,7 @@ def postgres_dsn(stores: tuple[str, str]) -> str:
 async def template(postgres_dsn: str) -> str:
     """The name of a migrated database that every test's own is cloned from."""
     await _execute(postgres_dsn, f"CREATE DATABASE {TEMPLATE}")
-    if find_spec("metering.store.migrations"):
-        from metering.store.migrations import migrate
-
-        await migrate(_dsn(postgres_dsn, TEMPLATE))
+    await migrate(_dsn(postgres_dsn, TEMPLATE))
     return TEMPLATE
 
 
@@ -86,6 +84,14 @@ def recordings() -> Path:
     if not RECORDINGS.is_dir():
         pytest.skip(f"no recordings in {RECORDINGS}; set XPROXY_RECORDINGS to their folder")
     return RECORDINGS
+
+
+@pytest.fixture(scope="session")
+def size() -> Literal["ci", "full", "soak"]:
+    """How much a long test should do: `XPROXY_TEST_SIZE`, by default what fits in CI."""
+    size = os.environ.get("XPROXY_TEST_SIZE", "ci")
+    assert size in SIZES, f"XPROXY_TEST_SIZE is one of {SIZES}"
+    return cast(Literal["ci", "full", "soak"], size)
 
 
 def _dsn(postgres_dsn: str, name: str) -> str:

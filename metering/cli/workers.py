@@ -17,7 +17,7 @@ from metering.settings import Settings, environment
 BACKOFF_S, BACKOFF_S_MAX = 0.1, 10.0
 """The wait before a dead worker is started again, doubled each time it dies young."""
 YOUNG_S = 30
-GRACE_S = 5
+GRACE_S = 15
 """How much longer than its own deadline a worker gets before it is killed."""
 
 
