@@ -69,13 +69,16 @@ def _gpt(
     audio: tuple[str, str] | None = None,
     priority: tuple[str, str, str] | None = None,
     half: bool = False,
+    half_cached: str | None = None,
     long: tuple[str, str, str] | None = None,
     long_write: str | None = None,
 ) -> Price:
-    """An OpenAI price; `half`: flex processing exists, at half the price; `long` from 272k on."""
+    """An OpenAI price; `half`: flex processing exists, at half the price (`half_cached` where the
+    page rounds it); `long` from 272k on."""
     tiers = {"priority": _gpt(*priority)} if priority else {}
     if half:
-        tiers["flex"] = _gpt(*(str(Decimal(p) / 2) for p in (prompt, output, cached or prompt)))
+        flex = [str(Decimal(p) / 2) for p in (prompt, output, cached or prompt)]
+        tiers["flex"] = _gpt(flex[0], flex[1], half_cached or flex[2])
     return Price(
         input=Decimal(prompt),
         output=Decimal(output),
@@ -142,7 +145,9 @@ OPENAI = {
     "o1-mini": _gpt("1.1", "4.4", "0.55"),
     "o3": _gpt("2", "8", "0.5", priority=("3.5", "14", "0.875"), half=True),
     "o3-mini": _gpt("1.1", "4.4", "0.55"),
-    "o4-mini": _gpt("1.1", "4.4", "0.275", priority=("2", "8", "0.5"), half=True),
+    "o4-mini": _gpt(
+        "1.1", "4.4", "0.275", priority=("2", "8", "0.5"), half=True, half_cached="0.138"
+    ),
     "text-embedding-3-small": _gpt("0.02", "0"),
     "text-embedding-3-large": _gpt("0.13", "0"),
 }
