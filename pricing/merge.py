@@ -4,7 +4,8 @@ Laws
 1. A row that is in force stays as it is. Where a source changed a price without a date, a row
    from today is appended; where it gives the date, the dated row is.
 2. Only rows that have not begun before today may be replaced.
-3. Models and tiers a source no longer lists are kept: they must price yesterday's calls.
+3. Models and tiers a source no longer lists are kept: they must price yesterday's calls. Nor
+   does the lesser source then take them over.
 4. Merging the same sources twice changes nothing.
 """
 
@@ -18,7 +19,7 @@ import msgspec
 from pricing.book import PriceBook
 from pricing.catalogue import ModelEntry, PriceFile, PriceRow, Row, in_force
 from pricing.rates import FEMTO_PER_USD, Rates, femto
-from pricing.sources import Listed, own_entry, with_bounds, with_gaps_filled
+from pricing.sources import GENAI, LITELLM, Listed, own_entry, with_bounds, with_gaps_filled
 from pricing.units import UNITS
 
 
@@ -71,7 +72,8 @@ def merge(ours: PriceFile | None, theirs: PriceFile, today: str) -> tuple[PriceF
     models: list[ModelEntry] = []
     changes: list[str] = []
     for entry in ours.models:
-        merged = _merge_entry(entry, new.pop(entry.id, entry), claimed, today)
+        news = new.pop(entry.id, entry)
+        merged = _merge_entry(entry, entry if _outranks(entry, news) else news, claimed, today)
         if merged.match:
             models.append(merged)
         changes += _changes(entry, merged)
@@ -94,6 +96,10 @@ def _merge_entry(
         prices=_merge_rows(ours.prices, theirs.prices, "service_tier", today),
         scopes=_merge_rows(ours.scopes, theirs.scopes, "scope", today),
     )
+
+
+def _outranks(ours: ModelEntry, theirs: ModelEntry) -> bool:
+    return ours.prices[0].source.startswith(GENAI) and theirs.prices[0].source.startswith(LITELLM)
 
 
 def _merge_rows(ours: Sequence[Row], theirs: Sequence[Row], key: str, today: str) -> list[Row]:

@@ -18,6 +18,8 @@ import msgspec
 
 from pricing.catalogue import BASE, ModelEntry, PriceDataError, PriceRow, ScopeRow
 
+GENAI, LITELLM = "genai-prices", "litellm"
+"""The names the sources have in a row's `source`, before their version."""
 PROVIDERS = ("anthropic", "openai")
 """The providers the catalogue covers."""
 
@@ -316,7 +318,7 @@ def with_gaps_filled(entry: ModelEntry, listed: Iterable[Listed], source: str) -
         offers = {base[unit] for base in bases if unit in base}
         if len(offers) == 1 and not any(unit in row.prices for row in entry.prices):
             filled[unit] = offers.pop()
-    if not filled:
+    if not filled or "input" not in entry.prices[0].prices:
         return entry
     words = f"; {', '.join(filled)} from {source}"
     rows = [

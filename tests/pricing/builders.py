@@ -1,0 +1,58 @@
+"""One-line makers of price data with readable defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pricing.book import PriceBook
+from pricing.catalogue import ModelEntry, PriceFile, PriceRow, ScopeRow
+from pricing.rates import Rates
+
+
+def row(
+    prices: Mapping[str, str] | None = None,
+    *,
+    since: str | None = None,
+    tier: str = "default",
+    above: Mapping[str, dict[str, str]] | None = None,
+) -> PriceRow:
+    """A price row; 2 and 10 dollars a million unless told."""
+    return PriceRow(
+        since=since,
+        service_tier=tier,
+        prices=dict(prices or {"input": "2", "output": "10"}),
+        above=dict(above or {}),
+        source="the test",
+        checked="2026-11-20",
+    )
+
+
+def scope(name: str, multiplier: str, since: str | None = None) -> ScopeRow:
+    """A scope's multiplier."""
+    return ScopeRow(
+        since=since, scope=name, multiplier=multiplier, source="the test", checked="2026-11-20"
+    )
+
+
+def entry(
+    *rows: PriceRow,
+    name: str = "m",
+    match: list[str] | None = None,
+    scopes: list[ScopeRow] | None = None,
+) -> ModelEntry:
+    """A model."""
+    return ModelEntry(
+        id=name, match=match or [name], prices=list(rows) or [row()], scopes=scopes or []
+    )
+
+
+def book(*entries: ModelEntry) -> PriceBook:
+    """A book of one provider, `p`."""
+    return PriceBook([PriceFile(provider="p", pricing_urls=[], models=list(entries))], "test")
+
+
+def rates(*rows: PriceRow, scopes: list[ScopeRow] | None = None) -> Rates:
+    """The rates of one model, today."""
+    found = book(entry(*rows, scopes=scopes)).find("p", "m", 1_795_000_000_000)
+    assert found is not None
+    return found

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricing.catalogue import PriceDataError, in_force, parse, render
+from pricing.load import DATA, load
+from tests.pricing.builders import entry, row, scope
+
+
+def content() -> dict[str, Any]:
+    """A file with one of everything, as JSON."""
+    return {
+        "provider": "p",
+        "pricing_urls": ["https://example.com"],
+        "models": [
+            {
+                "id": "m",
+                "match": ["m", "m-####", "m-mini*", "*moderation*"],
+                "max_output_tokens": 10,
+                "prices": [
+                    {
+                        "from": None,
+                        "prices": {"input": "1"},
+                        "source": "s",
+                        "checked": "2026-01-01",
+                    },
+                    {
+                        "from": "2026-02-01",
+                        "service_tier": "flex",
+                        "prices": {"input": "0.5"},
+                        "above": {"200000": {"input": "0.75"}},
+                        "source": "s",
+                        "checked": "2026-01-01",
+                    },
+                ],
+                "scopes": [
+                    {
+                        "from": None,
+                        "scope": "us",
+                        "multiplier": "1.1",
+                        "source": "s",
+                        "checked": "2026-01-01",
+                    }
+                ],
+            },
+            {
+                "id": "n",
+                "match": ["n"],
+                "prices": [
+                    {"from": None, "prices": {"input": "1"}, "source": "s", "checked": "2026-01-01"}
+                ],
+            },
+        ],
+    }
+
+
+def change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    """An edit: set what a dotted path leads to."""
+
+    def edit(data: dict[str, Any]) -> None:
+        *steps, last = (int(step) if step.isdecimal() else step for step in path.split("."))
+        target: Any = data
+        for step in steps:
+            target = target[step]
+        target[last] = value
+
+    return edit
+
+
+def test_a_file_is_rendered_stably() -> None:
+    """What is rendered reads back the same, with one line per price row."""
+    read = parse(json.dumps(content()).encode(), "p.json")
+    assert parse(render(read), "p.json") == read
+    assert render(parse(render(read), "p.json")) == render(read)
+    assert sum(b'"prices": {' in line for line in render(read).splitlines()) == 3
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("*.json")), ids=lambda path: path.name)
+def test_shipped_files_are_as_rendered(path: Path) -> None:
+    """The shipped files are in the form the updater writes, so that diffs show changes only."""
+    assert render(parse(path.read_bytes(), path.name)) == path.read_bytes()
+
+
+M, ROW, ABOVE = "models.0", "models.0.prices.0", "models.0.prices.1.above"
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (change("models", {}), "p.json: Expected `array`"),
+        (change("extra", 1), "unknown field `extra`"),
+        (change(f"{M}.extra", 1), "models[0]: Object contains unknown field `extra`"),
+        (change(f"{M}.prices", []), "models[0] (m): it has no base price"),
+        (change(f"{M}.match", []), "it matches no name"),
+        (change(f"{M}.match", ["M"]), "match 'M' is not a lower-case name"),
+        (change(f"{M}.match", ["a*b"]), "match 'a*b' is not"),
+        (change(f"{M}.match", ["m", "n"]), "n: 'n' already names m"),
+        (change("models.1.id", "m"), "p.json: two entries have the same id"),
+        (change(f"{M}.prices.1.from", None), ""),
+        (change(f"{M}.prices.1.service_tier", "default"), ""),
+        (change(f"{ROW}.service_tier", "flex"), "it has no base price"),
+        (change(f"{M}.prices.1.service_tier", "Flex Tier"), "service tier 'Flex Tier' is not"),
+        (change(f"{ROW}.from", "2026-02-30"), "prices[0]: '2026-02-30' is not a date"),
+        (change(f"{ROW}.from", "20260201"), "'20260201' is not a date"),
+        (change(f"{ROW}.checked", "today"), "'today' is not a date"),
+        (change(f"{ROW}.prices", {}), "prices[0]: it has no prices"),
+        (change(f"{ROW}.prices", {"input": 1.5}), "Expected `str`, got `float`"),
+        (change(f"{ROW}.prices", {"input": "-1"}), "input price '-1' is not a plain decimal"),
+        (change(f"{ROW}.prices", {"input": "NaN"}), "input price 'NaN' is not"),
+        (change(f"{ROW}.prices", {"input": "1e3"}), "input price '1e3' is not"),
+        (change(f"{ROW}.prices", {"parrots": "1"}), "'parrots' is not a unit"),
+        (change(ABOVE, {"many": {"input": "1"}}), "above 'many' is not a number"),
+        (change(ABOVE, {"9": {}}), "above '9' is not a number of tokens with prices"),
+        (change(ABOVE, {"9": {"output": "1"}}), "above '9': output has no price below"),
+        (change(f"{M}.scopes.0.multiplier", "0"), "scopes[0]: multiplier '0' is not"),
+        (change(f"{M}.scopes.0.multiplier", "ten"), "multiplier 'ten' is not"),
+        (change(f"{M}.scopes.0.from", "soon"), "scopes[0]: 'soon' is not a date"),
+    ],
+)
+def test_malformed_data_is_refused(edit: Callable[[dict[str, Any]], None], reason: str) -> None:
+    """One bad entry refuses the file, naming the file, the entry and the reason."""
+    data = content()
+    edit(data)
+    if not reason:
+        parse(json.dumps(data).encode(), "p.json")
+        return
+    with pytest.raises(PriceDataError) as error:
+        parse(json.dumps(data).encode(), "p.json")
+    assert str(error.value).startswith("p.json: ")
+    assert reason in str(error.value)
+
+
+def test_a_day_has_one_row_a_tier() -> None:
+    """Two rows of one tier that begin on the same day contradict each other."""
+    data = content()
+    data["models"][0]["prices"].append(data["models"][0]["prices"][1])
+    with pytest.raises(PriceDataError, match="two rows have the same date and service tier"):
+        parse(json.dumps(data).encode(), "p.json")
+
+
+def test_no_json_is_refused() -> None:
+    """A truncated file is refused by name."""
+    with pytest.raises(PriceDataError, match=r"p\.json: .*truncated"):
+        parse(b'{"provider": "p"', "p.json")
+
+
+def test_loading_is_all_or_nothing(tmp_path: Path) -> None:
+    """Nothing to load, one bad file, or two files of one provider: no book at all."""
+    with pytest.raises(PriceDataError, match="there is no price data"):
+        load(tmp_path)
+    (tmp_path / "a.json").write_text(json.dumps(content()))
+    assert load(tmp_path).find("p", "m", 0) is not None
+    (tmp_path / "b.json").write_text(json.dumps(content()))
+    with pytest.raises(PriceDataError, match="two files are of the same provider"):
+        load(tmp_path)
+    (tmp_path / "b.json").write_text("[]")
+    with pytest.raises(PriceDataError, match=r"b\.json: "):
+        load(tmp_path)
+
+
+def test_the_version_follows_the_content(tmp_path: Path) -> None:
+    """The same data is the same version; other data is another."""
+    (tmp_path / "a.json").write_text(json.dumps(content()))
+    first = load(tmp_path).version
+    assert load(tmp_path).version == first
+    (tmp_path / "a.json").write_text(json.dumps(content() | {"pricing_urls": []}))
+    assert load(tmp_path).version != first
+
+
+def test_rows_in_force_are_those_that_have_begun() -> None:
+    """In force on a day is what began on it or before, oldest first."""
+    rows = [row(since="2026-03-01"), row(), row(since="2026-02-01")]
+    assert [r.since for r in in_force(rows, "2026-02-28")] == [None, "2026-02-01"]
+    assert in_force([scope("us", "1.1", since="2026-01-01")], "") == []
+    assert entry(row()).prices[0].source == "the test"

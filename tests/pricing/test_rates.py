@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricing.cost import cost
+from pricing.rates import FEMTO_PER_USD, femto, line_pico
+from pricing.units import INPUT_TOKENS, OUTPUT_TOKENS
+from tests.pricing.builders import rates, row, scope
+
+PRICES = st.decimals("0", "1000", places=9)
+COUNTS = st.integers(0, 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("price", "per", "femto_usd"),
+    [
+        ("0", 1_000_000, 0),
+        ("2.5", 1_000_000, 2_500_000_000),
+        ("0.0625", 1_000_000, 62_500_000),
+        ("0.0011", 1_000_000, 1_100_000),
+        ("10", 1_000, 10_000_000_000_000),
+        ("0.36", 3_600, 100_000_000_000),
+        ("0.0000000005", 1_000_000, 0),  # half a femto goes to the even side
+        ("0.0000000015", 1_000_000, 2),
+    ],
+)
+def test_prices_are_quantised_to_femto(price: str, per: int, femto_usd: int) -> None:
+    """A price becomes whole femto-USD per unit, half-even, without a float on the way."""
+    assert femto(price, per) == femto_usd
+
+
+@given(PRICES, st.sampled_from([1_000, 3_600, 1_000_000]))
+def test_femto_is_decimal_rounding(price: Decimal, per: int) -> None:
+    """Quantising agrees with decimal arithmetic."""
+    exact = (price * FEMTO_PER_USD / per).to_integral_value(ROUND_HALF_EVEN)
+    assert femto(f"{price:f}", per) == int(exact)
+
+
+@pytest.mark.parametrize(
+    ("count", "price_femto", "pico"),
+    [
+        (0, 999, 0),
+        (1, 499, 0),
+        (1, 500, 0),
+        (1, 501, 1),
+        (3, 500, 2),
+        (5, 500, 2),
+        (1, 1500, 2),
+        (-1, 1500, -2),
+    ],
+)
+def test_a_line_is_rounded_half_even(count: int, price_femto: int, pico: int) -> None:
+    """A line is rounded once, and ties go to the even side."""
+    assert line_pico(count, price_femto) == pico
+
+
+@given(
+    st.integers(-(10**9), 10**9),
+    st.integers(0, 10**13),
+    st.sampled_from([(1, 1), (11, 10), (1, 2), (3, 7)]),
+)
+def test_a_line_agrees_with_decimals(count: int, price: int, ratio: tuple[int, int]) -> None:
+    """Integer lines are what an exact decimal quantises to, multipliers included."""
+    numerator, denominator = ratio
+    scaled = Decimal(count * price * numerator)
+    # The quotient is exact enough: a tie needs a finite expansion, which 60 digits hold.
+    with localcontext() as context:
+        context.prec = 60
+        expected = (scaled / (1000 * denominator)).to_integral_value(ROUND_HALF_EVEN)
+    assert line_pico(count, price, ratio) == int(expected)
+
+
+TIERED = row(
+    {"input": "2", "output": "10", "web_search": "10"},
+    above={"200000": {"input": "4", "output": "15"}},
+)
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "input_usd_per_mtok"),
+    [(0, 2), (199_999, 2), (200_000, 2), (200_001, 4), (1_000_000, 4)],
+)
+def test_the_context_tier_starts_above_its_number(
+    input_tokens: int, input_usd_per_mtok: int
+) -> None:
+    """A request at the number has the lower price; one token more, and all of it has the higher."""
+    prices = rates(TIERED).tiers["default"].at(input_tokens)
+    assert prices["input_text"] == input_usd_per_mtok * 10**9
+    assert prices["web_search"] == 10**13
+
+
+@pytest.mark.parametrize(
+    ("service_tier", "billed"),
+    [
+        (None, "default"), ("", "default"), ("default", "default"), ("auto", "default"),
+        ("standard", "default"), ("standard_only", "default"),
+        ("flex", "flex"), ("priority", "priority"), ("scale", "default"),
+    ],
+)  # fmt: skip
+def test_a_tier_without_prices_is_the_base(service_tier: str | None, billed: str) -> None:
+    """The answer's tier decides; one the model has no prices for is billed at the base."""
+    found = rates(row(), row(tier="flex"), row(tier="priority"))
+    assert found.tier(service_tier) == billed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dollars_in", "dollars_out"),
+    [
+        ({}, "88", "110"),  # cache write for an hour, long context, priority, scope
+        ({"service_tier": "default"}, "17.6", "22"),
+        ({"service_tier": "flex"}, "17.6", "22"),
+        ({"service_tier": "auto"}, "88", "110"),
+        ({"scope": "global"}, "80", "100"),
+        ({"scope": "us"}, "88", "110"),
+        ({"without": {"cache_write_1h"}}, "44", "110"),
+        ({"without": INPUT_TOKENS}, "0", "110"),
+        ({"without": OUTPUT_TOKENS, "scope": "eu"}, "80", "0"),
+    ],
+)
+def test_a_ceiling_takes_the_dearest_that_can_apply(
+    arguments: dict[str, object], dollars_in: str, dollars_out: str
+) -> None:
+    """Premiums, long context, tiers and scopes all count, but for what the caller rules out."""
+    long = {"input": "8", "cache_write_1h": "16", "output": "20"}
+    found = rates(
+        row({"input": "4", "cache_write_1h": "8", "output": "10"}, above={"200000": long}),
+        row({"input": "2", "output": "5"}, tier="flex"),
+        row({"input": "40", "cache_write_1h": "80", "output": "100"}, tier="priority"),
+        scopes=[scope("us", "1.1")],
+    )
+    pico = found.ceiling(10**6, 10**6, **arguments)  # type: ignore[arg-type]
+    assert pico == (Decimal(dollars_in) + Decimal(dollars_out)) * 10**12
+
+
+def test_a_ceiling_sees_only_context_tiers_within_reach() -> None:
+    """A request that cannot pass the threshold is not bounded by the prices beyond it."""
+    found = rates(TIERED)
+    assert found.ceiling(200_000, 0) == 200_000 * 2_000_000
+    assert found.ceiling(200_001, 0) == 200_001 * 4_000_000
+
+
+def test_a_ceiling_counts_fees() -> None:
+    """Tool calls, up to their number of uses, and the request's own fee are in the bound."""
+    found = rates(row({"input": "2", "output": "10", "web_search": "10", "requests": "5"}))
+    assert found.ceiling(0, 0) == 5 * 10**9
+    assert found.ceiling(0, 0, fees={"web_search": 3, "parrots": 1}) == 35 * 10**9
+
+
+def test_a_ceiling_rounds_up() -> None:
+    """A bound is never below what rounding makes of the lines."""
+    assert rates(row({"input": "0.0000001", "output": "0"})).ceiling(3, 0) == 3
+
+
+def test_only_tokens_bound_a_cost() -> None:
+    """A model billed by the second says that a number of tokens bounds nothing."""
+    assert rates().by_tokens
+    assert rates(row({"input": "0", "output": "0"})).by_tokens
+    assert not rates(row({"audio_seconds": "0.36"})).by_tokens
+
+
+@given(COUNTS, COUNTS, st.sampled_from([None, "flex"]), st.sampled_from([None, "us"]))
+def test_likely_is_the_cost_of_plain_text(
+    tokens_in: int, tokens_out: int, tier: str | None, where: str | None
+) -> None:
+    """What a call is likely to cost is, to the pico, what the same tokens cost once used."""
+    found = rates(TIERED, row({"input": "0.0000007"}, tier="flex"), scopes=[scope("us", "1.1")])
+    used = cost({"input_text": tokens_in, "output_text": tokens_out}, found, tier, where)
+    assert found.likely(tokens_in, tokens_out, tier, where) == used.total_pico

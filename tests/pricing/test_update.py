@@ -1,0 +1,419 @@
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+
+from pricing import update
+from pricing.catalogue import PriceDataError
+from pricing.load import load
+from pricing.sources import genai_entries, litellm_list
+
+DAY_1, DAY_2 = (datetime(2026, 11, day, tzinfo=UTC) for day in (20, 21))
+
+MODEL = """ModelInfo(id='{id}', match=ClauseOr(or_=[ClauseEquals(equals='{id}'),
+ClauseStartsWith(starts_with='{id}-x'), ClauseContains(contains='+{id}+'),
+ClauseRegex(regex='^{id}[-@]\\\\d{{4}}$')]), context_window=100, prices={prices},
+price_variants={variants})"""
+FLAT = "ModelPrice(input_mtok=Decimal('{0}'), output_mtok=Decimal('10'))"
+TIERED = (
+    "ModelPrice(input_mtok=TieredPrices(base=Decimal('2'), "
+    "tiers=[Tier(start=200, price=Decimal('4'))]), output_mtok=Decimal('9'))"
+)
+
+
+def genai(openai: str, anthropic: str = "") -> str:
+    """The text of genai-prices' data module with these models."""
+    models = {"openai": openai, "anthropic": anthropic, "google": "ModelInfo(id='x')"}
+    listed = ", ".join(
+        f"Provider(id='{name}', pricing_urls=['https://{name}.example'], models=[{text}])"
+        for name, text in models.items()
+    )
+    return f"import datetime\nproviders: list[Provider] = [{listed}]\n"
+
+
+def model(name: str = "m", prices: str = FLAT.format(2), variants: str = "None") -> str:
+    return MODEL.format(id=name, prices=prices, variants=variants)
+
+
+LITELLM: dict[str, dict[str, Any]] = {
+    "sample_spec": {"mode": "one of"},
+    "m": {
+        "litellm_provider": "openai",
+        "mode": "chat",
+        "input_cost_per_token": 2e-06,
+        "output_cost_per_token": 1.1e-05,
+        "input_cost_per_token_above_200k_tokens": 5.0000000000000004e-06,
+        "output_cost_per_token_batches": 5e-06,
+        "cache_read_input_token_cost": None,
+        "max_input_tokens": 300,
+        "max_output_tokens": 64,
+        "regional_processing_uplift_multiplier_eu": 1.1,
+    },
+    "m-xl": {"litellm_provider": "openai", "mode": "chat", "max_output_tokens": 128,
+             "input_cost_per_audio_token": 4e-05},
+    "m-xs": {"litellm_provider": "openai", "mode": "chat", "max_output_tokens": "a lot",
+             "search_context_cost_per_query": {"search_context_size_low": 0.01}},
+    "ft:m": {
+        "litellm_provider": "text-completion-openai",
+        "mode": "completion",
+        "input_cost_per_token": 3e-06,
+        "output_cost_per_token": 6e-06,
+        "input_cost_per_token_above_200k_tokens": 4e-06,
+        "input_cost_per_token_batches": 1.5e-06,
+        "provider_specific_entry": {"us": 1.1, "fast": 2},
+    },
+    "sora": {"litellm_provider": "openai", "mode": "video_generation"},
+    "low/image": {"litellm_provider": "openai", "mode": "image_generation"},
+    "gemini": {"litellm_provider": "google", "mode": "chat"},
+}  # fmt: skip
+
+
+def wheels(code: str, prices: dict[str, Any]) -> Callable[[Path], None]:
+    """A stand-in for the download: wheels with this content."""
+
+    def fetch(directory: Path) -> None:
+        for name, member, content in (
+            ("genai_prices-9.9-py3-none-any.whl", update.GENAI[1], code),
+            ("litellm-8.8-py3-none-any.whl", update.LITELLM[1], json.dumps(prices)),
+        ):
+            with ZipFile(directory / name, "w") as wheel:
+                wheel.writestr(member, content)
+
+    return fetch
+
+
+def run(
+    data: Path, code: str, *arguments: str, now: datetime = DAY_1, prices: dict[str, Any] = LITELLM
+) -> int:
+    """Run the command over stand-in sources."""
+    return update.main(arguments, data=data, fetch=wheels(code, prices), now=now)
+
+
+def entries(data: Path) -> dict[str, Any]:
+    """The entries of the OpenAI file by id."""
+    return {e["id"]: e for e in json.loads((data / "openai.json").read_bytes())["models"]}
+
+
+def rows(data: Path, name: str = "m") -> list[tuple[str | None, str, str]]:
+    """(from, tier, input price) of each row of an entry, in file order."""
+    return [
+        (row["from"], row.get("service_tier", "default"), row["prices"].get("input", "-"))
+        for row in entries(data)[name]["prices"]
+    ]
+
+
+def test_a_catalogue_is_made_of_its_sources(tmp_path: Path) -> None:
+    """Names, dates, tiers and prices come from genai-prices; bounds and gaps from LiteLLM."""
+    flex = (
+        "[PriceVariant(when={'service_tier': 'default'}, prices=ModelPrice()), "
+        "PriceVariant(when={'service_tier': 'flex'}, prices=ModelPrice(input_mtok=Decimal('1')), "
+        "constraint=StartDateConstraint(start_date=datetime.date(2026, 10, 2)))]"
+    )
+    dated = (
+        f"[ConditionalPrice(prices={TIERED}), ConditionalPrice(constraint="
+        f"StartDateConstraint(start_date=datetime.date(2026, 3, 1)), prices={FLAT.format(3)})]"
+    )
+    free = (
+        "ModelInfo(id='moderation', match=ClauseEquals(equals='moderation'), prices=ModelPrice())"
+    )
+    assert run(tmp_path, genai(", ".join([model(prices=dated, variants=flex), free]))) == 0
+    found = entries(tmp_path)
+    assert list(found) == ["ft:m", "m", "moderation"]
+    made = found["m"]
+    assert made["match"] == ["*+m+*", "m", "m-####", "m-x*", "m@####"]
+    assert (made["context_window"], made["max_output_tokens"]) == (100, 128)
+    assert rows(tmp_path) == [
+        (None, "default", "2"),
+        ("2026-03-01", "default", "3"),
+        ("2026-10-02", "flex", "1"),
+    ]
+    base, later, _ = made["prices"]
+    assert base["above"] == {"200": {"input": "4"}}
+    assert base["prices"]["input_audio"] == later["prices"]["input_audio"] == "40"
+    assert base["prices"]["web_search"] == "10"
+    assert base["source"] == "genai-prices 9.9; input_audio, web_search from litellm 8.8"
+    assert [(s["scope"], s["multiplier"]) for s in made["scopes"]] == [("eu", "1.1")]
+    assert rows(tmp_path, "moderation") == [(None, "default", "0")]
+    tuned = found["ft:m"]
+    assert tuned["match"] == ["ft:m", "ft:m:*"]
+    assert rows(tmp_path, "ft:m") == [(None, "default", "3"), (None, "batch", "1.5")]
+    assert tuned["prices"][0]["above"] == {"200000": {"input": "4"}}
+    assert tuned["scopes"][0]["multiplier"] == "1.1"
+    assert load(tmp_path).find("openai", "ft:m:org:1", 0) is not None
+
+
+def test_a_second_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same sources, the next day, leave every byte as it is, and the command says so."""
+    run(tmp_path, genai(model()))
+    before = (tmp_path / "openai.json").read_bytes()
+    capsys.readouterr()
+    assert run(tmp_path, genai(model()), now=DAY_2) == 0
+    assert (tmp_path / "openai.json").read_bytes() == before
+    assert capsys.readouterr().out == "nothing changed\n"
+
+
+def dated(*blocks: tuple[str, int]) -> str:
+    """Prices with start dates: (`2026, 12, 1`, input price) pairs after an undated 2."""
+    conditional = "".join(
+        f", ConditionalPrice(constraint=StartDateConstraint(start_date=datetime.date({day})), "
+        f"prices={FLAT.format(price)})"
+        for day, price in blocks
+    )
+    return f"[ConditionalPrice(prices={FLAT.format(2)}){conditional}]"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        # changed without a date: from today, and yesterday's stays
+        (FLAT.format(2), FLAT.format(3), [(None, "2"), ("2026-11-21", "3")]),
+        # changed with a date, past or future: from that date
+        (FLAT.format(2), dated(("2026, 5, 1", 3)), [(None, "2"), ("2026-05-01", "3")]),
+        (FLAT.format(2), dated(("2027, 5, 1", 3)), [(None, "2"), ("2027-05-01", "3")]),
+        # a dated price that is what we have says nothing new
+        (FLAT.format(2), dated(("2026, 5, 1", 2)), [(None, "2")]),
+        # a price in force that the source rewrote: both stay, the new from today
+        (
+            dated(("2026, 5, 1", 3)),
+            dated(("2026, 5, 1", 4)),
+            [(None, "2"), ("2026-05-01", "3"), ("2026-11-21", "4")],
+        ),
+        # one that has not begun may be replaced
+        (dated(("2027, 5, 1", 3)), dated(("2027, 5, 1", 4)), [(None, "2"), ("2027-05-01", "4")]),
+    ],
+)
+def test_prices_are_appended(
+    before: str, after: str, expected: list[tuple[str | None, str]], tmp_path: Path
+) -> None:
+    """A price in force is never overwritten: what is new gets a row of its own."""
+    run(tmp_path, genai(model(prices=before)))
+    run(tmp_path, genai(model(prices=after)), now=DAY_2)
+    assert [(since, price) for since, _, price in rows(tmp_path)] == expected
+    written = (tmp_path / "openai.json").read_bytes()
+    run(tmp_path, genai(model(prices=after)), now=DAY_2)
+    assert (tmp_path / "openai.json").read_bytes() == written
+
+
+def test_the_same_day_may_be_corrected(tmp_path: Path) -> None:
+    """Two changes on one day leave one row of that day: the later."""
+    run(tmp_path, genai(model()))
+    for price in (3, 4):
+        run(tmp_path, genai(model(prices=FLAT.format(price))), now=DAY_2)
+    assert rows(tmp_path) == [(None, "default", "2"), ("2026-11-21", "default", "4")]
+
+
+def test_a_new_tier_begins_today(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A tier that appears without a date did not hold yesterday; one that vanishes is kept."""
+    fast = "[PriceVariant(when={'speed': 'fast'}, prices=ModelPrice(input_mtok=Decimal('8')))]"
+    run(tmp_path, genai(model()))
+    run(tmp_path, genai(model(variants=fast)), now=DAY_2)
+    assert rows(tmp_path) == [(None, "default", "2"), ("2026-11-21", "fast", "8")]
+    assert "m: fast from 2026-11-21: input 8" in capsys.readouterr().out
+    run(tmp_path, genai(model()), now=DAY_2)
+    assert len(rows(tmp_path)) == 2
+
+
+def test_models_come_move_and_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """New models are added, names follow their model, and what is no longer listed is kept."""
+    run(tmp_path, genai(model("m") + ", " + model("gone")))
+    moved = model("n").replace("equals='n'", "equals='m'")
+    capsys.readouterr()
+    run(tmp_path, genai(moved), now=DAY_2, prices={})
+    said = capsys.readouterr().out
+    assert "m: - m" in said
+    assert "n: new, default from the beginning: input 2 output 10" in said
+    assert {"m", "n", "gone"} <= entries(tmp_path).keys()
+    book = load(tmp_path)
+    found = book.find("openai", "m", 0)
+    assert found is not None
+    assert found.model == "n"
+    everything = (
+        "ClauseOr(or_=["
+        + ", ".join(f"ClauseEquals(equals='{name}')" for name in ("gone", "n"))
+        + ", ClauseStartsWith(starts_with='gone-x'), ClauseContains(contains='+gone+'), "
+        "ClauseRegex(regex='^gone[-@]\\\\d{4}$')])"
+    )
+    taker = f"ModelInfo(id='n', match={everything}, prices={FLAT.format(2)})"
+    run(tmp_path, genai(taker), now=DAY_2, prices={})
+    assert "gone: dropped, its names now belong to other models" in capsys.readouterr().out
+    assert "gone" not in entries(tmp_path)
+
+
+def test_the_lesser_source_takes_nothing_over(tmp_path: Path) -> None:
+    """A model genai-prices drops keeps its prices, though LiteLLM's list has others."""
+    run(tmp_path, genai(model(prices=FLAT.format(7))))
+    run(tmp_path, genai(""), now=DAY_2)
+    assert rows(tmp_path) == [(None, "default", "7")]
+
+
+def test_bounds_and_scopes_follow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bounds are what the source says now; a multiplier that changed begins today."""
+    run(tmp_path, genai(model()))
+    changed = LITELLM | {
+        "m": LITELLM["m"] | {
+            "max_output_tokens": 256, "regional_processing_uplift_multiplier_eu": 1.2,
+        }
+    }  # fmt: skip
+    capsys.readouterr()
+    run(tmp_path, genai(model()), now=DAY_2, prices=changed)
+    said = capsys.readouterr().out
+    assert "m: max_output_tokens 128 -> 256" in said
+    assert "m: scope eu x 1.2, from 2026-11-21" in said
+    assert [(s["from"], s["multiplier"]) for s in entries(tmp_path)["m"]["scopes"]] == [
+        (None, "1.1"),
+        ("2026-11-21", "1.2"),
+    ]
+
+
+def test_a_diff_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--diff` shows the lines that would be added, and leaves the files alone."""
+    run(tmp_path, genai(model()))
+    before = (tmp_path / "openai.json").read_bytes()
+    capsys.readouterr()
+    assert run(tmp_path, genai(model(prices=FLAT.format(3))), "--diff", now=DAY_2) == 0
+    assert (tmp_path / "openai.json").read_bytes() == before
+    added = [line for line in capsys.readouterr().out.splitlines() if line.startswith("+  ")]
+    assert [line for line in added if '"from": "2026-11-21"' in line and '"input": "3"' in line]
+
+
+def test_a_check_reports_disagreements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--check` validates, and names every price that LiteLLM's list has otherwise."""
+    fast = (
+        "[PriceVariant(when={'processing': 'batch'}, prices=ModelPrice(input_mtok=Decimal('1')))]"
+    )
+    run(tmp_path, genai(model(prices=TIERED)))
+    run(tmp_path, genai(model("o", variants=fast)), now=DAY_2, prices={})
+    capsys.readouterr()
+    o = {"o": LITELLM["m"] | {"input_cost_per_audio_token": 4e-05, "input_cost_per_token": 2e-06}}
+    assert run(tmp_path, genai(""), "--check", now=DAY_2, prices=LITELLM | o) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("the catalogue is valid: version ")
+    assert lines[1:] == [
+        "m: LiteLLM has a batch tier, the catalogue has none",
+        "m: default above 200000 input: the catalogue 4, LiteLLM 5",
+        "m: default output: the catalogue 9, LiteLLM 11",
+        "o: batch output: the catalogue 10, LiteLLM 5",
+        "o: default above 200000 input: the catalogue 2, LiteLLM 5",
+        "o: default input_audio: the catalogue 2, LiteLLM 40",
+        "o: default output: the catalogue 10, LiteLLM 11",
+        "7 disagreements with LiteLLM's list",
+    ]
+    seconds = (
+        FLAT.format(2).replace("input_mtok", "audio_hours").replace("output_mtok", "input_mchars")
+    )
+    run(tmp_path, genai(model("p", prices=seconds)), now=DAY_2)
+    capsys.readouterr()
+    p = {"p": {"litellm_provider": "openai", "input_cost_per_token": 0}}
+    run(tmp_path, genai(""), "--check", now=DAY_2, prices=p)
+    assert "p: default input: the catalogue none, LiteLLM 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (model(prices="ModelPrice(parrots=Decimal('1'))"), "m: parrots is not a unit we know"),
+        (model(prices="ModelPrice()"), "prices[0]: it has no prices"),
+        (
+            model(variants=f"[PriceVariant(when={{'a': 'b'}}, prices={FLAT.format(1)})]"),
+            "{'a': 'b'} is not a service tier",
+        ),
+        (
+            model(prices="[ConditionalPrice(constraint=TimeOfDateConstraint(), prices=1)]"),
+            "TimeOfDateConstraint is not a date",
+        ),
+        (
+            f"ModelInfo(id='m', match=ClauseAnd(and_=[]), prices={FLAT.format(1)})",
+            "ClauseAnd is not a clause we know",
+        ),
+        (
+            f"ModelInfo(id='m', match=ClauseRegex(regex='^m(a|b)$'), prices={FLAT.format(1)})",
+            "^m(a|b)$ is not a pattern",
+        ),
+        (
+            f"ModelInfo(id='m', match=ClauseRegex(regex='m'), prices={FLAT.format(1)})",
+            "m is not a pattern",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_said_is_refused(
+    text: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Upstream news the catalogue has no words for stops the update, whole, and says what it is."""
+    assert run(tmp_path, genai(text, model("fine"))) == 1
+    assert reason in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_source_without_its_list_is_refused() -> None:
+    """A data module of another shape is refused, not half read."""
+    text = "providers: list = [Provider(id='openai', pricing_urls=[], models=MODELS)]"
+    with pytest.raises(PriceDataError, match="line 1: expected a list"):
+        genai_entries(text, "s", "2026-01-01")
+
+
+def test_the_list_ignores_what_is_not_ours() -> None:
+    """Other vendors' rows and composed names are not taken up."""
+    assert [item.name for item in litellm_list(json.dumps(LITELLM).encode())] == [
+        "m", "m-xl", "m-xs", "ft:m", "sora",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (
+            subprocess.CalledProcessError(1, "pip", stderr="WARNING: x\nERROR: no route\n"),
+            "no route",
+        ),
+        (subprocess.TimeoutExpired("pip", 300), "no answer within 300 s"),
+    ],
+)
+def test_an_unreachable_index_keeps_the_catalogue(
+    failure: Exception,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without the index the catalogue stays as it is, the command says so, and does not fail."""
+    run(tmp_path, genai(model()))
+    before = (tmp_path / "openai.json").read_bytes()
+
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    capsys.readouterr()
+    assert update.main([], data=tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "unreachable, the catalogue stays as it is" in said
+    assert reason in said
+    assert (tmp_path / "openai.json").read_bytes() == before
+
+
+def test_a_download_without_wheels_is_unreachable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A download that succeeds and brings nothing is no news either."""
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: None)
+    assert update.main([], data=tmp_path) == 0
+    assert "there is no wheel of genai_prices" in capsys.readouterr().out
+
+
+def test_the_module_is_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m pricing.update --help` says what it does."""
+    monkeypatch.setattr(sys, "argv", ["update", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(update.__file__), run_name="__main__")
+    assert "--check" in capsys.readouterr().out
