@@ -110,7 +110,7 @@ define install
 		'/^(Collecting|Processing) / { sub(".*/", "", $$2); printf "  %3d %s\n", ++n, $$2 } \
 		 /^Installing collected/ { print "  unpacking ..." } \
 		 /^ERROR/ { failed = 1 } \
-		 failed || /Retrying/ { print } { fflush() }'
+		 failed || /Retrying/ { print } { fflush() } END { exit failed }'
 endef
 
 # The project itself, editable: gives $(BIN)/xproxy. Needs no network.

@@ -71,7 +71,8 @@ class Workers:
                 for process in running:
                     process.kill()
             time.sleep(0.02)
-        return all(process.returncode == 0 for process in running)
+        # One that had not begun to serve dies of the signal itself, with nothing in flight.
+        return all(process.returncode in {0, -signal.SIGTERM} for process in running)
 
     def _spawn(self, *, first: bool) -> subprocess.Popen[bytes]:
         number = self._listener.fileno()
