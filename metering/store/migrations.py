@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from metering.errors import OurFault
 from metering.store import Store
 from sql import Migration, migrations, queries
@@ -18,6 +20,10 @@ TIMEOUT_S = 600
 
 class MigrationRefused(OurFault):
     """A migration that was applied is not the one that is here now."""
+
+
+class MigrationFailed(OurFault):
+    """A migration could not be applied; the message has Postgres's reason, and its hint."""
 
 
 async def migrate(dsn: str) -> list[str]:
@@ -48,11 +54,17 @@ async def _take_missing(connection: Connection) -> list[str]:
 
 
 async def _take(connection: Connection, step: Migration) -> None:
-    note = (queries["record_migration"], step.version, step.name, step.sha256)
-    if step.text.startswith(NO_TRANSACTION):
-        await connection.execute(step.text, timeout=TIMEOUT_S)
-        await connection.execute(*note)
-        return
-    async with connection.transaction():
-        await connection.execute(step.text, timeout=TIMEOUT_S)
-        await connection.execute(*note)
+    try:
+        if step.text.startswith(NO_TRANSACTION):
+            await _apply(connection, step)
+        else:
+            async with connection.transaction():
+                await _apply(connection, step)
+    except asyncpg.PostgresError as error:
+        raise MigrationFailed(f"migration {step.version:04d}_{step.name}: {error}") from error
+
+
+async def _apply(connection: Connection, step: Migration) -> None:
+    await connection.execute(step.text, timeout=TIMEOUT_S)
+    note = (step.version, step.name, step.sha256)
+    await connection.execute(queries["record_migration"], *note)

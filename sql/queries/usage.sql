@@ -26,15 +26,17 @@ WITH landed AS (
         $32::jsonb[], $33::text[], $34::text[], $35::text[], $36::text[], $37::text[],
         $38::integer[], $39::text[], $40::jsonb[], $41::jsonb[], $42::jsonb[], $43::integer[],
         $44::integer[], $45::jsonb[]
-    ) AS r (
+    ) WITH ORDINALITY AS r (
         application_id, request_id, attempt, entry, at_ms, key_id, surface, provider, category,
         method, endpoint, streamed, status, http_status, error_code, pricing, estimated,
         model_requested, model, price_as_category, price_as_resource, price_id, service_tier, scope,
         units, lines, input_tokens, output_tokens, input_pico, output_pico, cost_pico, warnings,
         provider_id, user_id, account_name, use_case_name, use_case_id, use_case_version,
-        use_case_step, tags, properties, use_case_properties, latency_ms, ttft_ms, charges
+        use_case_step, tags, properties, use_case_properties, latency_ms, ttft_ms, charges,
+        position
     )
-    ORDER BY application_id, request_id, attempt, entry  -- writers that overlap wait in one order
+    -- Writers that overlap wait in one order; of a row that came twice the first lands.
+    ORDER BY application_id, request_id, attempt, entry, position
     ON CONFLICT DO NOTHING
     RETURNING *
 ), rolled AS (
