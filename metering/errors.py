@@ -14,9 +14,11 @@ line of a class's docstring is its default message. Each surface turns these int
     |  `- InvalidRequest       400  (`code` says which rule, `field` which header or member)
     |- ProviderFault           the provider did not answer as it should
     |  |- ProviderUnreachable  502
+    |  |- ProviderGarbage      502
     |  `- ProviderTimeout      504
     `- OurFault                503  (`Retry-After`)
        `- StoreAway            503  (Redis or Postgres did not answer in time)
+          `- OutcomeUnknown    503  (it was asked, and may have done it)
 """
 
 from __future__ import annotations
@@ -104,6 +106,8 @@ class RateLimited(CallerFault):
 class ProviderFault(XproxyError):
     """The downstream provider returned an error."""
 
+    sent: bool = True
+    """Whether a byte of the call went to the provider: then it may have been billed."""
     status = 502
     default_code = "provider_error"
 
@@ -118,6 +122,10 @@ class ProviderTimeout(ProviderFault):
     status = 504
 
 
+class ProviderGarbage(ProviderFault):
+    """The provider's answer could not be understood; nothing was charged."""
+
+
 class OurFault(XproxyError):
     """The system has encountered an unexpected error."""
 
@@ -126,3 +134,7 @@ class OurFault(XproxyError):
 
 class StoreAway(OurFault):
     """A store this service depends on did not answer; nothing was charged. Try again shortly."""
+
+
+class OutcomeUnknown(StoreAway):
+    """A store did not answer in time; whether it did what it was asked is not known yet."""

@@ -1,0 +1,117 @@
+"""The live counters of limits: defined, read, reset; and the results of calls, at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from metering.core.limits import STATES, Charge, Limit, Totals
+from metering.core.result import result_json
+from metering.core.record import UsageRow, decode_row
+from metering.ledger.replies import blocked, fields_of, pair, parse_charges, totals_of
+from metering.redis import SCRIPTS, Redis, share
+from metering.store import Store
+from metering.store import limits as stored_limits
+
+
+class Counters:
+    """What Redis knows of limits and recent calls."""
+
+    def __init__(self, redis: Redis, store: Store) -> None:
+        self._redis = redis
+        self._store = store
+
+    async def define(self, limit: Limit) -> None:
+        """Create a limit's live counters, from the rows there are, or bring their definition up to date."""
+        place = share(limit.application_id)
+        seeds = Totals(epoch=limit.epoch)
+        if not await self._redis.call("EXISTS", place.limit(limit.limit_id)):
+            found = await stored_limits.totals(self._store, limit.application_id, [limit.limit_id])
+            seeds = next((it for it in found.values() if it.epoch == limit.epoch), seeds)
+        await self._redis.run(
+            SCRIPTS["define"],
+            [place.limit(limit.limit_id)],
+            [
+                limit.mode,
+                limit.unit,
+                *pair(limit.unit, limit.max),
+                *pair(limit.unit, limit.threshold),
+                limit.epoch,
+                *pair(limit.unit, seeds.settled),
+                *pair(limit.unit, seeds.settled_input),
+                *pair(limit.unit, seeds.settled_output),
+                *(seeds.counts.get(state, 0) for state in STATES),
+            ],
+        )
+
+    async def load(self, application_id: str, limit_id: str) -> None:
+        """Rebuild a limit's counters from its rows if Redis does not have them."""
+        if not await self._redis.call("EXISTS", share(application_id).limit(limit_id)):
+            limit = await stored_limits.get(self._store, application_id, limit_id)
+            if limit is not None:
+                await self.define(limit)
+
+    async def totals(self, application_id: str, limit_ids: Sequence[str]) -> list[Totals]:
+        """The live counters of limits, in order; what is not loaded is rebuilt from its rows."""
+        place = share(application_id)
+        calls = [self._redis.call("HGETALL", place.limit(limit_id)) for limit_id in limit_ids]
+        totals = []
+        for limit_id, reply in zip(limit_ids, await asyncio.gather(*calls), strict=True):
+            if not reply:
+                await self.load(application_id, limit_id)
+                reply = await self._redis.call("HGETALL", place.limit(limit_id))
+            totals.append(totals_of(fields_of(reply)) if reply else Totals(epoch=0))
+        return totals
+
+    async def reset(self, limit: Limit, epoch: int) -> Totals:
+        """Begin a new epoch; gives the counters as they were."""
+        name = share(limit.application_id).limit(limit.limit_id)
+        reply = await self._redis.run(SCRIPTS["reset"], [name], [epoch])
+        if reply[0] == -1:
+            await self.define(limit)
+            reply = await self._redis.run(SCRIPTS["reset"], [name], [epoch])
+        return totals_of(fields_of(reply[1])) if reply[0] == 1 else Totals(epoch=limit.epoch)
+
+    async def forget(self, application_id: str, limit_id: str) -> None:
+        """Drop the live counters of a limit that was deleted."""
+        name = share(application_id).limit(limit_id)
+        await self._redis.call("DEL", name, f"{name}:h")
+
+    # Results, at once
+
+    async def record(
+        self, application_id: str, request_id: str
+    ) -> tuple[UsageRow, tuple[Charge, ...]] | None:
+        """The last attempt's row and charges while Redis has them; None: ask the rows."""
+        place = share(application_id)
+        found = None
+        for attempt in range(1, 10):
+            fields = await self._redis.call(
+                "HMGET", place.record(request_id, attempt), "st", "row", "lim"
+            )
+            if fields[0] is None:
+                break
+            row = decode_row(fields[1])
+            if fields[0] == b"blocked":
+                row = blocked(row)
+            charges = () if fields[0] == b"held" else parse_charges(fields[2])
+            found = (row, charges)
+        return found
+
+    async def result(self, application_id: str, request_id: str) -> bytes | None:
+        """The `xproxy_result` of a recent call, as JSON; None: ask the rows."""
+        found = await self.record(application_id, request_id)
+        if found is None:
+            return None
+        row, charges = found
+        blocked_ids = [it.limit_id for it in charges if it.state == "blocked"]
+        states = {it.limit_id: it.state for it in charges}
+        return result_json(row, states, blocked_limit_ids=blocked_ids)
+
+    async def request_id_of(
+        self, application_id: str, category: str, provider_id: str
+    ) -> str | None:
+        """Our request id for the id in a provider's answer, while Redis has it."""
+        place = share(application_id)
+        found = await self._redis.call("GET", place.index(category, provider_id))
+        return found.decode().rpartition(":")[0] if found else None

@@ -1,0 +1,313 @@
+"""Reserve, settle, release, expire: the rules, the scripts and the journal, put together.
+
+A hold lives in Redis from `reserve` until one script ends it. While its call runs, this worker
+keeps it alive by heartbeats; if the worker dies, the reaper expires it. What finds no Redis goes
+to the spool and is replayed through the same scripts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import msgspec
+import structlog
+
+from metering.core.limits import (
+    Admitted,
+    Bounds,
+    Charge,
+    Limit,
+    Refused,
+)
+from metering.core.money import join, split
+from metering.core.record import UsageRow, decode_row, encode_row
+from metering.errors import OutcomeUnknown, StoreAway
+from metering.ledger.counters import Counters
+from metering.ledger.replies import difference, parse_charges, refused
+from metering.redis import SCRIPTS, Redis, keys, parse_record, share
+from metering.spool import Entry, Spool
+from metering.store import Store
+from metering.store import requests as stored_requests
+
+log = structlog.get_logger()
+Verb = Literal["settle", "release", "expire"]
+SETTLE_DEADLINE_S = 0.25
+
+
+class Hold:
+    """A call that was admitted. Mutable in one thing only: what is certain of it so far."""
+
+    __slots__ = (
+        "floor_pico",
+        "floor_tokens",
+        "limits",
+        "record",
+        "row",
+        "spooled",
+    )
+
+    def __init__(self, row: UsageRow, limits: Sequence[tuple[str, int]], *, spooled: bool) -> None:
+        self.row = row
+        self.limits = limits
+        self.record = share(row.application_id).record(row.request_id, row.attempt)
+        self.floor_pico = 0
+        self.floor_tokens = 0
+        self.spooled = spooled
+
+
+class Ledger(Counters):
+    """The live side of every budget."""
+
+    def __init__(self, redis: Redis, store: Store, spool: Spool, *, hold_ttl_ms: int) -> None:
+        super().__init__(redis, store)
+        self._spool = spool
+        self._hold_ttl_ms = hold_ttl_ms
+        self._live: dict[str, tuple[Hold, float]] = {}
+
+    # The four verbs
+
+    async def reserve(
+        self, row: UsageRow, limits: Sequence[Limit], bounds: Bounds, *, expected_ms: int
+    ) -> tuple[Admitted | Refused, Hold | None]:
+        """Decide and hold all limits of a call; raises StoreAway where a limit must refuse then."""
+        place = share(row.application_id)
+        record = place.record(row.request_id, row.attempt)
+        names = [record, place.holds, place.outbox, *(place.limit(it.limit_id) for it in limits)]
+        arguments = [
+            self._hold_ttl_ms,
+            expected_ms,
+            encode_row(row),
+            *split(bounds.likely_pico),
+            *split(bounds.ceiling_pico),
+            bounds.likely_tokens,
+            bounds.ceiling_tokens,
+            *(it.limit_id for it in limits),
+        ]
+        try:
+            reply = await self._redis.run(SCRIPTS["reserve"], names, arguments)
+            while reply[0] == -1:  # not loaded is not the same as no limit
+                await self.define(limits[reply[1] - 1])
+                reply = await self._redis.run(SCRIPTS["reserve"], names, arguments)
+        except StoreAway as fault:
+            return await self._reserve_without_redis(row, limits, fault)
+        if reply[0] == 0:
+            return refused(reply), None
+        epochs = tuple(int(part) for part in reply[1].split(b",") if part)
+        pairs = [(it.limit_id, epoch) for it, epoch in zip(limits, epochs, strict=False)]
+        return Admitted(epochs), self._alive(Hold(row, pairs, spooled=False))
+
+    async def _reserve_without_redis(
+        self, row: UsageRow, limits: Sequence[Limit], fault: StoreAway
+    ) -> tuple[Admitted, Hold]:
+        pairs = [(it.limit_id, 0) for it in limits]
+        if any(it.binding for it in limits):
+            if isinstance(fault, OutcomeUnknown):  # the hold may be there: let it go later
+                failed = msgspec.structs.replace(row, status="failed", http_status=503)
+                await self._journal("release", failed, pairs, 0)
+            raise fault
+        await self._journal("open", row, pairs, 0)
+        return Admitted((0,) * len(limits)), self._alive(Hold(row, pairs, spooled=True))
+
+    async def settle(self, hold: Hold, row: UsageRow, tokens: int) -> tuple[Charge, ...] | None:
+        """Charge the truth, once. None: Redis did not answer in time, the journal has it."""
+        return await self._end("settle", hold, row, tokens)
+
+    async def release(self, hold: Hold, row: UsageRow) -> tuple[Charge, ...] | None:
+        """End a hold of a call that used nothing; its row stays."""
+        return await self._end("release", hold, row, 0)
+
+    async def expire(self, hold: Hold, row: UsageRow) -> tuple[Charge, ...] | None:
+        """End a hold whose truth nobody knows: hard caps are charged its ceiling, others its floor."""
+        return await self._end("expire", hold, row, 0)
+
+    async def _end(
+        self, verb: Verb, hold: Hold, row: UsageRow, tokens: int
+    ) -> tuple[Charge, ...] | None:
+        try:
+            async with asyncio.timeout(SETTLE_DEADLINE_S):
+                charges = await self.apply(verb, row, hold.limits, tokens, now=True)
+        except (StoreAway, TimeoutError):
+            await self._journal(verb, row, hold.limits, tokens)
+            return None
+        finally:
+            self._live.pop(hold.record, None)
+        if hold.spooled:
+            await self._spool.done(Entry(kind=verb, request_id=row.request_id, attempt=row.attempt))
+        return charges
+
+    async def apply(
+        self,
+        verb: Verb,
+        row: UsageRow,
+        limits: Iterable[tuple[str, int]],
+        tokens: int,
+        *,
+        now: bool = False,
+    ) -> tuple[Charge, ...] | None:
+        """Run the script that ends a call; None: a hold that was to expire is not due."""
+        place = share(row.application_id)
+        record = place.record(row.request_id, row.attempt)
+        index = place.index(row.category, row.provider_id) if row.provider_id else record
+        limits = list(limits)
+        reply = await self._redis.run(
+            SCRIPTS["settle"],
+            [record, place.holds, place.outbox, index, *(place.limit(it) for it, _ in limits)],
+            [
+                verb,
+                encode_row(row),
+                *split(row.cost_pico),
+                *split(row.input_pico),
+                *split(row.output_pico),
+                tokens,
+                int(now),
+                f"{row.request_id}:{row.attempt}",
+                *(f"{limit_id}|{epoch}" for limit_id, epoch in limits),
+            ],
+        )
+        if reply[0] == 4:
+            return None
+        if reply[0] == 3:
+            return await self._correct("late", row, parse_charges(reply[1]), tokens)
+        if reply[0] == 1 and reply[2]:
+            log.error("hold_underflow", record=record, limits=reply[2])
+        return parse_charges(reply[1])
+
+    async def _correct(
+        self, entry: str, row: UsageRow, charged: Sequence[Charge], tokens: int
+    ) -> tuple[Charge, ...]:
+        """A call that was expired turned out to be known: one signed row makes the difference good."""
+        place = share(row.application_id)
+        record = place.record(row.request_id, row.attempt)
+        before = decode_row(await self._redis.call("HGET", record, "row"))
+        delta = difference(row, before, entry)
+        reply = await self._redis.run(
+            SCRIPTS["correct"],
+            [record, place.outbox, *(place.limit(it.limit_id) for it in charged)],
+            [
+                entry,
+                encode_row(delta),
+                *split(row.cost_pico),
+                *split(row.input_pico),
+                *split(row.output_pico),
+                tokens,
+                *(it.limit_id for it in charged),
+            ],
+        )
+        return parse_charges(reply[1]) if reply[0] == 1 else ()
+
+    # Life of a hold
+
+    def _alive(self, hold: Hold) -> Hold:
+        self._live[hold.record] = (hold, asyncio.get_running_loop().time())
+        return hold
+
+    @property
+    def live(self) -> int:
+        """How many holds this worker keeps alive."""
+        return len(self._live)
+
+    async def heartbeat(self, older_than_s: float) -> None:
+        """Keep alive the holds that have run for a while: one script a shard."""
+        now = asyncio.get_running_loop().time()
+        by_shard: dict[str, list[Hold]] = {}
+        for hold, since in self._live.values():
+            if now - since >= older_than_s and not hold.spooled:
+                by_shard.setdefault(share(hold.row.application_id).holds, []).append(hold)
+        for holds_key, alive in by_shard.items():
+            arguments: list[str | int] = [self._hold_ttl_ms]
+            for hold in alive:
+                prefix = share(hold.row.application_id).limit_prefix
+                arguments += [*split(hold.floor_pico), hold.floor_tokens, prefix]
+            records = [hold.record for hold in alive]
+            await self._redis.run(SCRIPTS["heartbeat"], [holds_key, *records], arguments)
+
+    async def reap(self, most: int = 200) -> int:
+        """Expire the holds whose worker has fallen silent; gives how many."""
+        asked = []
+        seconds, micros = await self._redis.call("TIME")
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        for name in keys.holds():
+            asked.append(self._redis.call("ZRANGEBYSCORE", name, "-inf", now_ms, "LIMIT", 0, most))
+        expired = 0
+        for records in await asyncio.gather(*asked):
+            for record in records:
+                expired += await self._reap_one(record.decode())
+        return expired
+
+    async def _reap_one(self, record: str) -> bool:
+        application_id, _, _ = parse_record(record)
+        fields = await self._redis.call("HMGET", record, "st", "row", "lim", "fw", "fp")
+        if fields[0] != b"held":
+            await self._redis.call("ZREM", share(application_id).holds, record)
+            return False
+        floor_pico = join(int(fields[3]), int(fields[4]))
+        row = msgspec.structs.replace(
+            decode_row(fields[1]),
+            status="unresolved",
+            estimated=True,
+            cost_pico=floor_pico,
+            input_pico=floor_pico,
+        )
+        parts = [part.split("|") for part in fields[2].decode().split(";")[:-1]]
+        pairs = [(part[0], int(part[1])) for part in parts]
+        return await self.apply("expire", row, pairs, 0) is not None
+
+    # The journal
+
+    async def _journal(
+        self,
+        verb: Verb | Literal["open"],
+        row: UsageRow,
+        limits: Iterable[tuple[str, int]],
+        tokens: int,
+    ) -> None:
+        await self._spool.append(
+            Entry(
+                kind=verb,
+                request_id=row.request_id,
+                attempt=row.attempt,
+                row=row,
+                limits=list(limits),
+                tokens=tokens,
+            )
+        )
+
+    async def replay(self) -> int:
+        """Bring to Redis what it has not heard of: ours, then the journals of the dead."""
+        replayed = 0
+        for entry in self._spool.waiting():
+            await self._replay_one(entry)
+            await self._spool.done(entry)
+            replayed += 1
+        for path, entries in self._spool.adopt():
+            for entry in entries:
+                await self._replay_one(entry)
+                replayed += 1
+            path.unlink(missing_ok=True)
+        return replayed
+
+    async def _replay_one(self, entry: Entry) -> None:
+        row = entry.row
+        if row is None or await self._has_landed(row):
+            return
+        for limit_id, _ in entry.limits:
+            await self.load(row.application_id, limit_id)
+        verb: Verb = "expire"  # an open call of a process that died: nobody knows
+        if entry.kind in ("settle", "release"):
+            verb = entry.kind  # type: ignore[assignment]
+        else:
+            row = msgspec.structs.replace(row, status="unresolved", estimated=True)
+        await self.apply(verb, row, entry.limits, entry.tokens, now=True)
+
+    async def _has_landed(self, row: UsageRow) -> bool:
+        """Whether a call's end is in Postgres: its mark in Redis may be gone by now."""
+        entry = await stored_requests.by_request(self._store, row.application_id, row.request_id)
+        return entry is not None and entry.row.attempt >= row.attempt
+
+    async def close(self) -> None:
+        """Give the journal up."""
+        with contextlib.suppress(OSError):
+            self._spool.close()

@@ -1,0 +1,104 @@
+"""What the scripts answer and write, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from metering.core.limits import STATES, Charge, Refused, State, Totals, Unit
+from metering.core.money import join, split
+from metering.core.record import UsageRow
+
+
+def amount(unit: Unit, whole: int, part: int) -> int:
+    """An amount in the limit's unit from its two integers."""
+    return join(whole, part) if unit == "usd" else whole
+
+
+def parse_charges(text: bytes | str) -> tuple[Charge, ...]:
+    """The charges a script wrote: `id|epoch|unit|whole|part|state;`..."""
+    text = text.decode() if isinstance(text, bytes) else text
+    charges = []
+    for part in text.split(";")[:-1]:
+        limit_id, epoch, unit, whole, pico, state = part.split("|")
+        spent = amount(unit, int(whole), int(pico))  # type: ignore[arg-type]
+        charges.append(Charge(limit_id, int(epoch), unit, spent, state))  # type: ignore[arg-type]
+    return tuple(charges)
+
+
+def pair(unit: Unit, value: int) -> tuple[int, int]:
+    """The two integers of an amount in the limit's unit."""
+    return split(value) if unit == "usd" else (value, 0)
+
+
+def totals_of(fields: dict[bytes, bytes]) -> Totals:
+    """The counters of a limit hash."""
+    unit: Unit = fields[b"unit"].decode()  # type: ignore[assignment]
+
+    def read(name: str) -> int:
+        return amount(unit, int(fields[f"{name}w".encode()]), int(fields[f"{name}p".encode()]))
+
+    return Totals(
+        epoch=int(fields[b"ep"]),
+        settled=read("s"),
+        settled_input=read("i"),
+        settled_output=read("o"),
+        held_likely=read("l"),
+        held_ceiling=read("c"),
+        holds=int(fields[b"n"]),
+        counts={state: int(fields.get(state.encode(), 0)) for state in STATES},
+    )
+
+
+def fields_of(reply: list[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """A hash from either reply shape (RESP2 list, RESP3 map)."""
+    if isinstance(reply, dict):
+        return reply
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def refused(reply: Sequence[bytes | int]) -> Refused:
+    """A refusal in numbers, from the script's reply."""
+    charges = parse_charges(reply[3])  # type: ignore[arg-type]
+    units = {it.limit_id: it.unit for it in charges}
+    states: dict[str, State] = {it.limit_id: it.state for it in charges}
+    numbers: dict[str, dict[str, int]] = {}
+    for at in range(4, len(reply), 10):
+        limit_id = reply[at].decode()  # type: ignore[union-attr]
+        figures = [int(value) for value in reply[at + 1 : at + 10]]
+        names = ("max", "settled", "held", "needed")
+        pairs = zip(figures[0:8:2], figures[1:8:2], strict=True)
+        numbers[limit_id] = {
+            name: amount(units[limit_id], *pair) for name, pair in zip(names, pairs, strict=True)
+        } | {"holds": figures[8]}
+    return Refused(
+        states=states,
+        blocked_limit_ids=tuple(numbers),
+        retryable=not reply[1],
+        retry_after_s=0 if reply[1] else min(20, max(1, round(int(reply[2]) / 1000))),
+        numbers=numbers,
+    )
+
+
+def blocked(row: UsageRow) -> UsageRow:
+    """The row of a call that was refused: it was made before the verdict."""
+    return msgspec.structs.replace(row, status="blocked", error_code="limit_reached")
+
+
+def difference(truth: UsageRow, before: UsageRow, entry: str) -> UsageRow:
+    """A signed correction: added to `before`, it gives `truth`."""
+    names = set(truth.lines) | set(before.lines)
+    lines = {it: truth.lines.get(it, 0) - before.lines.get(it, 0) for it in names}
+    units = set(truth.units) | set(before.units)
+    return msgspec.structs.replace(
+        truth,
+        entry=entry,
+        lines={it: pico for it, pico in lines.items() if pico},
+        units={
+            it: count for it in units if (count := truth.units.get(it, 0) - before.units.get(it, 0))
+        },
+        input_pico=truth.input_pico - before.input_pico,
+        output_pico=truth.output_pico - before.output_pico,
+        cost_pico=truth.cost_pico - before.cost_pico,
+    )

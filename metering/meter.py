@@ -1,0 +1,208 @@
+"""Price, settle, record, result: the right half of a call, shared by everything that is metered.
+
+The caller gives a hold, the row so far and what the provider says was used; what comes back is the
+`xproxy_result` for the answer. Missing usage is estimated and says so; a model without a price is
+`unpriced`, never a silent zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from metering import tokens
+from metering.core import estimate
+from metering.core.estimate import Learned
+from metering.core.limits import Bounds, Charge, State
+from metering.core.record import UsageRow
+from metering.core.result import result_json
+from metering.ledger import Hold, Ledger
+from metering.providers.base import Ask, Usage
+from pricing.book import PriceBook
+from pricing.cost import cost
+from pricing.rates import Rates
+from pricing.units import UnitError, leaves
+
+
+class Priced(msgspec.Struct, frozen=True):
+    """Whose price applies to a call, found at admission and pinned to it."""
+
+    provider: str
+    model: str
+    rates: Rates | None
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a call came to."""
+
+    row: UsageRow
+    charges: tuple[Charge, ...]
+    result: bytes
+    """The `xproxy_result` object, as JSON."""
+
+
+class Meter:
+    """Prices calls from one book and settles them on one ledger."""
+
+    def __init__(self, book: PriceBook, ledger: Ledger, learned: Learned) -> None:
+        self.book = book
+        self.ledger = ledger
+        self.learned = learned
+
+    def price_of(self, provider: str, model: str, at_ms: int) -> Priced:
+        """The price that applies to a model at a time."""
+        return Priced(provider, model, self.book.find(provider, model, at_ms))
+
+    async def settle(
+        self, hold: Hold, ask: Ask, usage: Usage, admitted: Priced, tokens_asked: int
+    ) -> Outcome:
+        """Charge what was used and give the result."""
+        row = hold.row
+        estimated = usage.counts is None or not usage.finished
+        counts = usage.counts or {}
+        if estimated:
+            counts = await self._estimate(usage, admitted.model, tokens_asked)
+        priced = self._true_price(row, usage, admitted)
+        row = self.priced_row(row, usage, priced, counts, estimated=estimated)
+        if not estimated:
+            self._learn(row, ask, counts, tokens_asked)
+        total_tokens = counts.get("input", 0) + counts.get("output", 0)
+        charges = await self.ledger.settle(hold, row, total_tokens)
+        return self.outcome(row, charges)
+
+    async def release(self, hold: Hold, row: UsageRow) -> Outcome:
+        """End a call that used nothing: a provider's error, or no connection."""
+        return self.outcome(row, await self.ledger.release(hold, row))
+
+    async def settle_free(self, hold: Hold, row: UsageRow) -> Outcome:
+        """End a call that is not metered: it costs nothing, or nobody knows what."""
+        row = msgspec.structs.replace(row, status="ok")
+        return self.outcome(row, await self.ledger.settle(hold, row, 0))
+
+    async def expire(self, hold: Hold, row: UsageRow) -> Outcome:
+        """End a call whose truth nobody knows."""
+        row = msgspec.structs.replace(row, status="unresolved", estimated=True)
+        return self.outcome(row, await self.ledger.expire(hold, row))
+
+    def outcome(self, row: UsageRow, charges: tuple[Charge, ...] | None) -> Outcome:
+        """The result of a row; without limit states when Redis did not answer in time."""
+        warnings = row.warnings
+        if charges is None:
+            warnings = [*warnings, "limit states are not known yet"]
+            row = msgspec.structs.replace(row, warnings=warnings)
+        states: dict[str, State] = {it.limit_id: it.state for it in charges or ()}
+        return Outcome(row, charges or (), result_json(row, states))
+
+    # Pricing
+
+    def _true_price(self, row: UsageRow, usage: Usage, admitted: Priced) -> Priced:
+        """The model in the response decides, unless the caller was told to price as another."""
+        if row.price_as_resource or usage.model is None or usage.model == admitted.model:
+            return admitted
+        found = self.price_of(admitted.provider, usage.model, row.at_ms)
+        return found if found.rates is not None else admitted
+
+    def priced_row(
+        self,
+        row: UsageRow,
+        usage: Usage,
+        priced: Priced,
+        counts: Mapping[str, int],
+        *,
+        estimated: bool,
+    ) -> UsageRow:
+        """The row of a call with its units and cost."""
+        warnings = list(row.warnings)
+        if estimated:
+            warnings.append("the provider did not say what was used: the units are estimated")
+        try:
+            units = leaves(counts)
+        except UnitError as error:
+            warnings.append(f"usage does not add up ({error}): only totals are charged")
+            units = leaves({name: counts.get(name, 0) for name in ("input", "output")})
+        tier, scope = usage.service_tier or row.service_tier, usage.scope or row.scope
+        values: dict[str, Any] = {"pricing": "unpriced"}
+        if priced.rates is None:
+            warnings.append(f"no price is known for {priced.provider} {priced.model}")
+        else:
+            charged = cost(units, priced.rates, tier, scope)
+            warnings += [f"no price is known for the unit {unit}" for unit in charged.unpriced]
+            values = {
+                "lines": charged.lines,
+                "input_pico": charged.input_pico,
+                "output_pico": charged.output_pico,
+                "cost_pico": charged.total_pico,
+                "price_id": priced.rates.id,
+            }
+        for model, counted in usage.other_models.items():
+            self._add_other(
+                values, warnings, self.price_of(priced.provider, model, row.at_ms), counted
+            )
+        return msgspec.structs.replace(
+            row,
+            status="ok",
+            estimated=estimated,
+            model=priced.model if row.price_as_resource else usage.model or priced.model,
+            provider_id=usage.provider_id or row.provider_id,
+            service_tier=tier,
+            scope=scope,
+            units=units,
+            warnings=warnings,
+            **values,
+        )
+
+    @staticmethod
+    def _add_other(
+        values: dict[str, Any], warnings: list[str], other: Priced, counts: Mapping[str, int]
+    ) -> None:
+        """Add what another model cost that the answer used beside its own."""
+        if other.rates is None:
+            warnings.append(f"no price is known for {other.provider} {other.model}")
+            return
+        charged = cost(leaves(counts), other.rates)
+        lines = {f"{other.model}:{unit}": pico for unit, pico in charged.lines.items()}
+        values["lines"] = values.get("lines", {}) | lines
+        for name, pico in (
+            ("input_pico", charged.input_pico),
+            ("output_pico", charged.output_pico),
+            ("cost_pico", charged.total_pico),
+        ):
+            values[name] = values.get(name, 0) + pico
+
+    async def _estimate(self, usage: Usage, model: str, tokens_asked: int) -> dict[str, int]:
+        """Counts of an answer that did not come to its end: what it said, and what was delivered."""
+        counts = dict(usage.counts or {})
+        output = await tokens.count_off_loop(usage.output_text, model) if usage.output_text else 0
+        counts.setdefault("input", tokens_asked)
+        counts["output"] = max(output, counts.get("output", 0))
+        return counts
+
+    def bounds(self, row: UsageRow, ask: Ask, priced: Priced, tokens_asked: int) -> Bounds:
+        """What a call may cost: certain, likely, at most. Of what has no price, only tokens."""
+        if not ask.model:
+            return Bounds()
+        if priced.rates is None:
+            likely = tokens_asked + (ask.max_output_tokens or estimate.DEFAULT_OUTPUT_TOKENS)
+            return Bounds(likely_tokens=likely, ceiling_tokens=likely)
+        return estimate.bounds(
+            priced.rates,
+            input_tokens=tokens_asked,
+            prompt_bytes=ask.body_bytes,
+            output_cap=ask.max_output_tokens,
+            choices=ask.choices,
+            service_tier=ask.service_tier,
+            scope=row.scope,
+            input_factor_ppm=self.learned.input_factor_ppm(ask.model),
+            output_tokens=self.learned.output_tokens(row.application_id, ask.model),
+        )
+
+    def _learn(self, row: UsageRow, ask: Ask, counts: Mapping[str, int], tokens_asked: int) -> None:
+        self.learned.observe(
+            row.application_id,
+            ask.model,
+            estimated_input=tokens_asked,
+            actual_input=counts.get("input", 0),
+            output_tokens=counts.get("output", 0) // ask.choices,
+        )

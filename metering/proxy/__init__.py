@@ -1,0 +1,3 @@
+"""The data plane: SDK traffic in, the provider's answer out, metered."""
+
+from __future__ import annotations

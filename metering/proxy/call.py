@@ -1,0 +1,49 @@
+"""One call, planned: who, what, at which price, to where."""
+
+from __future__ import annotations
+
+import msgspec
+
+from metering.core.annotations import Annotations
+from metering.core.limits import Limit
+from metering.core.record import UsageRow
+from metering.directory import Caller
+from metering.meter import Priced
+from metering.providers.base import Ask, Dialect, Endpoint
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a call that is known before it is made."""
+
+    caller: Caller
+    annotations: Annotations
+    dialect: Dialect
+    endpoint: Endpoint
+    ask: Ask
+    """Of calls that are not metered: no model, no text."""
+    limits: tuple[Limit, ...]
+    priced: Priced
+    row: UsageRow
+    """The usage row as far as it is known: `unresolved` until the truth is."""
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+    own_credential: bool
+    """Whether a stored key was used: then nothing of its account is shown to the caller."""
+    tokens_asked: int = 0
+    """What the tokenizer says the prompt is, before any learned factor."""
+    started_s: float
+    """The monotonic time of arrival."""
+
+    @property
+    def metered(self) -> bool:
+        """Whether the answer is read for usage."""
+        return self.endpoint.kind == "metered"
+
+    @property
+    def binding(self) -> bool:
+        """Whether a limit can refuse this call."""
+        return any(limit.binding for limit in self.limits)

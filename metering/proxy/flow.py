@@ -1,0 +1,145 @@
+"""The life of a call, as one line:
+
+    plan (authenticate, annotate, price) - estimate - reserve - forward - tap - settle - respond
+
+Each step takes the frozen value of the step before. What follows the provider's first byte is the
+pump's, which outlives the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from metering.core.ids import uuid7
+from metering.core.limits import Bounds, Refused
+from metering.core.result import result_json
+from metering.errors import OurFault, XproxyError
+from metering.ledger import Hold, Ledger
+from metering.ledger.replies import blocked
+from metering.meter import Meter
+from metering.proxy.call import Call
+from metering.proxy.exchange import ClientLeft, Exchange, Receive, Scope, Send
+from metering.proxy.plan import Planner
+from metering.proxy.pump import Pump, request_headers
+from metering.settings import Settings
+from metering.surfaces import payi
+from metering.upstream import Upstream
+
+log = structlog.get_logger()
+
+
+class Flow:
+    """The data plane of one worker."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        planner: Planner,
+        ledger: Ledger,
+        meter: Meter,
+        upstream: Upstream,
+        clock_ms: Callable[[], int],
+        clock_s: Callable[[], float],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._settings = settings
+        self._planner = planner
+        self._ledger = ledger
+        self._meter = meter
+        self._upstream = upstream
+        self._clock_ms = clock_ms
+        self._clock_s = clock_s
+        self._random = random
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; every fault is answered in the surface's grammar."""
+        now_ms, started_s = self._clock_ms(), self._clock_s()
+        request_id = str(uuid7(now_ms, self._random(10)))
+        exchange = Exchange(scope, receive, send)
+        try:
+            await self._serve(exchange, request_id, now_ms, started_s)
+        except XproxyError as fault:
+            await self._fail(exchange, fault, request_id)
+        except ClientLeft:
+            return
+        except Exception:  # a bug of ours: the caller gets an answer, the log the trace
+            log.exception("flow_failed", request_id=request_id)
+            await self._fail(exchange, OurFault(retry_after_s=1), request_id)
+
+    async def _serve(
+        self, exchange: Exchange, request_id: str, now_ms: int, started_s: float
+    ) -> None:
+        call = await self._planner.plan(
+            exchange, request_id=request_id, now_ms=now_ms, started_s=started_s
+        )
+        bounds, expected_ms = self._meter.bounds(call.row, call.ask, call.priced, call.tokens_asked)
+        verdict, hold = await self._ledger.reserve(
+            call.row, call.limits, bounds, expected_ms=expected_ms
+        )
+        if isinstance(verdict, Refused) or hold is None:
+            await self._refuse(exchange, call, verdict)  # type: ignore[arg-type]
+            return
+        await self._relay(exchange, self._forward(call, hold))
+
+    def _forward(self, call: Call, hold: Hold) -> Pump:
+        """Start the task that makes the call and sees it through, whoever leaves."""
+        pump = Pump(
+            call,
+            hold,
+            upstream=self._upstream,
+            meter=self._meter,
+            settings=self._settings,
+            clock_s=self._clock_s,
+        )
+        task = asyncio.get_running_loop().create_task(pump.run())
+        self._pumps.add(task)
+        task.add_done_callback(self._pumps.discard)
+        return pump
+
+    async def _relay(self, exchange: Exchange, pump: Pump) -> None:
+        answer = await asyncio.shield(pump.answer)
+        if answer.body is not None:
+            await exchange.respond(answer.status, answer.headers, answer.body)
+            return
+        await exchange.start(answer.status, answer.headers)
+        watch = asyncio.get_running_loop().create_task(_watch(exchange, pump))
+        try:
+            while (data := await pump.pipe.get()) is not None:
+                await exchange.piece(data)
+        finally:
+            watch.cancel()
+        if not pump.pipe.broken:  # else the client must see that the answer was cut
+            await exchange.piece(b"", last=True)
+
+    async def _refuse(self, exchange: Exchange, call: Call, refused: Refused) -> None:
+        row = blocked(call.row)
+        result = result_json(row, refused.states, blocked_limit_ids=refused.blocked_limit_ids)
+        status, headers, body = payi.refusal(refused, result, self._settings.budget_status)
+        await exchange.respond(status, [*headers, *request_headers(row.request_id)], body)
+
+    async def _fail(self, exchange: Exchange, fault: XproxyError, request_id: str) -> None:
+        if exchange.started:
+            return
+        status, headers, body = payi.error(fault, request_id)
+        await exchange.respond(status, [*headers, *request_headers(request_id)], body)
+
+    @property
+    def running(self) -> int:
+        """How many provider calls are under way."""
+        return len(self._pumps)
+
+    async def finish(self, within_s: float) -> None:
+        """Wait for the calls under way: their clients may have gone, their costs have not."""
+        if self._pumps:
+            await asyncio.wait(self._pumps, timeout=within_s)
+
+
+async def _watch(exchange: Exchange, pump: Pump) -> None:
+    await exchange.left()
+    pump.pipe.leave()

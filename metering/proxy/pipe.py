@@ -1,0 +1,62 @@
+"""A bounded queue of bytes between the pump, which must not be stopped, and a client, which may go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+BYTES_MAX = 256 * 1024
+
+
+class Pipe:
+    """Bytes for one client. `broken` says that the provider's stream was cut."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._closed = False
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self.gone = False
+        self.broken = False
+        self.on_gone: Callable[[], None] | None = None
+
+    async def put(self, data: bytes) -> None:
+        """Add bytes, waiting for room; a client that has gone takes everything and keeps nothing."""
+        while self._size >= BYTES_MAX and not self.gone:
+            self._room.clear()
+            await self._room.wait()
+        if data and not self.gone:
+            self._pieces.append(data)
+            self._size += len(data)
+            self._changed.set()
+
+    def close(self, *, broken: bool = False) -> None:
+        """Nothing more will come."""
+        self._closed = True
+        self.broken = self.broken or broken
+        self._changed.set()
+
+    async def get(self) -> bytes | None:
+        """All bytes there are; None at the end."""
+        while not self._pieces:
+            if self._closed or self.gone:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        self._size = 0
+        self._room.set()
+        return data
+
+    def leave(self) -> None:
+        """The client has gone."""
+        if not self.gone:
+            self.gone = True
+            self._pieces.clear()
+            self._room.set()
+            self._changed.set()
+            if self.on_gone is not None and not self._closed:
+                self.on_gone()

@@ -1,0 +1,222 @@
+"""From a request to a `Call`: who asks, for what, at which price, to where, within which limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from metering import tokens
+from metering.core.annotations import Annotations, annotate
+from metering.core.headers import our_key_and_provider_key, query_to_provider, to_provider
+from metering.core.limits import Limit
+from metering.core.record import Pricing, UsageRow
+from metering.directory import Caller, Directory
+from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed, NotFound
+from metering.meter import Meter, Priced
+from metering.providers import DIALECTS
+from metering.providers.base import Ask, Dialect, Endpoint
+from metering.proxy.call import Call
+from metering.proxy.exchange import Exchange
+from metering.settings import Settings
+from metering.surfaces import payi
+
+NOTHING = Ask(model="")
+"""What a call asks for that is not metered."""
+PROVIDER_OF = {"system.openai": "openai", "system.anthropic": "anthropic"}
+
+
+class Planner:
+    """Plans the calls of one worker; asks the directory, never a provider."""
+
+    def __init__(self, settings: Settings, directory: Directory, meter: Meter) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._meter = meter
+        self._stored = {"openai": settings.openai_api_key, "anthropic": settings.anthropic_api_key}
+        self._bases = {"openai": settings.openai_base_url, "anthropic": settings.anthropic_base_url}
+
+    async def plan(
+        self, exchange: Exchange, *, request_id: str, now_ms: int, started_s: float
+    ) -> Call:
+        """Everything about a call that can be known before it is made; raises CallerFault."""
+        route = payi.match(exchange.raw_path)
+        if route is None:
+            raise NotFound(f"there is no provider at {exchange.raw_path.decode('latin-1')}")
+        dialect = DIALECTS[route.provider]
+        caller, our_key, stored = await self._authenticate(exchange, dialect)
+        annotations = _permitted(caller, annotate(exchange.headers))
+        endpoint = dialect.endpoint(exchange.method, route.path)
+        metered = endpoint.kind == "metered"
+        body = await exchange.body(self._settings.body_bytes_max)
+        ask = dialect.ask(endpoint, body) if metered else NOTHING
+        limits = await self._limits(caller, annotations, endpoint)
+        _refuse_unmetered(caller, endpoint, limits, route.path)
+        priced = self._price(dialect, ask, annotations, limits, now_ms)
+        headers = to_provider(exchange.headers, stored, our_key=our_key)
+        return Call(
+            caller=caller,
+            annotations=annotations,
+            dialect=dialect,
+            endpoint=endpoint,
+            ask=ask,
+            limits=limits,
+            priced=priced,
+            row=_row(
+                caller,
+                annotations,
+                dialect,
+                endpoint,
+                ask,
+                exchange,
+                route.path,
+                request_id,
+                now_ms,
+            ),
+            method=exchange.method,
+            url=self._url(route.provider, route.path, exchange.query, stored is not None),
+            headers=headers + dialect.default_headers(headers),
+            body=dialect.upstream_body(ask, body) if metered else body,
+            own_credential=stored is not None,
+            tokens_asked=await tokens.count_off_loop(ask.text, ask.model) if ask.text else 0,
+            started_s=started_s,
+        )
+
+    async def _authenticate(
+        self, exchange: Exchange, dialect: Dialect
+    ) -> tuple[Caller, str, tuple[bytes, bytes] | None]:
+        """The caller, the key that says so, and the stored credential where the slot is free."""
+        key, slot_is_free = our_key_and_provider_key(exchange.headers, self._directory.is_admin_key)
+        caller = await self._directory.caller(key) if key else None
+        if key is None or caller is None:
+            raise InvalidApiKey(field="xProxy-Api-Key")
+        if caller.role == "read":
+            raise NotAllowed("a key with role `read` cannot make provider calls; use an `app` key")
+        if not slot_is_free:
+            return caller, key, None
+        secret = self._stored[dialect.name]
+        if secret is None:
+            raise InvalidApiKey(
+                f"this call brings no {dialect.name} key and none is stored: send the provider's key "
+                f"in its usual header, or start the service with {dialect.name.upper()}_API_KEY",
+                code="provider_key_missing",
+            )
+        return caller, key, dialect.credential(secret)
+
+    async def _limits(
+        self, caller: Caller, annotations: Annotations, endpoint: Endpoint
+    ) -> tuple[Limit, ...]:
+        """The limits that apply: those named, and those attached to the key. Free calls have none."""
+        named = dict.fromkeys((*annotations.limit_ids, *caller.limit_ids))
+        if not named or endpoint.kind == "free":
+            return ()
+        lookup = self._directory.limit
+        found = [await lookup(caller.application_id, limit_id) for limit_id in named]
+        missing = [limit_id for limit_id, it in zip(named, found, strict=True) if it is None]
+        if missing:
+            raise InvalidRequest(
+                f"xProxy-Limit-IDs names limits that do not exist: {', '.join(missing)}. Create one "
+                f'with POST /api/v1/limits {{"limit_id": "{missing[0]}", "limit_name": '
+                f'"{missing[0]}", "max": 10, "limit_type": "block"}}, or: '
+                f"xproxy limits create {missing[0]} --max 10",
+                code="invalid_limit_ids",
+                field="xProxy-Limit-IDs",
+            )
+        return tuple(it for it in found if it is not None)
+
+    def _price(
+        self,
+        dialect: Dialect,
+        ask: Ask,
+        annotations: Annotations,
+        limits: tuple[Limit, ...],
+        now_ms: int,
+    ) -> Priced:
+        """The price at admission; a model without one is refused where a limit depends on it."""
+        if ask is NOTHING:
+            return Priced(dialect.name, "", None)
+        category = annotations.price_as_category
+        provider = PROVIDER_OF.get(category, category) if category else dialect.name
+        model = annotations.price_as_resource or ask.model
+        priced = self._meter.price_of(provider, model, now_ms)
+        binding = any(limit.binding for limit in limits)
+        policy = self._settings.unpriced
+        if priced.rates is None and (policy == "refuse" or (policy == "default" and binding)):
+            where = "xProxy-PriceAs-Resource" if annotations.price_as_resource else "model"
+            raise NotAllowed(
+                f"no price is known for {where} {model!r} of {provider}, and a limit that blocks "
+                "depends on it: use a model that is priced, name one with xProxy-PriceAs-Resource, "
+                "or set XPROXY_UNPRICED=allow",
+                code="unpriced_model",
+                field=where,
+            )
+        return priced
+
+    def _url(self, provider: str, path: str, query: bytes, stored: bool) -> str:
+        url = payi.upstream_url(self._bases[provider], provider, path)
+        passed = query_to_provider(query, stored=stored)
+        return f"{url}?{passed.decode('latin-1')}" if passed else url
+
+
+def _permitted(caller: Caller, annotations: Annotations) -> Annotations:
+    for header, value in (
+        ("xProxy-PriceAs-Category", annotations.price_as_category),
+        ("xProxy-PriceAs-Resource", annotations.price_as_resource),
+    ):
+        if value is not None and not caller.may("price_as"):
+            raise NotAllowed(f"{header} needs a key with the permission `price_as`", field=header)
+    return annotations
+
+
+def _refuse_unmetered(
+    caller: Caller, endpoint: Endpoint, limits: tuple[Limit, ...], path: str
+) -> None:
+    binding = [limit.limit_id for limit in limits if limit.binding]
+    if endpoint.kind == "unmetered" and binding and not caller.may("unmetered"):
+        raise NotAllowed(
+            f"the cost of {path} is not metered, and limit {binding[0]!r} blocks: call it without "
+            "that limit, or with a key that has the permission `unmetered`",
+            code="unmetered_endpoint",
+            field="xProxy-Limit-IDs",
+        )
+
+
+def _row(
+    caller: Caller,
+    annotations: Annotations,
+    dialect: Dialect,
+    endpoint: Endpoint,
+    ask: Ask,
+    exchange: Exchange,
+    path: str,
+    request_id: str,
+    now_ms: int,
+) -> UsageRow:
+    """The usage row as far as it is known: what is left of a call if this process dies."""
+    pricing: dict[str, Pricing] = {"free": "free", "unmetered": "unmetered"}
+    return UsageRow(
+        application_id=caller.application_id,
+        request_id=request_id,
+        at_ms=now_ms,
+        key_id=caller.key_id,
+        provider=dialect.name,
+        category=dialect.category,
+        method=exchange.method,
+        endpoint=path,
+        streamed=ask.stream,
+        status="unresolved",
+        pricing=pricing.get(endpoint.kind, "priced"),
+        model_requested=ask.model or None,
+        price_as_category=annotations.price_as_category,
+        price_as_resource=annotations.price_as_resource,
+        service_tier=ask.service_tier,
+        scope=annotations.scope,
+        user_id=annotations.user_id,
+        account_name=annotations.account_name,
+        use_case_name=annotations.use_case_name,
+        use_case_id=annotations.use_case_id,
+        use_case_version=annotations.use_case_version,
+        use_case_step=annotations.use_case_step,
+        tags=list(annotations.tags),
+        properties=annotations.properties,
+        use_case_properties=annotations.use_case_properties,
+    )

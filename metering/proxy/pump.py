@@ -1,0 +1,321 @@
+"""One detached task per provider call: it reads the provider, feeds the client, settles once.
+
+The task is not tied to the client's request: when the client leaves, it reads on (or closes and
+estimates, as the call asked), so that every call is settled. It is never cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import msgspec
+import structlog
+
+from metering.core.headers import from_provider, scrub
+from metering.core.money import usd
+from metering.core.record import UsageRow
+from metering.core.result import splice_result
+from metering.errors import OurFault, ProviderFault, ProviderGarbage, XproxyError
+from metering.ledger import Hold
+from metering.meter import Meter, Outcome
+from metering.providers.base import StreamTap, Usage
+from metering.proxy.call import Call, Headers
+from metering.proxy.pipe import Pipe
+from metering.settings import Settings
+from metering.surfaces import payi
+from metering.upstream import Upstream
+
+log = structlog.get_logger()
+
+
+EVENT_BYTES = 250
+"""About the size of a stream's event, which carries about a token."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the client is told first. `body` None: it comes through the pipe."""
+
+    status: int
+    headers: Headers
+    body: bytes | None = None
+
+
+class Pump:
+    """The life of one call between admission and settlement."""
+
+    def __init__(
+        self,
+        call: Call,
+        hold: Hold,
+        *,
+        upstream: Upstream,
+        meter: Meter,
+        settings: Settings,
+        clock_s: Callable[[], float],
+    ) -> None:
+        self._call = call
+        self._hold = hold
+        self._upstream = upstream
+        self._meter = meter
+        self._settings = settings
+        self._clock_s = clock_s
+        self._ttft_ms: int | None = None
+        self._patience: asyncio.Timeout | None = None
+        self._patience_ends: float | None = None
+        self._drained_bytes = 0
+        self.pipe = Pipe()
+        self.pipe.on_gone = self._client_left
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Make the call and see it through; raises nothing."""
+        broken = True
+        try:
+            broken = await self._run()
+        except ProviderFault as fault:
+            await self._no_answer(fault)
+        except Exception:  # a bug of ours: the hold stays, the reaper books the call
+            log.exception("pump_failed", request_id=self._hold.row.request_id)
+            self._tell_fault(OurFault(should_retry=False))
+        finally:
+            self.pipe.close(broken=broken)
+
+    async def _run(self) -> bool:
+        call = self._call
+        response = await self._upstream.send(call.method, call.url, call.headers, call.body)
+        try:
+            self._ttft_ms = self._elapsed_ms()
+            if not 200 <= response.status_code < 300:
+                return await self._provider_error(response)
+            self._hold.floor_tokens = call.tokens_asked if call.metered else 0
+            if not call.metered:
+                return await self._pass_through(response)
+            if b"event-stream" in _header(response, b"content-type"):
+                return await self._stream(response)
+            return await self._json(response)
+        finally:
+            await response.aclose()
+
+    # The four kinds of answer; each says whether it was cut
+
+    async def _json(self, response: httpx.Response) -> bool:
+        body, whole = await self._read(response, self._settings.json_bytes_max)
+        if not whole:
+            return await self._large(response, body)
+        plain = _decoded(
+            body, _header(response, b"content-encoding"), self._settings.json_bytes_max
+        )
+        usage = self._call.dialect.read(self._call.endpoint, plain or body)
+        if plain is None or splice_result(plain, b"0") is None:
+            raise ProviderGarbage(should_retry=False)
+        outcome = await self._settle(usage)
+        if not self._call.annotations.result_off:
+            plain = splice_result(plain, outcome.result) or plain
+        headers = self._headers(response, changed=True) + cost_headers(outcome)
+        self._tell(Answer(response.status_code, headers, plain))
+        return False
+
+    async def _large(self, response: httpx.Response, body: bytes) -> bool:
+        """Too large to splice: relayed as it comes, read for its usage up to four times the size."""
+        self._tell(Answer(response.status_code, self._headers(response, changed=False)))
+        kept, size_max = [body], 4 * self._settings.json_bytes_max
+        size = len(body)
+        await self.pipe.put(body)
+        try:
+            async for chunk in self._chunks(response):
+                size += len(chunk)
+                if size <= size_max:
+                    kept.append(chunk)
+                await self.pipe.put(chunk)
+        except ProviderFault:
+            await self._settle(Usage())
+            return True
+        whole = b"".join(kept) if size <= size_max else b""
+        await self._settle(self._call.dialect.read(self._call.endpoint, whole))
+        return False
+
+    async def _stream(self, response: httpx.Response) -> bool:
+        tap = self._call.dialect.tap(self._call.endpoint, self._call.ask)
+        inflate = _inflater(_header(response, b"content-encoding"))
+        self._tell(Answer(response.status_code, self._headers(response, changed=True)))
+        settled = cut = False
+        try:
+            async for chunk in self._chunks(response):
+                if inflate is not None:
+                    chunk = inflate.decompress(chunk, self._settings.json_bytes_max)
+                await self.pipe.put(tap.feed(chunk))
+                if tap.ready and not settled:
+                    settled = True
+                    await self.pipe.put(await self._splice(tap))
+        except (ProviderFault, zlib.error):
+            cut = True
+        if not settled:
+            await self.pipe.put(tap.finish())
+            await self.pipe.put(await self._splice(tap))
+        return cut
+
+    async def _splice(self, tap: StreamTap) -> bytes:
+        usage = tap.usage()
+        outcome = await self._settle(usage)
+        return tap.splice(None if self._call.annotations.result_off else outcome.result)
+
+    async def _pass_through(self, response: httpx.Response) -> bool:
+        """An endpoint that is not metered: relayed as it is, recorded at its end."""
+        headers = self._headers(response, changed=False)
+        length = _header(response, b"content-length")
+        if length:
+            headers.append((b"content-length", length))
+        self._tell(Answer(response.status_code, headers))
+        cut = False
+        try:
+            async for chunk in self._chunks(response):
+                await self.pipe.put(chunk)
+        except ProviderFault:
+            cut = True
+        await self._meter.settle_free(self._hold, self._done(response.status_code))
+        return cut
+
+    async def _provider_error(self, response: httpx.Response) -> bool:
+        body, _ = await self._read(response, self._settings.json_bytes_max)
+        body = _decoded(body, _header(response, b"content-encoding"), 1 << 20) or b""
+        if self._call.own_credential:
+            body = scrub(body)
+        row = msgspec.structs.replace(
+            self._done(response.status_code), status="failed", error_code="provider_error"
+        )
+        outcome = await self._meter.release(self._hold, row)
+        status = response.status_code
+        if self._call.metered and not self._call.annotations.result_off:
+            body = payi.provider_error(status, body, outcome.result)
+        headers = self._headers(response, changed=True)
+        self._tell(Answer(status, headers, body))
+        return False
+
+    async def _no_answer(self, fault: ProviderFault) -> None:
+        """No connection, a broken one, silence: nothing is known of the cost once a byte was sent."""
+        row = msgspec.structs.replace(
+            self._done(fault.status), status="failed", error_code=fault.code
+        )
+        if fault.sent and self._call.metered and not isinstance(fault, ProviderGarbage):
+            await self._meter.expire(self._hold, row)
+        else:
+            await self._meter.release(self._hold, row)
+        self._tell_fault(fault)
+
+    # Reading
+
+    async def _chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """The provider's bytes; ends early when the client has left and patience is over."""
+        stream = aiter(response.stream)  # type: ignore[arg-type]
+        while True:
+            try:
+                async with asyncio.timeout_at(self._patience_ends) as self._patience:
+                    chunk = await anext(stream, None)
+            except TimeoutError:
+                return
+            finally:
+                self._patience = None
+            if chunk is None:
+                return
+            yield chunk
+            if self.pipe.gone:
+                self._drained_bytes += len(chunk)
+                if self._drained_bytes > self._settings.drain_tokens * EVENT_BYTES:
+                    return
+
+    def _client_left(self) -> None:
+        draining = self._call.annotations.on_disconnect == "drain"
+        wait_s = self._settings.drain_s if draining else 0
+        self._patience_ends = asyncio.get_running_loop().time() + wait_s
+        if self._patience is not None:
+            self._patience.reschedule(self._patience_ends)
+
+    async def _read(self, response: httpx.Response, bytes_max: int) -> tuple[bytes, bool]:
+        """The body up to a size, and whether that is all of it."""
+        parts, size = [], 0
+        async for chunk in response.stream:  # type: ignore[union-attr]
+            parts.append(chunk)
+            size += len(chunk)
+            if size > bytes_max:
+                return b"".join(parts), False
+        return parts[0] if len(parts) == 1 else b"".join(parts), True
+
+    # Settling and telling
+
+    async def _settle(self, usage: Usage) -> Outcome:
+        self._hold.row = self._done(200)
+        return await self._meter.settle(
+            self._hold, self._call.ask, usage, self._call.priced, self._call.tokens_asked
+        )
+
+    def _done(self, status: int) -> UsageRow:
+        return msgspec.structs.replace(
+            self._hold.row,
+            http_status=status,
+            latency_ms=self._elapsed_ms(),
+            ttft_ms=self._ttft_ms,
+        )
+
+    def _elapsed_ms(self) -> int:
+        return round((self._clock_s() - self._call.started_s) * 1000)
+
+    def _headers(self, response: httpx.Response, *, changed: bool) -> Headers:
+        return [
+            *from_provider(
+                response.headers.raw, body_changed=changed, stored=self._call.own_credential
+            ),
+            *request_headers(self._hold.row.request_id),
+        ]
+
+    def _tell(self, answer: Answer) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def _tell_fault(self, fault: XproxyError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(fault)
+
+
+def request_headers(request_id: str) -> Headers:
+    """The headers every answer carries."""
+    name = request_id.encode()
+    return [(b"xproxy-request-id", name), (b"x-litellm-call-id", name)]
+
+
+def cost_headers(outcome: Outcome) -> Headers:
+    """The headers of an answer whose cost is known before it goes."""
+    cost = str(usd(outcome.row.cost_pico)).encode()
+    headers = [(b"xproxy-cost", cost), (b"x-litellm-response-cost", cost)]
+    if outcome.charges:
+        states = ",".join(f"{it.limit_id}={it.state}" for it in outcome.charges)
+        headers.append((b"xproxy-limits", states.encode()))
+    return headers
+
+
+def _header(response: httpx.Response, name: bytes) -> bytes:
+    for key, value in response.headers.raw:
+        if key.lower() == name:
+            return value
+    return b""
+
+
+def _inflater(encoding: bytes) -> zlib._Decompress | None:
+    """What undoes a compression we did not ask for; None where there is none."""
+    if encoding in (b"", b"identity"):
+        return None
+    return zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+
+def _decoded(body: bytes, encoding: bytes, bytes_max: int) -> bytes | None:
+    """A body without its compression; None when that cannot be undone within a size."""
+    inflate = _inflater(encoding)
+    if inflate is None:
+        return body
+    try:
+        plain = inflate.decompress(body, bytes_max)
+    except zlib.error:
+        return None
+    return None if inflate.unconsumed_tail else plain

@@ -1,0 +1,59 @@
+"""The names of keys. Everything of an application carries one hash tag, so that scripts run on
+Redis Cluster: `{sNN}`, NN = crc32(application id) modulo 64."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from metering.core.ids import SHARDS, shard
+
+GENERATION = "xproxy:generation"
+CHANGED = "xproxy:changed"
+"""The pub/sub channel that says which cached names are stale."""
+
+
+@lru_cache(maxsize=4096)
+def share(application_id: str) -> Keys:
+    """The keys of an application."""
+    return Keys(application_id)
+
+
+def outboxes() -> list[str]:
+    """The outbox streams of all shards."""
+    return [f"{{s{number:02d}}}:outbox" for number in range(SHARDS)]
+
+
+def holds() -> list[str]:
+    """The hold sets of all shards."""
+    return [f"{{s{number:02d}}}:holds" for number in range(SHARDS)]
+
+
+class Keys:
+    """The keys of one application; `outbox` and `holds` are shared by its shard."""
+
+    __slots__ = ("application_id", "holds", "limit_prefix", "outbox", "tag")
+
+    def __init__(self, application_id: str) -> None:
+        self.application_id = application_id
+        self.tag = f"{{s{shard(application_id):02d}}}"
+        self.outbox = f"{self.tag}:outbox"
+        self.holds = f"{self.tag}:holds"
+        self.limit_prefix = f"{self.tag}:l:{application_id}:"
+
+    def limit(self, limit_id: str) -> str:
+        """The counters of a limit; its live holds are at the same name with `:h`."""
+        return self.limit_prefix + limit_id
+
+    def record(self, request_id: str, attempt: int) -> str:
+        """The hold, mark and result of one attempt."""
+        return f"{self.tag}:r:{self.application_id}:{request_id}:{attempt}"
+
+    def index(self, category: str, provider_id: str) -> str:
+        """Where the provider's id leads to ours."""
+        return f"{self.tag}:p:{self.application_id}:{category}:{provider_id}"
+
+
+def parse_record(record: str) -> tuple[str, str, int]:
+    """(application, request id, attempt) of a record's key."""
+    _, _, application_id, request_id, attempt = record.split(":")
+    return application_id, request_id, int(attempt)

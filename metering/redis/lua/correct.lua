@@ -1,0 +1,46 @@
+-- Replace what a finished call was charged: the delta of a correction entry, once by its name.
+-- KEYS: 1 record, 2 outbox, 3.. limit hashes
+-- ARGV: 1 entry name, 2 row of the correction, 3-4 total, 5-6 input, 7-8 output (usd), 9 tokens,
+--       10.. limit ids in the order of the keys. Totals are the call's true ones; the script takes
+--       what was charged before from the record.
+-- Returns: {1, charges, underflows} (signed charges) | {2} corrected before | {-1} no such call
+local record, outbox = KEYS[1], KEYS[2]
+local r = redis.call('HMGET', record, 'lim', 'entry:' .. ARGV[1])
+if not r[1] then return {-1} end
+if r[2] then return {2} end
+local charged = {}
+for id, ep, unit, w, p in string.gmatch(r[1], '([^|;]+)|(%d+)|(%a+)|(%d+)|(%d+)|') do
+  charged[id] = {ep = ep, unit = unit, w = tonumber(w), p = tonumber(p)}
+end
+local charges, truth, underflows = {}, {}, 0
+for i = 3, #KEYS do
+  local id, key = ARGV[i + 7], KEYS[i]
+  local before = charged[id]
+  if before then
+    local aw, ap = tonumber(ARGV[3]), tonumber(ARGV[4])
+    if before.unit == 'tokens' then aw, ap = tonumber(ARGV[9]), 0
+    elseif before.unit ~= 'usd' then aw, ap = before.w, before.p end
+    local dw, dp = sub(aw, ap, before.w, before.p)
+    local v = redis.call('HMGET', key, 'ep', 'mw', 'mp', 'tw', 'tp', 'sw', 'sp', 'iw', 'ip', 'ow', 'op')
+    numbers(v, 2)
+    local what = 'ok'
+    if v[1] == before.ep then
+      v[6], v[7] = add(v[6], v[7], dw, dp)
+      if before.unit == 'usd' then
+        v[8], v[9] = sub(v[8], v[9], before.w, before.p)
+        v[8], v[9] = add(v[8], v[9], tonumber(ARGV[5]), tonumber(ARGV[6]))
+        v[10], v[11] = add(v[10], v[11], tonumber(ARGV[7]), tonumber(ARGV[8]))
+      end
+      if v[6] < 0 or v[8] < 0 then underflows = underflows + 1 end
+      what = state(v[6], v[7], v[2], v[3], v[4], v[5])
+      redis.call('HSET', key, 'sw', s(v[6]), 'sp', s(v[7]), 'iw', s(v[8]), 'ip', s(v[9]), 'ow', s(v[10]), 'op', s(v[11]))
+    end
+    charges[#charges + 1] = table.concat({id, before.ep, before.unit, s(dw), s(dp), what}, '|') .. ';'
+    truth[#truth + 1] = table.concat({id, before.ep, before.unit, s(aw), s(ap), what}, '|') .. ';'
+  end
+end
+local text = table.concat(charges)
+redis.call('HSET', record, 'entry:' .. ARGV[1], 1, 'lim', table.concat(truth))
+redis.call('PERSIST', record)
+redis.call('XADD', outbox, '*', 'kind', 'correction', 'row', ARGV[2], 'lim', text)
+return {1, text, underflows}

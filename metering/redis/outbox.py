@@ -1,0 +1,75 @@
+"""The outbox: usage rows on their way to Postgres, one stream a shard.
+
+There is one writer at a time, by a lease, and what has landed is deleted; so the streams need no
+consumer groups: what is in them is what has not landed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from metering.errors import StoreAway
+from metering.redis import keys
+from metering.redis.connection import Redis
+
+
+class OutboxEntry(msgspec.Struct, frozen=True):
+    """One entry: `kind` is `call`, `blocked` or `correction`; `row` and `charges` as written."""
+
+    stream: str
+    id: str
+    kind: str
+    row: bytes
+    charges: bytes
+
+
+class Outbox:
+    """All outbox streams."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._streams = keys.outboxes()
+
+    async def read(self, most: int, block_ms: int) -> list[OutboxEntry]:
+        """The oldest entries, at most so many a shard; waits for one if there is none."""
+        try:
+            found = await self._redis.client.xread(
+                dict.fromkeys(self._streams, "0"), count=most, block=block_ms
+            )
+        except Redis.FAULTS as error:
+            raise StoreAway from error
+        return [
+            OutboxEntry(
+                stream.decode(),
+                entry_id.decode(),
+                fields[b"kind"].decode(),
+                fields[b"row"],
+                fields[b"lim"],
+            )
+            for stream, entries in found
+            for entry_id, fields in entries
+        ]
+
+    async def landed(self, entries: Sequence[OutboxEntry], kept: Iterable[tuple[str, int]]) -> None:
+        """Delete entries whose rows are in Postgres; `kept` are keys and how long they live on, ms."""
+        waiting = [self._redis.call("PEXPIRE", key, ttl_ms) for key, ttl_ms in kept]
+        by_stream: dict[str, list[str]] = {}
+        for entry in entries:
+            by_stream.setdefault(entry.stream, []).append(entry.id)
+        waiting += [self._redis.call("XDEL", stream, *ids) for stream, ids in by_stream.items()]
+        for reply in waiting:
+            await reply
+
+    async def depth(self) -> int:
+        """How many rows have not landed."""
+        return sum(
+            [await reply for reply in [self._redis.call("XLEN", it) for it in self._streams]]
+        )
+
+    async def oldest_ms(self) -> int | None:
+        """When the oldest row that has not landed was written, Unix ms; None if all have."""
+        asked = [self._redis.call("XRANGE", it, "-", "+", "COUNT", 1) for it in self._streams]
+        ages = [int(found[0][0].split(b"-")[0]) for it in asked if (found := await it)]
+        return min(ages, default=None)
