@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -72,6 +73,20 @@ def _derived(settings: Settings, purpose: str) -> bytes:
     """A key of its own for each purpose, from the master secret."""
     master = (settings.master_secret or "").encode()
     return hmac.digest(master, f"xproxy {purpose} v1".encode(), hashlib.sha256)
+
+
+def configure_logs() -> None:
+    """One JSON line an event, to standard error. Traces name no values: those may be secrets."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
 
 
 # First start
@@ -278,6 +293,7 @@ class _Server(uvicorn.Server):
 
 async def serve(settings: Settings, sockets: list[socket.socket], *, first: bool) -> int:
     """Run one worker on listening sockets until SIGTERM or SIGINT; gives the exit code."""
+    configure_logs()
     async with running(settings) as worker:
         server = _Server(
             uvicorn.Config(

@@ -205,4 +205,5 @@ class Meter:
             estimated_input=tokens_asked,
             actual_input=counts.get("input", 0),
             output_tokens=counts.get("output", 0) // ask.choices,
+            latency_ms=row.latency_ms or 0,
         )

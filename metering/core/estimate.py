@@ -17,6 +17,8 @@ from pricing.rates import Rates
 PPM = 1_000_000
 DEFAULT_OUTPUT_TOKENS = 1_000
 """Likely output of a call before anything was learned of its application and model."""
+DEFAULT_LATENCY_MS = 5_000
+"""How long a call is expected to take before anything was learned: when to try again."""
 UNBOUNDED_OUTPUT_TOKENS = 1_000_000
 """Stands in for the ceiling's output where nothing bounds it; `unbounded` says so."""
 SAMPLES = 64
@@ -103,6 +105,7 @@ class Learned:
     def __init__(self, keys_max: int = KEYS_MAX) -> None:
         self._factors = _Percentiles(keys_max)
         self._outputs = _Percentiles(keys_max)
+        self._latencies = _Percentiles(keys_max)
 
     def observe(
         self,
@@ -112,6 +115,7 @@ class Learned:
         estimated_input: int,
         actual_input: int,
         output_tokens: int,
+        latency_ms: int = 0,
     ) -> None:
         """Take in a settled call whose usage the provider reported.
 
@@ -121,6 +125,8 @@ class Learned:
         if estimated_input > 0:
             self._factors.add(model, -(-actual_input * PPM // estimated_input))
         self._outputs.add((application_id, model), output_tokens)
+        if latency_ms:
+            self._latencies.add((application_id, model), latency_ms)
 
     def input_factor_ppm(self, model: str) -> int | None:
         """The p95 of actual / estimated input tokens of a model; None before enough calls."""
@@ -129,6 +135,10 @@ class Learned:
     def output_tokens(self, application_id: str, model: str) -> int | None:
         """The p95 of output tokens of an application's calls of a model; None before enough."""
         return self._outputs.get((application_id, model))
+
+    def latency_ms(self, application_id: str, model: str) -> int:
+        """The p95 of how long an application's calls of a model take; a guess before enough."""
+        return self._latencies.get((application_id, model)) or DEFAULT_LATENCY_MS
 
 
 class _Percentiles:

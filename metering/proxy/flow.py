@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import msgspec
 import structlog
 
 from metering.core.ids import uuid7
@@ -24,7 +23,7 @@ from metering.meter import Meter
 from metering.proxy.call import Call
 from metering.proxy.exchange import ClientLeft, Exchange, Receive, Scope, Send
 from metering.proxy.plan import Planner
-from metering.proxy.pump import Pump, request_headers
+from metering.proxy.pump import Pump
 from metering.settings import Settings
 from metering.surfaces import payi
 from metering.upstream import Upstream
@@ -78,7 +77,8 @@ class Flow:
         call = await self._planner.plan(
             exchange, request_id=request_id, now_ms=now_ms, started_s=started_s
         )
-        bounds, expected_ms = self._meter.bounds(call.row, call.ask, call.priced, call.tokens_asked)
+        bounds = self._meter.bounds(call.row, call.ask, call.priced, call.tokens_asked)
+        expected_ms = self._meter.learned.latency_ms(call.row.application_id, call.ask.model)
         verdict, hold = await self._ledger.reserve(
             call.row, call.limits, bounds, expected_ms=expected_ms
         )
@@ -120,14 +120,13 @@ class Flow:
     async def _refuse(self, exchange: Exchange, call: Call, refused: Refused) -> None:
         row = blocked(call.row)
         result = result_json(row, refused.states, blocked_limit_ids=refused.blocked_limit_ids)
-        status, headers, body = payi.refusal(refused, result, self._settings.budget_status)
-        await exchange.respond(status, [*headers, *request_headers(row.request_id)], body)
+        answer = payi.refusal(refused, row.request_id, result, self._settings.budget_status)
+        await exchange.respond(*answer)
 
     async def _fail(self, exchange: Exchange, fault: XproxyError, request_id: str) -> None:
         if exchange.started:
             return
-        status, headers, body = payi.error(fault, request_id)
-        await exchange.respond(status, [*headers, *request_headers(request_id)], body)
+        await exchange.respond(*payi.error(fault, request_id))
 
     @property
     def running(self) -> int:

@@ -42,15 +42,16 @@ class Planner:
         route = payi.match(exchange.raw_path)
         if route is None:
             raise NotFound(f"there is no provider at {exchange.raw_path.decode('latin-1')}")
-        dialect = DIALECTS[route.provider]
+        provider, path = route
+        dialect = DIALECTS[provider]
         caller, our_key, stored = await self._authenticate(exchange, dialect)
         annotations = _permitted(caller, annotate(exchange.headers))
-        endpoint = dialect.endpoint(exchange.method, route.path)
+        endpoint = dialect.endpoint(exchange.method, path)
         metered = endpoint.kind == "metered"
         body = await exchange.body(self._settings.body_bytes_max)
         ask = dialect.ask(endpoint, body) if metered else NOTHING
         limits = await self._limits(caller, annotations, endpoint)
-        _refuse_unmetered(caller, endpoint, limits, route.path)
+        _refuse_unmetered(caller, endpoint, limits, path)
         priced = self._price(dialect, ask, annotations, limits, now_ms)
         headers = to_provider(exchange.headers, stored, our_key=our_key)
         return Call(
@@ -68,12 +69,17 @@ class Planner:
                 endpoint,
                 ask,
                 exchange,
-                route.path,
+                path,
                 request_id,
                 now_ms,
             ),
             method=exchange.method,
-            url=self._url(route.provider, route.path, exchange.query, stored is not None),
+            url=payi.upstream_url(
+                provider,
+                self._bases[provider],
+                path,
+                query_to_provider(exchange.query, stored=stored is not None),
+            ),
             headers=headers + dialect.default_headers(headers),
             body=dialect.upstream_body(ask, body) if metered else body,
             own_credential=stored is not None,
@@ -151,11 +157,6 @@ class Planner:
             )
         return priced
 
-    def _url(self, provider: str, path: str, query: bytes, stored: bool) -> str:
-        url = payi.upstream_url(self._bases[provider], provider, path)
-        passed = query_to_provider(query, stored=stored)
-        return f"{url}?{passed.decode('latin-1')}" if passed else url
-
 
 def _permitted(caller: Caller, annotations: Annotations) -> Annotations:
     for header, value in (
@@ -206,6 +207,7 @@ def _row(
         status="unresolved",
         pricing=pricing.get(endpoint.kind, "priced"),
         model_requested=ask.model or None,
+        model=annotations.price_as_resource or ask.model or None,
         price_as_category=annotations.price_as_category,
         price_as_resource=annotations.price_as_resource,
         service_tier=ask.service_tier,
