@@ -5,6 +5,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
 from metering.api import faults
 from metering.api.applications import ApplicationController
@@ -60,6 +61,15 @@ def build(services: Services) -> ManagementApi:
             title="xproxy",
             version="1",
             path="/schema",
+            description="Keeps budgets and says what LLM calls cost. Every error is an ApiError.",
+            components=Components(
+                security_schemes={
+                    "key": SecurityScheme(
+                        type="apiKey", name="xProxy-Api-Key", security_scheme_in="header"
+                    )
+                }
+            ),
+            security=[{"key": []}],
             render_plugins=[JsonRenderPlugin()],
         ),
         logging_config=None,

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from litestar import Controller, Response, get
+from litestar import Controller, get
 
-from metering.api.server import ApiRequest
+from metering.api.server import ApiRequest, ExactResponse
 
 
 class HealthController(Controller):
@@ -19,13 +19,13 @@ class HealthController(Controller):
         return {"status": "ok"}
 
     @get("/ready")
-    async def ready(self, request: ApiRequest) -> Response[Any]:
+    async def ready(self, request: ApiRequest) -> ExactResponse:
         """200 when the service can take calls, else 503 and what stands in the way."""
         problems = list(await request.services.readiness.problems())
         content: dict[str, Any] = {"status": "unavailable" if problems else "ok"}
         if problems:
             content["problems"] = problems
-        return Response(
+        return ExactResponse(
             content,
             status_code=503 if problems else 200,
             headers={"Cache-Control": "no-store", **({"Retry-After": "1"} if problems else {})},

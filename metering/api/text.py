@@ -15,7 +15,8 @@ PROPERTY_CHARS_MAX = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _ID = re.compile(r"[!-+\--~]+")
 """Visible ASCII without the comma: ids travel in comma-separated headers."""
-_UNIX = re.compile(r"\d{1,16}(\.\d{1,9})?")
+_UNIX = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SECONDS_MAX = 10**11
 """Unix times from here on are milliseconds."""
 
@@ -73,13 +74,19 @@ def time_ms(text: str, field: str) -> int:
             return int(whole) * 1000 + int(fraction.ljust(3, "0")[:3])
         return int(whole)
     try:
-        moment = datetime.fromisoformat(text.replace(" ", "+", 1) if "T" in text else text)
-        return _milliseconds(moment)
+        if _DATE.match(text):  # without it, Python takes sixteen digits for a date
+            return _milliseconds(datetime.fromisoformat(_with_plus(text)))
     except (ValueError, OverflowError):
-        raise InvalidRequest(
-            f"{field}={text!r} is no time: give ISO 8601 (2026-01-31T12:00:00Z) or Unix seconds",
-            field=field,
-        ) from None
+        pass
+    raise InvalidRequest(
+        f"{field}={text!r} is no time: give ISO 8601 (2026-01-31T12:00:00Z) or Unix seconds",
+        field=field,
+    )
+
+
+def _with_plus(text: str) -> str:
+    """A query turns the `+` of an offset into a space; turn it back."""
+    return text.replace(" ", "+", 1) if "T" in text else text
 
 
 def _milliseconds(moment: datetime) -> int:

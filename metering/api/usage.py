@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, cast, get_args
 
-from litestar import Controller, Response, get
+from litestar import Controller, get
 from litestar.params import FromQuery, QueryParameter
 
 from metering.api import pages
-from metering.api.server import ApiRequest
+from metering.api.server import ApiRequest, ExactResponse
 from metering.api.text import moment, time_ms
 from metering.api.usage_shapes import (
     COST_COLUMNS,
@@ -52,7 +52,7 @@ class UsageController(Controller):
         cursor: FromQuery[str | None] = None,
         sort_ascending: FromQuery[bool] = False,
         format: FromQuery[str | None] = None,  # noqa: A002 - the parameter's name
-    ) -> Response[Any]:
+    ) -> ExactResponse:
         """Entries of calls admitted in [from, to), or their sums by `group_by` (comma-separated).
 
         Without `from` the last 24 hours before `to`; without `to` until now. An admin key that
@@ -85,7 +85,7 @@ class UsageController(Controller):
         if wants_csv(request, format):
             return csv_answer(request, listing, found, groups)
         span = {"from": moment(from_ms), "to": moment(to_ms), "as_of": moment(found.as_of_ms)}
-        return Response(pages.page(request, listing, items_of(found), found.cursor, **span))
+        return ExactResponse(pages.page(request, listing, items_of(found), found.cursor, **span))
 
 
 def parse_range(from_text: str | None, to_text: str | None, now_ms: int) -> tuple[int, int]:
@@ -136,7 +136,7 @@ def items_of(found: UsagePage) -> list[dict[str, Any]]:
 
 def csv_answer(
     request: ApiRequest, listing: str, found: UsagePage, groups: tuple[GroupBy, ...]
-) -> Response[str]:
+) -> ExactResponse:
     """The page as CSV; its cursor and moment are in `xproxy-cursor` and `xproxy-as-of`."""
     columns = (*groups, *GROUP_COLUMNS, *COST_COLUMNS) if groups else ENTRY_COLUMNS
     headers = {
@@ -146,6 +146,4 @@ def csv_answer(
     cursor = pages.write_cursor(request, listing, found.cursor)
     if cursor is not None:
         headers["xproxy-cursor"] = cursor
-    return Response(
-        csv_text(columns, items_of(found)), media_type="text/csv; charset=utf-8", headers=headers
-    )
+    return ExactResponse(csv_text(columns, items_of(found)), media_type="text/csv", headers=headers)

@@ -63,7 +63,7 @@ def create(
 def list_(session: Session) -> None:
     """List the keys, never their secrets."""
     found = list(session.client.items("keys"))
-    columns = ("id", "name", "role", "key", "limits", "created", "expires", "revoked")
+    columns = ("id", "name", "role", "key", "limits", "created", "expires", "blocked")
     rows = (
         (
             one["key_id"],
@@ -73,7 +73,7 @@ def list_(session: Session) -> None:
             one["limit_ids"],
             one["created_at"],
             one.get("expires_at"),
-            one["revoked"],
+            one["blocked"],
         )
         for one in found
     )

@@ -44,28 +44,34 @@ class Ledger:
     away: bool = False
 
     async def define(self, limit: Limit) -> None:
+        """Keep counters for a limit."""
         if self.away:
             raise StoreAway
         mark = (limit.application_id, limit.limit_id)
         self.counters.setdefault(mark, Totals(epoch=limit.epoch))
 
     async def totals(self, application_id: str, limit_ids: Sequence[str]) -> list[Totals]:
+        """The counters."""
         return [self.counters[application_id, limit_id] for limit_id in limit_ids]
 
     async def reset(self, limit: Limit, epoch: int) -> Totals:
+        """Zero the counters."""
         before = self.counters[limit.application_id, limit.limit_id]
         self.counters[limit.application_id, limit.limit_id] = Totals(epoch=epoch)
         return before
 
     async def forget(self, application_id: str, limit_id: str) -> None:
+        """Drop the counters."""
         self.counters.pop((application_id, limit_id), None)
 
     async def result(self, application_id: str, request_id: str) -> bytes | None:
+        """A result that was put here."""
         return self.results.get((application_id, request_id))
 
     async def request_id_of(
         self, application_id: str, category: str, provider_id: str
     ) -> str | None:
+        """An id that was put here."""
         return self.ids.get((application_id, category, provider_id))
 
 
@@ -74,12 +80,17 @@ class Directory:
     """Callers in a dictionary, and what was said to have changed."""
 
     callers: dict[str, Known] = field(default_factory=dict)
+    anyone: Known | None = None
     told: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
 
     async def caller(self, key: str) -> Known | None:
-        return self.callers.get(key)
+        """Who was put here."""
+        self.asked.append(key)
+        return self.callers.get(key, self.anyone)
 
     async def changed(self, *topics: str) -> None:
+        """Note it."""
         self.told += topics
 
 
@@ -90,6 +101,7 @@ class Readiness:
     found: list[str] = field(default_factory=list)
 
     async def problems(self) -> Sequence[str]:
+        """What was put here."""
         return self.found
 
 

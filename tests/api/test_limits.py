@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
 
-from metering.core.limits import Totals
 from metering.core.money import PICO_PER_USD
 from tests.api.conftest import MINE, NOW_MS, Bench
 
@@ -353,8 +353,6 @@ async def test_a_cursor_is_bound_to_its_application(bench: Bench) -> None:
 @pytest.mark.parametrize("limit_id", ["a/b", "a%2Fb", "50%", "a:b.c", "~x", "..", "reset"])
 async def test_ids_of_any_kind(bench: Bench, limit_id: str) -> None:
     """An id with slashes or percent signs is one path segment, decoded once."""
-    from urllib.parse import quote
-
     await bench.limit(limit_id=limit_id)
     path = f"{LIMITS}/{quote(limit_id, safe='').replace('..', '%2E%2E')}"
 
@@ -390,7 +388,7 @@ async def test_ids_of_any_kind(bench: Bench, limit_id: str) -> None:
     ],
 )
 async def test_roles(bench: Bench, key: str | None, method: str, path: str, status: int) -> None:
-    """Another application's limits are not there, readers only read, nobody loosens his own bond."""
+    """Another application's limits are not there, readers only read, nobody loosens his bond."""
     await bench.limit()
     await bench.limit(limit_id="bound", limit_name="bound")
 

@@ -1,0 +1,225 @@
+"""The management commands against the control plane on a socket, and how they find it."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import uvicorn
+from click.testing import CliRunner, Result
+
+from metering.cli import main
+from metering.client import ClientError, find
+from metering.core.keys import local_token, local_token_valid
+from metering.core.money import PICO_PER_USD
+from tests.api.conftest import OTHER, Bench, Known
+from tests.api.test_usage import land, row
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+async def url(bench: Bench) -> AsyncIterator[str]:
+    """Where the control plane listens."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(bench.app, lifespan="off", log_level="error"))
+    serving = asyncio.create_task(server._serve([listener]))
+    yield "http://127.0.0.1:{1}".format(*listener.getsockname())
+    server.should_exit = True
+    await serving
+
+
+Run = Callable[..., "asyncio.Future[Result]"]
+
+
+@pytest.fixture
+def xproxy(url: str, tmp_path: Path) -> Run:
+    """Runs a command as an admin; a keyword is an environment variable, None removes it."""
+
+    def run(*arguments: str, **environment: str | None) -> asyncio.Future[Result]:
+        given = {
+            "XPROXY_URL": url,
+            "XPROXY_API_KEY": "admin-key",
+            "XPROXY_DATA_DIR": str(tmp_path),
+            "COLUMNS": "200",
+            **environment,
+        }
+        return asyncio.ensure_future(
+            asyncio.to_thread(CliRunner().invoke, main, arguments, env=given)
+        )
+
+    return run
+
+
+async def output(running: asyncio.Future[Result]) -> str:
+    """What a command printed; it must have succeeded."""
+    result = await running
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+async def test_applications_and_keys(xproxy: Run) -> None:
+    """An application is made and given a key, which is listed without its secret and revoked."""
+    made = json.loads(await output(xproxy("applications", "create", "shop", "--json")))
+    application = made["application_id"]
+    printed = await output(
+        xproxy("keys", "create", "--name", "backend", "--application", application)
+    )
+    secret, key_id = printed.split()[0], printed.split()[2].rstrip(";")
+    listed = await output(xproxy("keys", "list", "--application", application))
+    revoked = await output(xproxy("keys", "revoke", key_id))
+    after = await output(xproxy("keys", "list", "--application", application))
+    await output(xproxy("applications", "delete", application, "--yes"))
+
+    assert secret.startswith("sk-xproxy-app-")
+    assert key_id in listed
+    assert f"...{secret[-4:]}" in listed
+    assert secret not in listed
+    assert revoked == f"Revoked key {key_id}\n"
+    assert after == "Nothing here yet.\n"
+    assert "shop" not in await output(xproxy("applications", "list"))
+
+
+async def test_life_of_a_limit(bench: Bench, xproxy: Run) -> None:
+    """A limit is made, shown with what is spent to the last digit, changed, reset and deleted."""
+    create = ("limits", "create", "team", "--max", "0.000000000001", "--type", "block")
+    await output(xproxy(*create, "--threshold", "0.8", "--property", "a=b"))
+    bench.spend("team", settled=1)
+
+    shown = await output(xproxy("limits", "show", "team"))
+    listed = json.loads(await output(xproxy("limits", "list", "--name", "team", "--json")))
+    updated = await output(xproxy("limits", "update", "team", "--max", "$1,000.5"))
+    budgets = await output(xproxy("budgets"))
+    reset = await output(xproxy("limits", "reset", "team"))
+    deleted = await output(xproxy("limits", "delete", "team"))
+
+    assert "$0.000000000001" in shown
+    assert listed[0]["properties"] == {"a": "b"}
+    assert "$1000.5" in updated
+    assert "$1000.499999999999" in budgets
+    assert reset == "Reset team; it had counted 0.000000000001\n"
+    assert deleted == "Deleted limit team\n"
+
+
+async def test_usage(bench: Bench, xproxy: Run) -> None:
+    """Usage is shown by call, summed, and as one CSV however many pages it took."""
+    await land(bench, [row(n) for n in range(1, 4)])
+    since = ("--since", "2001-01-01")
+
+    calls = await output(xproxy("usage", *since))
+    summed = await output(xproxy("usage", *since, "--by", "model"))
+    text = await output(xproxy("usage", *since, "--csv"))
+
+    assert calls.count("gpt-4o") == 3
+    assert "0.000862500003" in summed
+    assert len(list(csv.DictReader(io.StringIO(text)))) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (("limits", "show", "nope"), {}, "Limit Id 'nope' not found (404 limit_not_found)"),
+        (("limits", "list"), {"XPROXY_API_KEY": "wrong"}, "invalid_api_key"),
+        (("keys", "list"), {"XPROXY_API_KEY": "read-key"}, "needs a key of role admin"),
+        (("limits", "list"), {"XPROXY_URL": "http://127.0.0.1:1"}, "xproxy serve"),
+        (("limits", "list"), {"XPROXY_URL": None}, "No running service found"),
+        (("limits", "list"), {"XPROXY_API_KEY": None}, "set XPROXY_API_KEY"),
+        (("limits", "list"), {"XPROXY_ADMIN_KEY": "short"}, "XPROXY_ADMIN_KEY"),
+        (("limits", "list", "--application", "nope"), {}, "application_not_found"),
+    ],
+)
+async def test_failures_are_one_line(
+    xproxy: Run, arguments: tuple[str, ...], environment: dict[str, str | None], words: str
+) -> None:
+    """What goes wrong is one clear line and exit code 1."""
+    result = await xproxy(*arguments, **environment)
+
+    assert result.exit_code == 1
+    assert words in result.output
+    assert result.output.startswith("Error: ")
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("limits", "create", "l", "--max", "ten"), "'ten' is no number"),
+        (("limits", "create", "l", "--max", "NaN"), "'NaN' is no number"),
+        (("limits", "create", "l"), "--max"),
+        (("limits", "create", "l", "--max", "1", "--property", "a"), "name=value"),
+    ],
+)
+async def test_bad_arguments(xproxy: Run, arguments: tuple[str, ...], words: str) -> None:
+    """Arguments that cannot be meant are refused before anything is asked."""
+    result = await xproxy(*arguments)
+
+    assert result.exit_code == 2
+    assert words in result.output
+
+
+@pytest.mark.parametrize("command", ["applications", "keys", "limits", "budgets", "usage"])
+async def test_help_teaches(xproxy: Run, command: str) -> None:
+    """Each command's help has an example of itself."""
+    assert f"xproxy {command}" in (await output(xproxy(command, "--help"))).split("\n", 4)[4]
+
+
+async def test_finding_the_local_service(
+    bench: Bench, xproxy: Run, url: str, tmp_path: Path
+) -> None:
+    """With a run file and the master secret beside it, no address and no key are needed."""
+    (tmp_path / "run.json").write_text(json.dumps({"pid": 1, "url": url}))
+    (tmp_path / "master.secret").write_text(SECRET + "\n")
+    bench.directory.anyone = Known(OTHER, None, "admin")
+    nothing = {"XPROXY_URL": None, "XPROXY_API_KEY": None}
+
+    await output(xproxy("limits", "list", **nothing))
+
+    [token] = bench.directory.asked
+    assert local_token_valid(SECRET.encode(), token, int(token.split(".")[1]))
+
+
+def test_a_local_token_goes_home_only(tmp_path: Path) -> None:
+    """Another address than the run file's gets no token of ours."""
+    (tmp_path / "run.json").write_text('{"url": "http://127.0.0.1:8787"}')
+    (tmp_path / "master.secret").write_text(SECRET)
+
+    with pytest.raises(ClientError, match="XPROXY_API_KEY"):
+        find("http://elsewhere", None, tmp_path, lambda secret: secret.decode())
+
+
+@pytest.mark.parametrize(
+    ("token", "now_s", "valid"),
+    [
+        (local_token(b"s", 1000), 1000, True),
+        (local_token(b"s", 1000), 1060, True),
+        (local_token(b"s", 1000), 940, True),
+        (local_token(b"s", 1000), 1061, False),
+        (local_token(b"s", 1000), 939, False),
+        (local_token(b"other", 1000), 1000, False),
+        (local_token(b"s", 1000).replace("1000", "1001"), 1000, False),
+        (local_token(b"s", 1000).upper(), 1000, False),
+        ("local.1000.", 1000, False),
+        ("sk-xproxy-admin-x", 1000, False),
+        ("", 0, False),
+    ],
+)
+def test_local_tokens(token: str, now_s: int, *, valid: bool) -> None:
+    """A local token is good for a minute either way, under its own secret alone."""
+    assert local_token_valid(b"s", token, now_s) is valid
+
+
+async def test_more_than_a_page(bench: Bench, xproxy: Run) -> None:
+    """Listings are walked to their end."""
+    for number in range(101):
+        await bench.limit(limit_id=f"l{number}", limit_name=f"l{number}")
+    bench.spend("l7", settled=2 * PICO_PER_USD)
+
+    listed = json.loads(await output(xproxy("limits", "list", "--json")))
+
+    assert len(listed) == 101

@@ -1,0 +1,195 @@
+"""`/keys` and `/applications`: made once, shown once, revoked for good, by admins alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from metering.core.keys import digest, is_ours
+from metering.store import keys
+from tests.api.conftest import MINE, NOW_MS, OTHER, Bench
+
+KEYS = "/api/v1/keys"
+APPLICATIONS = "/api/v1/applications"
+
+
+async def make(bench: Bench, **members: Any) -> dict[str, Any]:
+    """A key that was created, as answered."""
+    response = await bench.ask("POST", KEYS, {"name": "k", **members}, key="admin-key")
+    assert response.status_code == 201, response.text
+    made: dict[str, Any] = response.json()
+    return made
+
+
+async def test_a_key_is_shown_once(bench: Bench) -> None:
+    """The answer that makes a key holds it; no other does, and only its digest is stored."""
+    made = await make(bench, role="APP")
+
+    read = await bench.ask("GET", f"{KEYS}/{made['key_id']}", key="admin-key")
+    listed = await bench.ask("GET", KEYS, key="admin-key")
+
+    stored = await keys.by_digest(bench.services.store, digest(b"pepper", made["key"]))
+    assert is_ours(made["key"])
+    assert made["key"].startswith("sk-xproxy-app-")
+    assert stored is not None
+    assert stored.key_id == made["key_id"]
+    for response in (read, listed):
+        assert made["key"] not in response.text
+        assert made["last4"] == made["key"][-4:]
+        assert '"key":' not in response.text
+
+
+@pytest.mark.parametrize(
+    ("members", "application_id"),
+    [
+        ({}, MINE),
+        ({"role": "read"}, MINE),
+        ({"application_id": OTHER}, OTHER),
+        ({"role": "admin"}, None),
+        ({"role": "admin", "application_id": OTHER}, OTHER),
+    ],
+)
+async def test_whose_a_key_is(
+    bench: Bench, members: dict[str, Any], application_id: str | None
+) -> None:
+    """A key belongs to the named application or the acting one; an admin's may have none."""
+    assert (await make(bench, **members)).get("application_id") == application_id
+
+
+async def test_everything_a_key_has(bench: Bench) -> None:
+    """Permissions, limits and expiry are kept, each once."""
+    await bench.limit()
+
+    made = await make(
+        bench,
+        permissions=["price_as", "price_as", "credential:my-openai"],
+        limit_ids=["l", "l"],
+        expires_at="2100-01-01T00:00:00Z",
+        unknown="ignored",
+    )
+
+    assert made["permissions"] == ["price_as", "credential:my-openai"]
+    assert made["limit_ids"] == ["l"]
+    assert made["expires_at"] == "2100-01-01T00:00:00Z"
+    assert made["blocked"] is False
+
+
+@pytest.mark.parametrize(
+    ("members", "status", "words"),
+    [
+        ({"name": None}, 400, "name"),
+        ({"name": " "}, 400, "name"),
+        ({"role": "owner"}, 400, "role must be"),
+        ({"role": "none"}, 400, "role must be"),
+        ({"permissions": ["fly"]}, 400, "'fly'"),
+        ({"permissions": "price_as"}, 400, "permissions"),
+        ({"limit_ids": ["nope"]}, 400, "'nope'"),
+        ({"limit_ids": ["a\x00"]}, 400, "not found"),
+        ({"limit_ids": [str(n) for n in range(33)]}, 400, "32"),
+        ({"expires_at": "2001-01-01"}, 400, "past"),
+        ({"expires_at": NOW_MS // 1000 - 1}, 400, "past"),
+        ({"expires_at": "soon"}, 400, "expires_at"),
+        ({"application_id": "00000000-0000-7000-8000-00000000000f"}, 404, "not found"),
+        ({"application_id": "what\x00"}, 404, "not found"),
+    ],
+)
+async def test_bad_keys(bench: Bench, members: dict[str, Any], status: int, words: str) -> None:
+    """What a key cannot be is refused by name, and no key is made."""
+    response = await bench.ask("POST", KEYS, {"name": "k", **members}, key="admin-key")
+
+    assert response.status_code == status, response.text
+    assert words in response.json()["message"]
+    assert (await bench.ask("GET", KEYS, key="admin-key")).json()["items"] == []
+
+
+async def test_revoke(bench: Bench) -> None:
+    """A revoked key is gone, the directories are told by its digest, and again is a 404."""
+    made = await make(bench)
+    path = f"{KEYS}/{made['key_id']}"
+
+    revoked = await bench.ask("DELETE", path, key="admin-key")
+    again = await bench.ask("DELETE", path, key="admin-key")
+
+    assert revoked.status_code == 200
+    assert made["key_id"] in revoked.json()["message"]
+    assert bench.directory.told[-1] == "key:" + digest(b"pepper", made["key"]).hex()
+    assert again.status_code == 404
+    assert again.json()["xproxy_error"]["code"] == "key_not_found"
+
+
+async def test_keys_of_one_application(bench: Bench) -> None:
+    """An admin lists all keys, or those of the application he names by id or name."""
+    await make(bench, name="mine")
+    await make(bench, name="others", application_id=OTHER)
+
+    found = {}
+    for query in ("", f"?application={OTHER}", "?application=other", f"?application={MINE}"):
+        items = (await bench.ask("GET", KEYS + query, key="admin-key")).json()["items"]
+        found[query] = {item["name"] for item in items}
+
+    assert found[""] == {"mine", "others"}
+    assert found[f"?application={OTHER}"] == found["?application=other"] == {"others"}
+    assert found[f"?application={MINE}"] == {"mine"}
+
+
+@pytest.mark.parametrize("key_id", ["nope", "%2F", "0198c1f2-0000-7000-8000-000000000000"])
+async def test_no_such_key(bench: Bench, key_id: str) -> None:
+    """An id of nothing is a 404."""
+    response = await bench.ask("GET", f"{KEYS}/{key_id}", key="admin-key")
+
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize("key", ["app-key", "read-key", "bound-key"])
+@pytest.mark.parametrize("path", [KEYS, APPLICATIONS, f"{KEYS}/x", f"{APPLICATIONS}/x"])
+async def test_only_admins(bench: Bench, key: str, path: str) -> None:
+    """Keys and applications are an admin's business."""
+    response = await bench.ask("GET", path, key=key)
+
+    assert response.status_code == 403
+    assert response.json()["xproxy_error"]["code"] == "not_allowed"
+
+
+async def test_life_of_an_application(bench: Bench) -> None:
+    """An application is made, found, listed newest first, and deleted with its keys and limits."""
+    made = await bench.ask("POST", APPLICATIONS, {"name": "shop"}, key="admin-key")
+    application_id = made.json()["application_id"]
+    await make(bench, application_id=application_id)
+    limit = {"limit_name": "l", "limit_id": "l", "max": 1}
+    headers = {"xProxy-Application": application_id}
+    await bench.ask("POST", "/api/v1/limits", limit, key="admin-key", headers=headers)
+
+    listed = await bench.ask("GET", APPLICATIONS, key="admin-key")
+    deleted = await bench.ask("DELETE", f"{APPLICATIONS}/{application_id}", key="admin-key")
+    read = await bench.ask("GET", f"{APPLICATIONS}/{application_id}", key="admin-key")
+
+    assert made.status_code == 201
+    assert listed.json()["items"][0]["name"] == "shop"
+    assert deleted.status_code == 200, deleted.text
+    assert read.status_code == 404
+    assert read.json()["xproxy_error"]["code"] == "application_not_found"
+    assert (application_id, "l") not in bench.ledger.counters
+    assert bench.directory.told[-1] == "*"
+    assert (await bench.ask("GET", KEYS, key="admin-key")).json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "", {"name": "other"}, 409),
+        ("POST", "", {"name": ""}, 400),
+        ("POST", "", {}, 400),
+        ("DELETE", f"/{MINE}", None, 409),
+        ("DELETE", "/nope", None, 404),
+        ("GET", f"/{OTHER}", None, 200),
+        ("GET", "?limit=1&cursor=x", None, 200),
+    ],
+)
+async def test_applications(
+    bench: Bench, method: str, path: str, body: object, status: int
+) -> None:
+    """Names are unique, and the application a key acts for is not deleted under it."""
+    response = await bench.ask(method, APPLICATIONS + path, body, key="admin-key")
+
+    assert response.status_code == status, response.text
