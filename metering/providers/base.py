@@ -6,6 +6,7 @@ same result. They raise nothing on a provider's bytes: what cannot be read is re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -33,6 +34,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     """All text of the prompt (messages, system, tools), for the tokenizer."""
     body_bytes: int = 0
+    changed_body: bytes | None = None
+    """What goes upstream in place of the caller's bytes, where members must be set or were sent
+    twice; None: the caller's bytes."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,13 +48,18 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     scope: str | None = None
     """Where it ran, if that changes the price (`inference_geo`)."""
     counts: dict[str, int] | None = None
-    """Unit counts as `pricing.units` names them, overlapping; None: the answer did not say."""
+    """Unit counts as `pricing.units` names them, overlapping; None: the answer did not say.
+
+    `output` alone is missing where a stream that had stated its input was cut off.
+    """
     output_text: str = ""
-    """Delivered output so far, kept only while `counts` is missing: for an estimate."""
+    """Delivered output so far, kept only while its count is missing: for an estimate."""
     finished: bool = False
     """Whether the answer came to its proper end."""
     error: bool = False
     """Whether the stream carried an error event."""
+    other_models: dict[str, dict[str, int]] = {}
+    """Counts, by model, that the answer used beside its own (Anthropic's advisor tool)."""
 
 
 class StreamTap(Protocol):
@@ -63,7 +72,7 @@ class StreamTap(Protocol):
         """Take bytes of the provider; give the bytes to relay now."""
 
     def finish(self) -> bytes:
-        """The provider ended, cleanly or not: give what may be relayed now; `ready` becomes true."""
+        """The provider ended, cleanly or not: give what may go out now; `ready` becomes true."""
 
     def usage(self) -> Usage:
         """What is known so far."""
@@ -94,3 +103,9 @@ class Dialect(Protocol):
 
     def tap(self, endpoint: Endpoint, ask: Ask) -> StreamTap:
         """A tap for a streamed answer."""
+
+    def credential(self, secret: str) -> tuple[bytes, bytes]:
+        """The header a stored secret is sent in."""
+
+    def default_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Headers to add where the caller left them out; `headers` are those going upstream."""

@@ -1,0 +1,227 @@
+"""Which headers pass, each way; where our key stands; and what is scrubbed from answers.
+
+To the provider go the caller's headers less everything that is ours, the front proxy's, the
+connection's, or a cookie. Of the provider's answer, what describes its connection or its
+server stays behind. Nothing that looks like one of our keys ever goes upstream.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from metering.core.keys import looks_ours
+from metering.errors import InvalidRequest
+
+Headers = list[tuple[bytes, bytes]]
+
+CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
+"""The provider's slots: where its credential stands, and ours may."""
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"http2-settings",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+FORWARD = b"xproxy-forward-"
+"""`xProxy-Forward-X: v` goes upstream as `X: v`."""
+
+_OURS = (b"xproxy-", b"xproxy_", b"x-portkey-", b"x-litellm-")
+_DROP_PREFIXES = (*_OURS, b"x-forwarded-", b"proxy-")
+_DROP = HOP_BY_HOP | {
+    b"accept-encoding",
+    b"content-length",
+    b"cookie",
+    b"expect",
+    b"forwarded",
+    b"host",
+    b"via",
+    b"x-real-ip",
+}
+_FORWARD_REFUSED = HOP_BY_HOP | {b"accept-encoding", b"content-length", b"expect", b"host"}
+_FORWARD_REFUSED_PREFIXES = (*_OURS, b"proxy-")
+_ANSWER_DROP = HOP_BY_HOP | {
+    b"alt-svc",
+    b"content-length",
+    b"server",
+    b"set-cookie",
+    b"set-cookie2",
+    b"strict-transport-security",
+    b"www-authenticate",
+}
+_ANSWER_DROP_PREFIXES = (*_OURS, b"proxy-", b"access-control-")
+_BODY_DROP = frozenset(
+    {b"content-encoding", b"content-md5", b"content-digest", b"digest", b"repr-digest", b"etag"}
+)
+_STORED_DROP = frozenset({b"openai-organization", b"openai-project", b"anthropic-organization-id"})
+_OUR_KEY = b"sk-xproxy-"
+# Keys, masked keys (`sk-proj-****abcd`) and the ids of the organization that owns them.
+_SECRET = re.compile(
+    rb"(?<![A-Za-z0-9_-])(?:(?:sk|rk|pk|ek)-[A-Za-z0-9_*.-]{6,}[A-Za-z0-9_*]"
+    rb"|(?:org|proj|sess)[-_](?=[A-Za-z_-]*[0-9*])[A-Za-z0-9_*.-]{6,}[A-Za-z0-9_*]"
+    rb"|AIza[A-Za-z0-9_-]{20,}|(?i:bearer)\s+[A-Za-z0-9_*.~+/-]{8,}=*)"
+)
+
+
+def to_provider(
+    headers: Sequence[tuple[bytes, bytes]],
+    credential: tuple[bytes, bytes] | None,
+    *,
+    our_key: str | None = None,
+) -> Headers:
+    """The headers to send upstream, from ASGI headers; the engine adds host and content-length.
+
+    `credential` is a stored provider key as a header: it replaces every credential of the
+    caller's. `our_key` is what the caller was recognised by, so that it stays here whatever its
+    format. Raises InvalidRequest for a header that must not be sent on.
+    """
+    listed = _listed(headers)
+    passed: Headers = []
+    forwarded: Headers = []
+    for raw_name, value in headers:
+        name = raw_name.lower()
+        if name.startswith(FORWARD):
+            forwarded.append(_forward(name, value))
+        elif not (name in _DROP or name.startswith(_DROP_PREFIXES) or name in listed):
+            passed.append((name, value))
+    if forwarded:
+        replaced = {name for name, _ in forwarded}
+        passed = [header for header in passed if header[0] not in replaced] + forwarded
+    if credential is not None:
+        passed = [header for header in passed if header[0] not in CREDENTIALS]
+        passed.append(credential)
+    passed = _without_our_keys(passed, our_key)
+    passed.append((b"accept-encoding", b"identity"))
+    return passed
+
+
+def _without_our_keys(headers: Headers, our_key: str | None) -> Headers:
+    """The headers less those with a key of ours in them; raises InvalidRequest for line breaks."""
+    text = b" ".join([value for _, value in headers])
+    for secret in (_OUR_KEY, our_key.encode() if our_key else _OUR_KEY):
+        if secret in text:
+            headers = [header for header in headers if secret not in header[1]]
+    if _breaks(text):
+        for name, value in headers:
+            if _breaks(value):
+                raise _broken(name)
+    return headers
+
+
+def _listed(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """The names that `Connection` declares to be the connection's own."""
+    values = [value for name, value in headers if name.lower() == b"connection"]
+    return frozenset(item.strip().lower() for value in values for item in value.split(b","))
+
+
+def _forward(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    bare = name.removeprefix(FORWARD)
+    if not bare or bare in _FORWARD_REFUSED or bare.startswith(_FORWARD_REFUSED_PREFIXES):
+        field = "xProxy-Forward-" + bare.decode("latin-1")
+        raise InvalidRequest(
+            f"Header {field} cannot be forwarded: the proxy sets or keeps it itself; leave it out",
+            code="invalid_forward_header",
+            field=field,
+        )
+    return bare, value
+
+
+def _breaks(value: bytes) -> bool:
+    """Whether a value would end its header early."""
+    return b"\n" in value or b"\r" in value or b"\0" in value
+
+
+def _broken(name: bytes) -> InvalidRequest:
+    field = name.decode("latin-1")
+    return InvalidRequest(
+        f"Header {field} contains a line break or NUL; remove it",
+        code="invalid_header",
+        field=field,
+    )
+
+
+def query_to_provider(query: bytes, *, stored: bool) -> bytes:
+    """The query string to send upstream, percent-encoding kept.
+
+    Our keys never pass; with a stored credential no `key=` of the caller's does.
+    """
+    if not query or (_OUR_KEY not in query and not (stored and b"key=" in query)):
+        return query
+    parts = [
+        part
+        for part in query.split(b"&")
+        if _OUR_KEY not in part and not (stored and part.startswith((b"key=", b"api_key=")))
+    ]
+    return b"&".join(parts)
+
+
+def from_provider(
+    headers: Sequence[tuple[bytes, bytes]], *, body_changed: bool, stored: bool = False
+) -> Headers:
+    """The provider's headers to pass on; `content-length` is the sender's to set again.
+
+    `body_changed` drops what described the bytes as they were; `stored` drops what names the
+    organization behind a stored credential.
+    """
+    listed = _listed(headers)
+    dropped = _ANSWER_DROP | listed
+    if body_changed:
+        dropped |= _BODY_DROP
+    if stored:
+        dropped |= _STORED_DROP
+    passed = [
+        (name, value)
+        for raw_name, value in headers
+        if (name := raw_name.lower()) not in dropped and not name.startswith(_ANSWER_DROP_PREFIXES)
+    ]
+    if _breaks(b" ".join([value for _, value in passed])):
+        passed = [header for header in passed if not _breaks(header[1])]
+    return passed
+
+
+def our_key_and_provider_key(
+    headers: Sequence[tuple[bytes, bytes]], is_admin: Callable[[str], bool]
+) -> tuple[str | None, bool]:
+    """Our key in a call's headers, and whether the provider's slot is free.
+
+    Ours is in `xProxy-Api-Key`, or in a slot of the provider's where it is known by its format or
+    is the admin key. The slot is free, for a stored credential, if no other key stands in any.
+    """
+    explicit: str | None = None
+    in_slot: str | None = None
+    free = True
+    for raw_name, value in headers:
+        name = raw_name.lower()
+        if name == b"xproxy-api-key":
+            explicit = explicit or bare_key(value) or None
+        elif name in CREDENTIALS:
+            key = bare_key(value)
+            if looks_ours(key) or (key and is_admin(key)):
+                in_slot = in_slot or key
+            elif key:
+                free = False
+        elif name.startswith(FORWARD) and name.removeprefix(FORWARD) in CREDENTIALS:
+            free = False
+    return explicit or in_slot, free
+
+
+def bare_key(value: bytes) -> str:
+    """The key in a header's value, with or without `Bearer`."""
+    text = value.decode("latin-1").strip()
+    scheme, _, rest = text.partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else text
+
+
+def scrub(body: bytes) -> bytes:
+    """An error body with everything that looks like a key, or its owner, replaced by `***`.
+
+    For answers to calls that a stored credential paid for: some providers repeat the key they
+    were sent.
+    """
+    return _SECRET.sub(b"***", body)

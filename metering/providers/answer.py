@@ -1,0 +1,80 @@
+"""What both dialects' readers share: numbers that can be believed, and JSON that others can read.
+
+A count is an integer from 0 to 10**9; a float, a string, a boolean, a negative or a larger number
+is no count, and the usage it stands in says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
+
+from metering.providers.request import COUNT_MAX
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+"""A number of units that can be believed."""
+
+
+def loose(text: bytes) -> dict[str, Any] | None:
+    """An object that the strict reader refused: lone surrogates, NaN, members of odd types.
+
+    None where it is no JSON object at all.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def loose_raw(value: Any) -> msgspec.Raw:
+    """A value of a loosely read object as the JSON it was; empty where it was missing or null."""
+    return msgspec.Raw(json.dumps(value).encode()) if value is not None else msgspec.Raw(b"")
+
+
+def loose_str(value: Any) -> str | None:
+    """A string of a loosely read object, lone surrogates replaced: no store would take them."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else None
+
+
+def nonzero(pairs: Iterable[tuple[str, int | None]]) -> dict[str, int]:
+    """The counts that are there and not zero."""
+    return {unit: count for unit, count in pairs if count}
+
+
+def said(raw: msgspec.Raw) -> bool:
+    """Whether a member is there and not null."""
+    return bool(raw) and bytes(raw) != b"null"
+
+
+def strings(value: Any) -> list[str]:
+    """The texts in a loosely read output, of members that are output: for an estimate."""
+    if text := loose_str(value):
+        return [text]
+    if isinstance(value, list):
+        return [text for item in value for text in strings(item)]
+    if isinstance(value, dict):
+        return [text for name in _OUTPUT_MEMBERS for text in strings(value.get(name))]
+    return []
+
+
+_OUTPUT_MEMBERS = (
+    "message",
+    "delta",
+    "content",
+    "content_block",
+    "text",
+    "refusal",
+    "reasoning_content",
+    "thinking",
+    "partial_json",
+    "tool_calls",
+    "function_call",
+    "function",
+    "name",
+    "arguments",
+    "input",
+)

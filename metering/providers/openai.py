@@ -1,0 +1,342 @@
+"""OpenAI's dialect: chat completions in full.
+
+Of a stream, usage is always asked for. Its chunk, which has no choices, reaches only a client that
+asked for it too; the `"usage":null` that the other chunks then carry stays in them, since every
+event is relayed as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from metering.core.sse import Event
+from metering.errors import InvalidRequest
+from metering.providers import request
+from metering.providers.answer import Count, loose, loose_raw, loose_str, nonzero, said, strings
+from metering.providers.base import Ask, Endpoint, StreamTap, Usage
+from metering.providers.holding import HoldingTap
+from metering.providers.paths import classify
+
+CHAT = Endpoint("chat.completions", "metered")
+METERED = {"/v1/chat/completions": CHAT}
+FREE_POSTS = ("/v1/moderations", "/v1/files", "/v1/uploads", "/v1/responses/input_tokens")
+"""POSTs that cost nothing; those below them neither."""
+USAGE_WANTED = Raw(b'{"include_usage":true}')
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(msgspec.Struct, gc=False):
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_Call] | None = None
+    function_call: _Function | None = None
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+    delta: _Delta | None = None
+
+
+class _Chunk(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    choices: list[_Choice] | None = None
+    usage: Raw = Raw(b"")
+    error: Raw = Raw(b"")
+
+
+class _Answer(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    usage: Raw = Raw(b"")
+    error: Raw = Raw(b"")
+
+
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    image_tokens: Count | None = None
+
+
+class _CompletionDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: Count
+    completion_tokens: Count
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+_chunk_decoder = msgspec.json.Decoder(_Chunk)
+_answer_decoder = msgspec.json.Decoder(_Answer)
+_usage_decoder = msgspec.json.Decoder(_Usage)
+_NO_PROMPT_DETAILS = _PromptDetails()
+_NO_COMPLETION_DETAILS = _CompletionDetails()
+
+
+def counts(raw: Raw | bytes) -> dict[str, int] | None:
+    """The counts of a `usage` member, totals always, details where not zero; None: unbelievable."""
+    try:
+        usage = _usage_decoder.decode(raw)
+    except ValueError:
+        return None
+    prompt = usage.prompt_tokens_details or _NO_PROMPT_DETAILS
+    completion = usage.completion_tokens_details or _NO_COMPLETION_DETAILS
+    found = {"input": usage.prompt_tokens, "output": usage.completion_tokens}
+    if usage.prompt_tokens_details or usage.completion_tokens_details:
+        found |= nonzero(
+            (
+                ("cache_read", prompt.cached_tokens),
+                ("cache_write_5m", prompt.cache_write_tokens),
+                ("input_audio", prompt.audio_tokens),
+                ("input_image", prompt.image_tokens),
+                ("reasoning", completion.reasoning_tokens),
+                ("output_audio", completion.audio_tokens),
+            )
+        )
+    return found
+
+
+class OpenAI:
+    """See `base.Dialect`."""
+
+    name = "openai"
+    category = "system.openai"
+
+    def endpoint(self, method: str, path: str) -> Endpoint:
+        """See `base.Dialect`."""
+        return classify(method, path, METERED, FREE_POSTS)
+
+    def ask(self, endpoint: Endpoint, body: bytes) -> Ask:  # noqa: ARG002
+        """See `base.Dialect`."""
+        fields = request.members(body)
+        stream = request.flag(fields, "stream")
+        caps = [request.count(fields, name) for name in ("max_completion_tokens", "max_tokens")]
+        changed = request.repeats(body, fields)
+        include_usage = False
+        if stream:
+            include_usage, wanted = _stream_options(fields)
+            if wanted is not None:
+                fields["stream_options"] = wanted
+                changed = True
+        choices = request.count(fields, "n")
+        if choices == 0:
+            raise request.wrong("n", "1 or more")
+        return Ask(
+            model=request.model(fields),
+            stream=stream,
+            include_usage=include_usage,
+            max_output_tokens=max((cap for cap in caps if cap is not None), default=None),
+            choices=choices or 1,
+            service_tier=request.word(fields, "service_tier"),
+            text=request.prompt_text(fields, (), ("tools", "functions", "response_format")),
+            body_bytes=len(body),
+            changed_body=request.encode(fields) if changed else None,
+        )
+
+    def upstream_body(self, ask: Ask, body: bytes) -> bytes:
+        """See `base.Dialect`."""
+        return body if ask.changed_body is None else ask.changed_body
+
+    def read(self, endpoint: Endpoint, body: bytes) -> Usage:
+        """See `base.Dialect`."""
+        try:
+            answer = _answer_decoder.decode(body)
+        except (ValueError, RecursionError):
+            value = loose(body)
+            if value is None:
+                return Usage()
+            answer = _loose_answer(value)
+        found = counts(answer.usage) if endpoint.kind == "metered" else None
+        return Usage(
+            model=answer.model,
+            provider_id=answer.id,
+            service_tier=answer.service_tier,
+            counts=found,
+            output_text="" if found or endpoint.kind != "metered" else _output_text(body),
+            finished=True,
+            error=said(answer.error),
+        )
+
+    def tap(self, endpoint: Endpoint, ask: Ask) -> StreamTap:  # noqa: ARG002
+        """See `base.Dialect`."""
+        return ChatTap(include_usage=ask.include_usage)
+
+    def credential(self, secret: str) -> tuple[bytes, bytes]:
+        """See `base.Dialect`."""
+        return b"authorization", b"Bearer " + secret.encode()
+
+    def default_headers(
+        self,
+        headers: Sequence[tuple[bytes, bytes]],  # noqa: ARG002
+    ) -> list[tuple[bytes, bytes]]:
+        """See `base.Dialect`."""
+        return []
+
+
+def _stream_options(fields: dict[str, Raw]) -> tuple[bool, Raw | None]:
+    """Whether the caller asked for usage, and the options to send if others than the caller's."""
+    raw = fields.get("stream_options")
+    if raw is None or not said(raw):
+        return False, USAGE_WANTED
+    text = bytes(raw)
+    try:
+        options = request.members(text)
+        asked = request.flag(options, "include_usage")
+    except InvalidRequest:
+        expected = "an object whose include_usage is true or false"
+        raise request.wrong("stream_options", expected) from None
+    if asked and not request.repeats(text, options):
+        return True, None
+    options["include_usage"] = Raw(b"true")
+    return asked, Raw(request.encode(options))
+
+
+def _loose_answer(value: dict[str, Any]) -> _Answer:
+    return _Answer(
+        id=loose_str(value.get("id")),
+        model=loose_str(value.get("model")),
+        service_tier=loose_str(value.get("service_tier")),
+        usage=loose_raw(value.get("usage")),
+        error=loose_raw(value.get("error")),
+    )
+
+
+def _output_text(body: bytes) -> str:
+    return "\n".join(strings((loose(body) or {}).get("choices")))
+
+
+def _read_chunk(data: bytes) -> _Chunk | None:
+    try:
+        return _chunk_decoder.decode(data)
+    except (ValueError, RecursionError):
+        value = loose(data)
+    if value is None:
+        return None
+    answer = _loose_answer(value)
+    choices = value.get("choices")
+    return _Chunk(
+        id=answer.id,
+        model=answer.model,
+        service_tier=answer.service_tier,
+        choices=[_loose_choice(choice) for choice in choices if isinstance(choice, dict)]
+        if isinstance(choices, list)
+        else None,
+        usage=answer.usage,
+        error=answer.error,
+    )
+
+
+def _loose_choice(choice: dict[str, Any]) -> _Choice:
+    return _Choice(
+        finish_reason=loose_str(choice.get("finish_reason")),
+        delta=_Delta(content="".join(strings(choice.get("delta")))),
+    )
+
+
+class ChatTap(HoldingTap):
+    """The tap of a chat completion stream.
+
+    From the first `finish_reason` on, the latest chunk with choices is held; the usage chunk,
+    `[DONE]` or the end of the stream makes it `ready`.
+    """
+
+    def __init__(self, *, include_usage: bool) -> None:
+        """`include_usage`: the client asked for the usage chunk, so that is the carrier."""
+        super().__init__()
+        self._include_usage = include_usage
+        self._ending = False
+        self._id: str | None = None
+        self._model: str | None = None
+        self._service_tier: str | None = None
+        self._counts: dict[str, int] | None = None
+
+    def usage(self) -> Usage:
+        """See `base.StreamTap`."""
+        return Usage(
+            model=self._model,
+            provider_id=self._id,
+            service_tier=self._service_tier,
+            counts=self._counts,
+            output_text="" if self._counts else self._text.getvalue(),
+            finished=self._finished,
+            error=self._error,
+        )
+
+    def _take(self, event: Event) -> None:
+        if not event.data:
+            self._pass(event)
+            return
+        if event.data.strip() == b"[DONE]":
+            self._finished = True
+            self._end(event)
+            return
+        chunk = _read_chunk(event.data)
+        if chunk is None:
+            self._pass(event)
+            return
+        usage = self._read(chunk)
+        if chunk.choices:
+            self._take_choices(event, chunk.choices)
+        elif not usage:
+            self._pass(event)
+        else:
+            if self._include_usage:
+                self._carry(event)
+            self.ready = self._finished = self._ending
+
+    def _take_choices(self, event: Event, choices: list[_Choice]) -> None:
+        for choice in choices:
+            self._ending = self._ending or bool(choice.finish_reason)
+            if choice.delta is not None:
+                self._say_delta(choice.delta)
+        self._release()
+        if self._ending:
+            self._carry(event)
+        else:
+            self._pass(event)
+
+    def _read(self, chunk: _Chunk) -> bool:
+        """Takes note of what a chunk says about the answer; whether it has usage."""
+        self._id = self._id or chunk.id
+        self._model = self._model or chunk.model
+        self._service_tier = chunk.service_tier or self._service_tier
+        self._error = self._error or said(chunk.error)
+        if not said(chunk.usage):
+            return False
+        self._counts = counts(chunk.usage)  # the last word, believable or not
+        return True
+
+    def _say_delta(self, delta: _Delta) -> None:
+        for text in (delta.content, delta.refusal, delta.reasoning_content):
+            if text:
+                self._say(text)
+        functions = [call.function for call in delta.tool_calls or ()]
+        for function in (*functions, delta.function_call):
+            if function is not None:
+                self._say((function.name or "") + (function.arguments or ""))
+
+    def _hidden(self, event: Event) -> bool:
+        if self._include_usage or b'"usage"' not in event.data:
+            return False
+        chunk = _read_chunk(event.data)
+        return chunk is not None and not chunk.choices and said(chunk.usage)

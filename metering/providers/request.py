@@ -1,0 +1,212 @@
+"""Reading a JSON request: top-level members, checked, and whether one was sent twice.
+
+Only the top level is taken apart; members stay the caller's bytes. Every parser takes the last of
+two members of one name, but a provider may take the first: such bodies are encoded anew, so that
+what is priced is what is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from msgspec import Raw
+
+from metering.errors import InvalidRequest
+
+COUNT_MAX = 10**9
+MODEL_MAX = 256
+"""The longest model name, in characters."""
+DEPTH_MAX = 4
+"""How deep parts within parts are read as text; deeper ones are counted as JSON."""
+
+_SPACE = b" \t\r\n"
+_members = msgspec.json.Decoder(dict[str, Raw])
+_json_encode = msgspec.json.Encoder().encode
+_any = msgspec.json.Decoder()
+
+
+def members(body: bytes) -> dict[str, Raw]:
+    """The top-level members of a request; raises InvalidRequest `invalid_json`."""
+    try:
+        return _members.decode(body)
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, msgspec.MsgspecError) else "too deep or not UTF-8"
+        raise InvalidRequest(
+            f"Body JSON is invalid: {reason}; send one JSON object", code="invalid_json"
+        ) from None
+
+
+def encode(fields: dict[str, Raw]) -> bytes:
+    """An object of members, their bytes as they are."""
+    return _json_encode(fields)
+
+
+def repeats(body: bytes, fields: dict[str, Raw]) -> bool:
+    """Whether an object of these decoded members names one of them twice."""
+    if len(_json_encode(fields)) == len(body):
+        return False  # compact, as all SDKs send it: nothing is missing
+    return not _laid_out(body, fields)
+
+
+def _laid_out(body: bytes, fields: dict[str, Raw]) -> bool:
+    """Whether the body is exactly these members, in this order, with space between."""
+    at = body.index(b"{") + 1
+    for index, (name, value) in enumerate(fields.items()):
+        for piece in (b"," if index else b"", _json_encode(name), b":", bytes(value)):
+            at = _skip(body, at)
+            if not body.startswith(piece, at):
+                return False
+            at += len(piece)
+    return body.startswith(b"}", _skip(body, at))
+
+
+def _skip(body: bytes, at: int) -> int:
+    while body[at] in _SPACE:
+        at += 1
+    return at
+
+
+def _value(fields: dict[str, Raw], name: str, kind: type, expected: str) -> object:
+    """The member, or None where it is missing or null; raises InvalidRequest naming it."""
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        value: object = _any.decode(raw)
+    except (ValueError, RecursionError):  # not UTF-8, or nested too deep
+        raise wrong(name, expected) from None
+    if value is not None and type(value) is not kind:
+        raise wrong(name, expected)
+    return value
+
+
+def wrong(name: str, expected: str) -> InvalidRequest:
+    """The fault of a member that is not what it must be."""
+    return InvalidRequest(
+        f"Request field '{name}' must be {expected}", code="invalid_request_field", field=name
+    )
+
+
+def model(fields: dict[str, Raw]) -> str:
+    """The model asked for; raises InvalidRequest."""
+    value = _value(fields, "model", str, "a string, the model's name")
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(
+            "Required request field 'model' is missing; name the model to call",
+            code="required_field_missing",
+            field="model",
+        )
+    if len(value) > MODEL_MAX or not value.isprintable():
+        raise wrong("model", f"at most {MODEL_MAX} characters without control characters")
+    return value
+
+
+def flag(fields: dict[str, Raw], name: str) -> bool:
+    """A boolean member, False by default; raises InvalidRequest."""
+    return _value(fields, name, bool, "true or false") is True
+
+
+def count(fields: dict[str, Raw], name: str) -> int | None:
+    """A member that counts something; raises InvalidRequest."""
+    expected = f"a whole number from 0 to {COUNT_MAX}"
+    value = _value(fields, name, int, expected)
+    if not isinstance(value, int):
+        return None
+    if not 0 <= value <= COUNT_MAX:
+        raise wrong(name, expected)
+    return value
+
+
+def word(fields: dict[str, Raw], name: str) -> str | None:
+    """A string member, or None; a wrong type is the provider's to refuse."""
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return _text.decode(raw)
+    except ValueError:
+        return None
+
+
+class _Source(msgspec.Struct, gc=False):
+    type: str = ""
+    data: Raw = Raw(b"")
+    content: Raw = Raw(b"")
+
+
+class _Part(msgspec.Struct, gc=False):
+    text: str | None = None
+    thinking: str | None = None
+    title: str | None = None
+    context: str | None = None
+    source: _Source | None = None
+    content: Raw = Raw(b"")
+    input: Raw = Raw(b"")
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: Raw = Raw(b"")
+    tool_calls: Raw = Raw(b"")
+
+
+_messages = msgspec.json.Decoder(list[_Message])
+_parts = msgspec.json.Decoder(list[_Part])
+_text = msgspec.json.Decoder(str)
+
+
+def prompt_text(fields: dict[str, Raw], content: Iterable[str], plain: Iterable[str]) -> str:
+    """The text of a prompt for the tokenizer, images and other base64 left out.
+
+    `content` names members that are text or parts, `plain` those counted as the JSON they are.
+    """
+    texts: list[str] = []
+    for name in content:
+        texts.extend(_content(fields.get(name)))
+    for message in _decoded_messages(fields.get("messages")):
+        texts.extend(_content(message.content))
+        texts.extend(_plain(message.tool_calls))
+    for name in plain:
+        texts.extend(_plain(fields.get(name)))
+    return "\n".join(texts)
+
+
+def _decoded_messages(raw: Raw | None) -> list[_Message]:
+    if raw is None:
+        return []
+    try:
+        return _messages.decode(raw)
+    except ValueError:
+        return [_Message(tool_calls=raw)]  # a shape we do not know: counted as it is
+
+
+def _plain(raw: Raw | None) -> Iterator[str]:
+    if raw and (text := bytes(raw)) not in (b"null", b"[]"):
+        yield text.decode(errors="replace")
+
+
+def _content(raw: Raw | None, depth: int = 0) -> Iterator[str]:
+    """The texts of a content: a string, or parts, which may hold contents themselves."""
+    first = memoryview(raw)[0] if raw else 0
+    try:
+        if first == ord('"'):
+            yield _text.decode(raw or b"")
+        elif first == ord("[") and depth < DEPTH_MAX:
+            for part in _parts.decode(raw or b""):
+                yield from _part(part, depth + 1)
+        elif first == ord("["):
+            yield from _plain(raw)
+    except ValueError:  # a shape we do not know: counted as it is
+        yield from _plain(raw)
+
+
+def _part(part: _Part, depth: int) -> Iterator[str]:
+    for text in (part.text, part.thinking, part.title, part.context):
+        if text:
+            yield text
+    yield from _content(part.content, depth)
+    yield from _plain(part.input)
+    if part.source is not None:
+        if part.source.type == "text":
+            yield from _content(part.source.data, depth)
+        yield from _content(part.source.content, depth)

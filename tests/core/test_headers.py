@@ -1,0 +1,290 @@
+"""Header hygiene, each way: what passes, what stays, and that our keys never leave."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering.core.headers import (
+    bare_key,
+    from_provider,
+    our_key_and_provider_key,
+    query_to_provider,
+    scrub,
+    to_provider,
+)
+from metering.core.keys import make_key
+from metering.errors import InvalidRequest
+
+OURS = make_key("app", bytes(32))
+ADMIN = "an-operators-own-admin-key-of-32-characters"
+STORED = (b"authorization", b"Bearer sk-stored")
+IDENTITY = (b"accept-encoding", b"identity")
+
+
+def sent(*headers: tuple[str, str], stored: bool = False) -> dict[str, str]:
+    pairs = [(name.encode(), value.encode()) for name, value in headers]
+    passed = to_provider(pairs, STORED if stored else None, our_key=ADMIN)
+    assert len({name for name, _ in passed}) == len(passed)
+    return {name.decode(): value.decode() for name, value in passed}
+
+
+PASS = [
+    ("content-type", "application/json"),
+    ("user-agent", "OpenAI/Python"),
+    ("accept", "text/event-stream"),
+    ("authorization", "Bearer sk-theirs"),
+    ("x-api-key", "sk-ant-theirs"),
+    ("anthropic-version", "2023-06-01"),
+    ("anthropic-beta", "a,b"),
+    ("openai-organization", "org-1"),
+    ("x-stainless-retry-count", "0"),
+    ("traceparent", "00-1-2-03"),
+    ("x-amz-date", "20260101"),
+]
+DROP = [
+    ("xproxy-api-key", "anything"),
+    ("xProxy-Limit-IDs", "a"),
+    ("xproxy_limit_ids", "a"),
+    ("x-portkey-config", "c"),
+    ("x-litellm-tags", "t"),
+    ("host", "h"),
+    ("Host", "h"),
+    ("content-length", "3"),
+    ("accept-encoding", "gzip, br"),
+    ("connection", "keep-alive"),
+    ("keep-alive", "5"),
+    ("proxy-authorization", "Basic x"),
+    ("proxy-connection", "x"),
+    ("te", "trailers"),
+    ("trailer", "x"),
+    ("transfer-encoding", "chunked"),
+    ("upgrade", "websocket"),
+    ("expect", "100-continue"),
+    ("cookie", "session=1"),
+    ("forwarded", "for=1"),
+    ("x-forwarded-for", "1.2.3.4"),
+    ("x-forwarded-proto", "https"),
+    ("x-real-ip", "1.2.3.4"),
+    ("via", "1.1 nginx"),
+    ("authorization", f"Bearer {OURS}"),
+    ("authorization", OURS),
+    ("x-api-key", OURS),
+    ("x-custom", f"key={OURS}"),
+    ("authorization", f"Bearer {ADMIN}"),
+    ("x-api-key", ADMIN),
+    ("xproxy-forward-x", OURS),
+]
+
+
+@pytest.mark.parametrize("header", PASS)
+def test_what_passes(header: tuple[str, str]) -> None:
+    """The caller's own headers go upstream as they are."""
+    assert sent(header) == dict([header]) | {"accept-encoding": "identity"}
+
+
+@pytest.mark.parametrize("header", DROP)
+def test_what_stays(header: tuple[str, str]) -> None:
+    """What is ours, the connection's, a front proxy's or a cookie stays; so do our keys."""
+    assert sent(header) == {"accept-encoding": "identity"}
+
+
+def test_connection_names_are_dropped() -> None:
+    """Headers that `Connection` lists belong to the connection."""
+    headers = (("Connection", "X-One, x-two"), ("connection", "close"), ("x-one", "1"))
+    passed = sent(*headers, ("x-two", "2"), ("x-three", "3"))
+    assert passed.keys() == {"x-three", "accept-encoding"}
+
+
+@pytest.mark.parametrize("slot", ["authorization", "x-api-key", "api-key", "x-goog-api-key"])
+@pytest.mark.parametrize("prefix", ["", "xproxy-forward-"])
+def test_a_stored_credential_replaces_all(slot: str, prefix: str) -> None:
+    """With a stored credential none of the caller's goes upstream, forwarded ones neither."""
+    passed = sent((prefix + slot, "sk-theirs"), stored=True)
+    assert passed == {"authorization": "Bearer sk-stored", "accept-encoding": "identity"}
+
+
+def test_forwarding() -> None:
+    """`xProxy-Forward-X` becomes `X`, in place of the caller's own."""
+    passed = sent(
+        ("openai-organization", "old"),
+        ("xProxy-Forward-OpenAI-Organization", "org-1"),
+        ("xproxy-forward-cookie", "c=1"),
+        ("xproxy-forward-authorization", "Bearer sk-theirs"),
+        ("authorization", f"Bearer {OURS}"),
+    )
+    assert passed == {
+        "openai-organization": "org-1",
+        "cookie": "c=1",
+        "authorization": "Bearer sk-theirs",
+        "accept-encoding": "identity",
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "te",
+        "expect",
+        "accept-encoding",
+        "proxy-authorization",
+        "xproxy-limit-ids",
+        "xproxy-forward-host",
+        "x-portkey-config",
+    ],
+)
+def test_forwarding_smuggles_nothing(name: str) -> None:
+    """What the proxy sets or keeps cannot be forwarded past it."""
+    with pytest.raises(InvalidRequest) as caught:
+        sent((f"xproxy-forward-{name}", "x"))
+
+    assert caught.value.code == "invalid_forward_header"
+    assert caught.value.field == f"xProxy-Forward-{name}"
+
+
+@pytest.mark.parametrize("char", ["\r", "\n", "\0"])
+@pytest.mark.parametrize("name", ["user-agent", "xproxy-forward-x"])
+def test_line_breaks_are_refused(name: str, char: str) -> None:
+    """No value ends its header early; those that stay here anyway do not matter."""
+    with pytest.raises(InvalidRequest, match="line break or NUL"):
+        sent(("accept", "x"), (name, f"a{char}b: c"))
+    assert sent(("cookie", f"a{char}b"), ("x", f"{OURS}{char}")) == {"accept-encoding": "identity"}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([name.encode() for name, _ in PASS + DROP] + [b"xproxy-forward-y"]),
+            st.binary(max_size=5).map(lambda junk: junk + OURS.encode() + junk),
+        )
+    ),
+    st.booleans(),
+)
+def test_our_key_never_leaves(headers: list[tuple[bytes, bytes]], stored: bool) -> None:  # noqa: FBT001
+    """Whatever header our key stands in, and whatever stands around it."""
+    passed = to_provider(headers, STORED if stored else None)
+    assert not any(OURS.encode() in value for _, value in passed)
+
+
+@pytest.mark.parametrize(
+    ("query", "stored", "expected"),
+    [
+        (b"", True, b""),
+        (b"beta=true", True, b"beta=true"),
+        (b"key=abc&alt=sse", False, b"key=abc&alt=sse"),
+        (b"key=abc&alt=sse", True, b"alt=sse"),
+        (b"a=%2F&api_key=abc", True, b"a=%2F"),
+        (b"monkey=1", True, b"monkey=1"),
+        (b"a=1&key=" + OURS.encode(), False, b"a=1"),
+    ],
+)
+def test_queries(query: bytes, stored: bool, expected: bytes) -> None:  # noqa: FBT001
+    """The query passes as it is, but for keys that must not."""
+    assert query_to_provider(query, stored=stored) == expected
+
+
+KEPT = [b"content-type", b"x-request-id", b"retry-after", b"x-should-retry", b"date"]
+
+
+def test_answers() -> None:
+    """Of an answer, what is the connection's or the server's stays; the rest passes in order."""
+    dropped = [
+        *(b"Server", b"set-cookie", b"alt-svc", b"strict-transport-security", b"www-authenticate"),
+        *(b"transfer-encoding", b"connection", b"content-length", b"x-hop", b"xproxy-request-id"),
+        *(b"access-control-allow-origin", b"x-litellm-call-id"),
+    ]
+    headers = [(name, b"x-hop") for name in [*dropped, *KEPT]]
+    assert from_provider(headers, body_changed=True) == [(name, b"x-hop") for name in KEPT]
+
+
+@pytest.mark.parametrize(
+    ("body_changed", "stored", "dropped"),
+    [
+        (False, False, set()),
+        (True, False, {b"content-encoding", b"etag"}),
+        (False, True, {b"openai-organization"}),
+        (True, True, {b"content-encoding", b"etag", b"openai-organization"}),
+    ],
+)
+def test_answers_of_changed_bodies_and_stored_credentials(
+    body_changed: bool,  # noqa: FBT001
+    stored: bool,  # noqa: FBT001
+    dropped: set[bytes],
+) -> None:
+    """What described the old bytes goes with them; what names the credential's owner too."""
+    names = {b"content-encoding", b"etag", b"openai-organization"}
+    passed = from_provider([(n, b"x") for n in names], body_changed=body_changed, stored=stored)
+    assert {name for name, _ in passed} == names - dropped
+
+
+def test_answers_with_line_breaks() -> None:
+    """A provider's header that would end early is left out."""
+    assert from_provider([(b"x", b"a\r\nb: c"), (b"y", b"1")], body_changed=False) == [(b"y", b"1")]
+
+
+OTHER = make_key("app", bytes([1] * 32))
+WHO: list[tuple[list[tuple[str, str]], str | None, bool]] = [
+    # headers                                                               our key  slot free
+    ([], None, True),
+    ([("xproxy-api-key", OURS)], OURS, True),
+    ([("xProxy-Api-Key", f" {OURS} ")], OURS, True),
+    ([("xproxy-api-key", f"Bearer {OURS}")], OURS, True),
+    ([("xproxy-api-key", "whatever")], "whatever", True),
+    ([("xproxy-api-key", "")], None, True),
+    ([("xproxy-api-key", OURS), ("authorization", "Bearer sk-theirs")], OURS, False),
+    ([("authorization", f"Bearer {OURS}")], OURS, True),
+    ([("authorization", f"bearer {OURS}")], OURS, True),
+    ([("authorization", OURS)], OURS, True),
+    ([("x-api-key", OURS)], OURS, True),
+    ([("api-key", OURS)], OURS, True),
+    ([("x-api-key", "sk-xproxy-broken")], "sk-xproxy-broken", True),
+    ([("x-api-key", ADMIN)], ADMIN, True),
+    ([("authorization", f"Bearer {ADMIN}")], ADMIN, True),
+    ([("authorization", "Bearer sk-theirs")], None, False),
+    ([("x-api-key", "sk-ant-theirs"), ("authorization", f"Bearer {OURS}")], OURS, False),
+    ([("x-api-key", OTHER), ("xproxy-api-key", OURS)], OURS, True),
+    ([("authorization", f"Bearer {OURS}"), ("x-api-key", OTHER)], OURS, True),
+    ([("authorization", "Bearer ")], None, True),
+    ([("authorization", "")], None, True),
+    ([("xproxy-api-key", OURS), ("xproxy-forward-authorization", "Bearer sk")], OURS, False),
+    ([("xproxy-api-key", OURS), ("xproxy-forward-x", "y")], OURS, True),
+    ([("accept", OURS)], None, True),
+]
+
+
+@pytest.mark.parametrize(("headers", "key", "free"), WHO)
+def test_who_calls(headers: list[tuple[str, str]], key: str | None, free: bool) -> None:  # noqa: FBT001
+    """Our key is found in its own header or in the provider's slot, which it leaves free."""
+    pairs = [(name.encode(), value.encode()) for name, value in headers]
+    assert our_key_and_provider_key(pairs, ADMIN.__eq__) == (key, free)
+
+
+def test_bare_key() -> None:
+    """`Bearer` is taken off in any case, once."""
+    assert bare_key(b"BEARER  a") == "a"
+    assert bare_key(b"bearer-a") == "bearer-a"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"Incorrect API key provided: sk-proj-****abcd.", b"Incorrect API key provided: ***."),
+        (b'"key sk-ant-api03-AbC_d-1234567890"', b'"key ***"'),
+        (b"header Authorization: Bearer abc.def.ghi", b"header Authorization: ***"),
+        (b"in organization org-AbCdEf123 on tokens", b"in organization *** on tokens"),
+        (b"AIzaSyA1234567890abcdefghijk", b"***"),
+        (b'"org_level_limits" of proj_abcdef12', b'"org_level_limits" of ***'),
+        (b"a risk-assessment of the task-force", b"a risk-assessment of the task-force"),
+        (b'{"error":{"message":"no such model"}}', b'{"error":{"message":"no such model"}}'),
+    ],
+)
+def test_scrub(body: bytes, expected: bytes) -> None:
+    """Keys, masked or whole, and the ids of their owners do not reach a caller who has neither."""
+    assert scrub(body) == expected
