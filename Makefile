@@ -48,9 +48,7 @@ format: $(DEV) ## format, and fix what can be fixed
 
 .PHONY: bench
 bench: $(DEV) ## requests per second beside nginx, in one run
-	@for tool in nginx wrk; do command -v $$tool >/dev/null || PATH=$$PATH:/usr/sbin command -v $$tool \
-		>/dev/null || { echo "bench needs $$tool: apt-get install nginx-light wrk" >&2; exit 1; }; done
-	@PATH=$$PATH:/usr/sbin exec $(BIN)/python -m tests.bench
+	@exec $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: acceptance
 acceptance: $(DEV) $(PAYI) ## the real service, driven by the real client packages
