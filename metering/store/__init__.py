@@ -29,6 +29,16 @@ REFUSED_VALUES = (
     asyncpg.ProgramLimitExceededError,
 )
 """What Postgres says of values it will never take, however often they are sent."""
+AWAY = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg says while it takes in that the server hung up
+    OSError,
+    TimeoutError,
+)
+"""What it means that Postgres cannot be asked now."""
+LOST = (TimeoutError, asyncio.CancelledError, asyncpg.InternalClientError)
+"""After these nobody knows what a connection is doing: it is dropped."""
 SETTINGS = {"application_name": "xproxy", "timezone": "UTC", "jit": "off"}
 """Of every connection; compiling costs more than our largest report saves."""
 
@@ -46,7 +56,7 @@ def _translated() -> Iterator[None]:
         raise Conflict from error
     except REFUSED_VALUES as error:
         raise ValueRefused from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except AWAY as error:
         raise StoreAway from error
 
 
@@ -107,7 +117,7 @@ class Store:
             connection = await self._pool.acquire(timeout=self._timeout_s)
             try:
                 yield connection
-            except (TimeoutError, asyncio.CancelledError):
+            except LOST:
                 connection.terminate()
                 raise
             finally:
@@ -123,7 +133,7 @@ class Store:
             await transaction.start()
             try:
                 yield connection
-            except (TimeoutError, asyncio.CancelledError):
+            except LOST:
                 raise  # the connection is dropped, which rolls back without asking the server
             except BaseException:
                 await transaction.rollback()

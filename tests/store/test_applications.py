@@ -48,7 +48,8 @@ async def test_pages_meet_without_gap_or_overlap(store: Store, *, ascending: boo
         for n in range(10)
     ]
     order = sorted(made, key=lambda one: (one.created_ms, one.application_id))
-    seen, cursor = [], None
+    seen: list[applications.Application] = []
+    cursor: str | None = None
     for _ in range(4):
         page = await applications.page(store, page_size=3, cursor=cursor, ascending=ascending)
         seen += page.items

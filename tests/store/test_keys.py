@@ -95,7 +95,8 @@ async def test_keys_are_listed_by_age(
         await keys.create(store, a_key(application_id, created_ms=NOW_MS + n), bytes([n]) * 32)
         for n in range(5)
     ]
-    seen, cursor = [], None
+    seen: list[KeyRow] = []
+    cursor: str | None = None
     for _ in range(3):
         page = await keys.page(
             store, application_id, page_size=2, cursor=cursor, ascending=ascending

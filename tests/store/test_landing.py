@@ -217,7 +217,7 @@ async def test_a_month_ends_to_the_millisecond(
 async def test_rows_move_from_the_default_when_their_month_comes(
     store: Store, application_id: str
 ) -> None:
-    """A partition made late takes its rows along; nothing is lost, counted twice, or landed twice."""
+    """A partition made late takes its rows along; none is lost, counted or landed twice."""
     early = landed(application_id, "a", request_id=request_id(month_ms(2027, 5)))
     other = landed(application_id, "a", request_id=request_id(month_ms(2027, 7)))
     await usage.insert(store, [early, other])
@@ -245,7 +245,8 @@ async def test_a_new_partition_has_what_the_others_have(store: Store) -> None:
     async with store.connection() as connection:
         loose = await connection.fetch(
             "SELECT indexrelid::regclass::text FROM pg_index"
-            " WHERE indrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'usage'::regclass)"
+            " WHERE indrelid IN"
+            " (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'usage'::regclass)"
             " AND indexrelid NOT IN (SELECT inhrelid FROM pg_inherits)"
         )
     assert loose == []
@@ -342,7 +343,7 @@ def expected(kept: list[Landed]) -> dict[tuple[str, str], Counter[str]]:
 async def test_rollups_are_the_sums_of_rows(
     store: Store, batches: list[list[tuple[dict[str, object], list[Charge]]]]
 ) -> None:
-    """However rows come in batches, again and again, rollups and totals are the landed rows' sums."""
+    """However rows come in batches, again and again, rollups are the sums of what landed."""
     application_id = request_id()
     kept: dict[tuple[str, int, str], Landed] = {}
     for batch in batches:

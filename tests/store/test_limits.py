@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from metering.core.limits import Limit, Totals
+from metering.core.limits import STATES, Limit, Totals
 from metering.errors import Conflict
 from metering.store import Store, ValueRefused, limits, usage
 from tests.store.samples import NOW_MS, charge, landed, limit, request_id, row
@@ -120,40 +120,40 @@ async def test_totals_are_of_the_present_epoch(store: Store, application_id: str
         ],
     )
     totals = await limits.totals(store, application_id, ["a", "b", "unknown"])
-    zeros = dict.fromkeys(("ok", "exceeded", "overrun", "blocked", "blocked_external", "failed"), 0)
+    zeros = dict.fromkeys(STATES, 0)
     assert totals == {
         "a": Totals(
             epoch=2,
             settled=30,
             settled_input=10,
             settled_output=20,
-            counts={**zeros, "overrun": 1},
+            counts=zeros | {"overrun": 1},
         ),
         "b": Totals(epoch=2, counts=zeros),
     }
 
 
 @pytest.mark.parametrize(
-    ("charged", "cost", "parts", "totals"),
+    ("charged", "amounts", "totals"),
     [
-        #   charged  cost  (in, out)   (settled, input, output)
-        (30, 30, (10, 20), (30, 10, 20)),  # settled
-        (90, 30, (30, 0), (90, 90, 0)),  # unresolved, its ceiling on a hard cap
-        (0, 0, (0, 0), (0, 0, 0)),  # failed
-        (35, 35, (10, 20), (35, 10, 20)),  # with a fee in neither direction
+        # what was charged; the row's cost, input and output; settled, input and output after it
+        (30, (30, 10, 20), (30, 10, 20)),  # settled
+        (90, (30, 30, 0), (90, 90, 0)),  # unresolved, its ceiling on a hard cap
+        (0, (0, 0, 0), (0, 0, 0)),  # failed
+        (35, (35, 10, 20), (35, 10, 20)),  # with a fee in neither direction
     ],
 )
 async def test_a_charge_beyond_the_cost_counts_as_input(
     store: Store,
     application_id: str,
     charged: int,
-    cost: int,
-    parts: tuple[int, int],
+    amounts: tuple[int, int, int],
     totals: tuple[int, int, int],
 ) -> None:
     """Input and output of a total are those of the cost; what was charged beyond it is input."""
     await limits.create(store, limit(application_id, "a"))
-    call = row(application_id, cost_pico=cost, input_pico=parts[0], output_pico=parts[1])
+    names = ("cost_pico", "input_pico", "output_pico")
+    call = row(application_id, **dict(zip(names, amounts, strict=True)))
     await usage.insert(store, [(call, (charge("a", charged),))])
     found = (await limits.totals(store, application_id, ["a"]))["a"]
     assert (found.settled, found.settled_input, found.settled_output) == totals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from metering.errors import InvalidRequest, StoreAway
 from metering.store import Store, applications, keys, limits, rollups, usage
 from metering.store.usage import Filters, Group
+from sql import queries
 from tests.store.samples import HOUR_MS, NOW_MS, landed, limit, request_id
 from tests.store.test_keys import a_key
 
@@ -17,9 +18,9 @@ DAY_MS = 24 * HOUR_MS
 
 
 @pytest.fixture
-async def busy(store: Store, application_id: str) -> AsyncIterator[str]:
+async def busy(store: Store, application_id: str) -> str:
     """An application with six calls, told apart by their cost (1, 2, 4, ... pico)."""
-    calls = [
+    calls: list[tuple[int, tuple[str, ...], dict[str, Any]]] = [
         #                    hour, limits, fields
         (0, ("a",), {"model": "m1", "user_id": "ann", "tags": ["x"]}),
         (1, ("a", "b"), {"model": "m1", "user_id": "bob", "tags": ["x", "y"]}),
@@ -40,7 +41,7 @@ async def busy(store: Store, application_id: str) -> AsyncIterator[str]:
             for n, (hour, limit_ids, fields) in enumerate(calls)
         ],
     )
-    yield application_id
+    return application_id
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ async def busy(store: Store, application_id: str) -> AsyncIterator[str]:
     ],
 )
 async def test_filters(store: Store, busy: str, filters: dict[str, object], cost_pico: int) -> None:
-    """Each filter keeps the rows it names, in pages and in sums alike; together they all must hold."""
+    """Each filter keeps the rows it names, in pages and in sums alike; of several all must hold."""
     wanted = Filters(application_id=busy, **filters)  # type: ignore[arg-type]
     assert (await usage.sums(store, wanted)).cost_pico == cost_pico
     page = await usage.query(store, wanted)
@@ -289,11 +290,14 @@ async def test_the_tenant_role_may_only_read_through_the_tables(
     store: Store, two_tenants: tuple[str, str], statement: str
 ) -> None:
     """No way around the policies: not a partition by its name, not a write."""
-    with pytest.raises(StoreAway) as caught:
+
+    async def execute() -> None:
         async with store.transaction() as connection:
-            await connection.execute("SET LOCAL ROLE xproxy_tenant")
-            await connection.execute("SET LOCAL xproxy.application = '%s'" % two_tenants[0])
+            await connection.fetchval(queries["begin_tenant_read"], two_tenants[0])
             await connection.execute(statement)
+
+    with pytest.raises(StoreAway) as caught:
+        await execute()
     assert isinstance(caught.value.__cause__, asyncpg.InsufficientPrivilegeError)
 
 

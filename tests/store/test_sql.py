@@ -30,7 +30,8 @@ CATALOGUE = {
         SELECT relname, relkind, relrowsecurity, relforcerowsecurity, relacl::text,
                pg_get_partkeydef(oid), pg_get_expr(relpartbound, oid)
         FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'S', 'v') ORDER BY 1""",
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'S', 'v')
+        ORDER BY 1""",
 }
 
 
@@ -167,7 +168,7 @@ async def test_a_plain_user_is_told_what_an_administrator_must_do(
     async with connected(postgres_dsn) as admin:
         dsn = await owned_by(admin, empty_database, "")
         try:
-            hint = "As an administrator: CREATE ROLE xproxy_tenant NOLOGIN; GRANT xproxy_tenant TO plain;"
+            hint = "CREATE ROLE xproxy_tenant NOLOGIN; GRANT xproxy_tenant TO plain;"
             with pytest.raises(migrations.MigrationFailed, match=hint):
                 await migrations.migrate(dsn)
             await admin.execute("GRANT xproxy_tenant TO plain")
