@@ -16,7 +16,7 @@ from metering.core.record import UsageRow
 
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = b"{}"
-_OUTPUT_UNITS = ("output", "reasoning")
+_OUTPUT_UNITS = ("output", "reasoning", "web_search", "file_search")
 
 
 class _State(msgspec.Struct, gc=False):
