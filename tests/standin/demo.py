@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 from rich.console import Console
-from rich.json import JSON
+from rich.highlighter import JSONHighlighter
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from tests.standin.ledger import total_pico
 from tests.standin.process import Standin
@@ -124,8 +126,8 @@ def show(console: Console, service: Service, standin: Standin) -> bool:
     recorded = Decimal(sum(int(item["cost_pico"]) for item in usage)).scaleb(-12)
     agreed = billed == recorded and admitted == len(CALLS) - 1
     console.print(
-        f"[{'green' if agreed else 'red'}]The provider billed ${billed:f} for {admitted} calls; "
-        f"the service recorded ${recorded:f}.[/]\n"
+        f"[{'green' if agreed else 'red'}]The provider billed {dollars(billed)} for {admitted} "
+        f"calls; the service recorded {dollars(recorded)}.[/]\n"
     )
     return agreed
 
@@ -144,7 +146,7 @@ def make(service: Service, call: Call, key: str) -> tuple[httpx.Response, str, d
         events = list(data_events(response.text))
         carrier = next((event for event in events if "xproxy_result" in event), {})
         return response, "".join(map(text_of, events)), carrier
-    answer: dict[str, Any] = response.json()
+    answer: dict[str, Any] = json.loads(response.text, parse_float=Decimal)
     return response, text_of(answer), answer
 
 
@@ -152,7 +154,7 @@ def data_events(stream: str) -> Iterator[dict[str, Any]]:
     """The JSON of every event of a stream."""
     for line in stream.splitlines():
         if line.startswith("data: {"):
-            yield json.loads(line.removeprefix("data: "))
+            yield json.loads(line.removeprefix("data: "), parse_float=Decimal)
 
 
 def text_of(answer: dict[str, Any]) -> str:
@@ -176,11 +178,17 @@ def panel(call: Call, response: httpx.Response, text: str, carrier: dict[str, An
     table.add_row("status", f"[{'red' if response.is_error else 'green'}]{response.status_code}[/]")
     if response.is_error:
         shown = {k: v for k, v in carrier.items() if k != "xproxy_result"}
-        table.add_row("error", JSON.from_data(shown, indent=None))
+        table.add_row("error", as_json(shown))
     else:
         table.add_row("answer", text if len(text) < 150 else text[:150] + " ...")
-    table.add_row("xproxy_result", JSON.from_data(carrier.get("xproxy_result"), indent=2))
+    table.add_row("xproxy_result", as_json(carrier.get("xproxy_result")))
     return Panel(table, title=call.title, title_align="left", border_style="blue")
+
+
+def as_json(value: object) -> Text:
+    """JSON for people: numbers digit for digit, and room to break lines."""
+    text = msgspec.json.Encoder(decimal_format="number").encode(value).decode()
+    return JSONHighlighter()(text.replace('":', '": ').replace(",", ", "))
 
 
 def landed(service: Service, key: str, calls: int) -> list[dict[str, Any]]:
@@ -221,7 +229,8 @@ def by_model(items: list[dict[str, Any]]) -> Table:
 
 def dollars(amount: Decimal | int) -> str:
     """An amount for people, exact."""
-    return f"${Decimal(amount):f}"
+    text = f"{Decimal(amount):f}"
+    return "$" + (text.rstrip("0").rstrip(".") if "." in text else text)
 
 
 def keep(console: Console, service: Service) -> None:
