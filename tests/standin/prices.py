@@ -5,6 +5,8 @@ from the product on purpose: it is the second opinion that the product's figures
 
 - A prompt longer than `long_from` tokens (cached ones included) moves the whole call to `long`.
 - A token without a price of its own is charged at the text price of its direction.
+- An advisor's turn is charged beside the totals, at the advisor's own price; what compacting the
+  context used belongs to the call but is not in its totals either.
 - Every line is rounded once, half to even, to a whole pico-USD; the bill is the sum of its lines.
 """
 
@@ -203,6 +205,11 @@ def bill(provider: str, model: str, usage: Mapping[str, Any], tier: str | None =
         name, price = f"{name}>{price.long_from}", price.long
     factor = price.us if usage.get("inference_geo") == "us" else Decimal(1)
     lines = {unit: _line(count, unit, price, factor) for unit, count in units.items() if count}
+    for turn in usage.get("iterations") or []:
+        if turn["type"] == "advisor_message":
+            its = bill(provider, turn["model"], turn, tier)
+            units |= {f"{its.price}:{unit}": count for unit, count in its.units.items()}
+            lines |= {f"{its.price}:{unit}": pico for unit, pico in its.lines_pico.items()}
     return Bill(name, units, lines)
 
 
@@ -225,7 +232,10 @@ def prompt_tokens(units: Mapping[str, int]) -> int:
 def units_of(provider: str, usage: Mapping[str, Any]) -> dict[str, int]:
     """The units of a usage object that overlap nowhere: each token is in exactly one."""
     if provider == "anthropic":
-        return _claude_units(usage)
+        turns = usage.get("iterations") or []
+        parts = [usage, *(turn for turn in turns if turn["type"] == "compaction")]
+        every = [_claude_units(part) for part in parts]
+        return {unit: sum(one[unit] for one in every) for unit in every[0]}
     if "input_tokens" in usage:
         return _gpt_units(usage, "input_tokens", "output_tokens")
     return _gpt_units(usage, "prompt_tokens", "completion_tokens")

@@ -96,6 +96,26 @@ USAGES: list[tuple[str, str, dict[str, Any], str | None, int]] = [
     ),
     (
         "anthropic",
+        "claude-sonnet-5",
+        {
+            "input_tokens": 10,
+            "output_tokens": 2,
+            "iterations": [
+                {"type": "message", "input_tokens": 10, "output_tokens": 2},
+                {"type": "compaction", "input_tokens": 3, "output_tokens": 1},
+                {
+                    "type": "advisor_message",
+                    "model": "claude-opus-4-8",
+                    "input_tokens": 7,
+                    "output_tokens": 1,
+                },
+            ],
+        },
+        None,
+        13 * 2_000_000 + 3 * 10_000_000 + 7 * 5_000_000 + 25_000_000,
+    ),
+    (
+        "anthropic",
         "claude-opus-4-8",
         {"input_tokens": 10, "output_tokens": 0, "inference_geo": "us"},
         None,
