@@ -294,6 +294,8 @@ class _Server(uvicorn.Server):
 async def serve(settings: Settings, sockets: list[socket.socket], *, first: bool) -> int:
     """Run one worker on listening sockets until SIGTERM or SIGINT; gives the exit code."""
     configure_logs()
+    if first:
+        log.info("serving", data_dir=str(settings.data_dir))
     async with running(settings) as worker:
         server = _Server(
             uvicorn.Config(

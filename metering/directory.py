@@ -151,7 +151,9 @@ class Directory:
                     await channel.subscribe(keys.CHANGED)
                     self._cache.clear()  # what was said while nobody listened is lost
                     while True:
-                        message = await channel.get_message(True, timeout=20)
+                        message = await channel.get_message(
+                            ignore_subscribe_messages=True, timeout=20
+                        )
                         if message is not None:
                             self._forget(message["data"].decode())
             except (*Redis.FAULTS, StoreAway) as error:

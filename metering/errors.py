@@ -6,7 +6,7 @@ line of a class's docstring is its default message. Each surface turns these int
     XproxyError
     |- CallerFault             4xx: nothing was sent upstream, nothing was charged
     |  |- InvalidApiKey        401
-    |  |- NotAllowed           403  (unpriced or unmetered under a binding limit, permission missing)
+    |  |- NotAllowed           403  (unpriced or unmetered under a limit, no permission)
     |  |- NotFound             404
     |  |- Conflict             409
     |  |- BodyTooLarge         413
@@ -41,7 +41,7 @@ class XproxyError(Exception):
         retry_after_s: int | None = None,
         should_retry: bool | None = None,
     ) -> None:
-        """`field` names the header or body member at fault; `should_retry` becomes `x-should-retry`."""
+        """`field`: the header or member at fault; `should_retry` becomes `x-should-retry`."""
         self.message = message or (type(self).__doc__ or "").partition("\n")[0]
         self.code = code or self.default_code
         self.field = field

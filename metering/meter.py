@@ -172,7 +172,7 @@ class Meter:
             values[name] = values.get(name, 0) + pico
 
     async def _estimate(self, usage: Usage, model: str, tokens_asked: int) -> dict[str, int]:
-        """Counts of an answer that did not come to its end: what it said, and what was delivered."""
+        """Counts of an answer without an end: what it said, and what was delivered."""
         counts = dict(usage.counts or {})
         output = await tokens.count_off_loop(usage.output_text, model) if usage.output_text else 0
         counts.setdefault("input", tokens_asked)

@@ -22,7 +22,7 @@ def request_id(at_ms: int = NOW_MS) -> str:
 
 def row(**values: Any) -> UsageRow:
     """A usage row of a chat call."""
-    defaults = {
+    defaults: dict[str, Any] = {
         "application_id": APPLICATION,
         "request_id": request_id(),
         "at_ms": NOW_MS,
@@ -37,7 +37,7 @@ def row(**values: Any) -> UsageRow:
 
 def limit(limit_id: str = "team", usd: int = 1, **values: Any) -> Limit:
     """A limit of so many dollars."""
-    defaults = {
+    defaults: dict[str, Any] = {
         "application_id": APPLICATION,
         "limit_id": limit_id,
         "limit_name": limit_id,

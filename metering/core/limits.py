@@ -8,11 +8,11 @@ Laws
 
 An amount is counted in the limit's unit: pico for `usd`, plain counts for the others.
 
-| mode  | a call is refused when                                       | final when             |
-|-------|--------------------------------------------------------------|------------------------|
-| allow | never                                                        |                        |
-| block | settled + likely of live holds > max                         | settled > max          |
-| hard  | settled + ceilings of live holds + own ceiling > max         | settled + own ceiling > max |
+| mode  | a call is refused when                               | final when                  |
+|-------|------------------------------------------------------|-----------------------------|
+| allow | never                                                |                             |
+| block | settled + likely of live holds > max                 | settled > max               |
+| hard  | settled + ceilings of live holds + own ceiling > max | settled + own ceiling > max |
 
 `requests` and `concurrent` count the call's own 1 in every mode that refuses.
 """

@@ -60,7 +60,7 @@ class Writer:
                 landed.append(decode(entry))
             except (msgspec.DecodeError, ValueError) as error:
                 broken += 1
-                await usage.dead_letter(self._store, entry.row, f"{entry.kind}: {error}")
+                await usage.bury(self._store, entry.row, f"{entry.kind}: {error}")
         if broken:
             log.error("outbox_entries_unreadable", count=broken)
         for start in range(0, len(landed), BATCH):

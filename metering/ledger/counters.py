@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from metering.core.limits import STATES, Charge, Limit, Totals
-from metering.core.result import result_json
 from metering.core.record import UsageRow, decode_row
+from metering.core.result import result_json
 from metering.ledger.replies import blocked, fields_of, pair, parse_charges, totals_of
 from metering.redis import SCRIPTS, Redis, share
 from metering.store import Store
@@ -22,7 +23,7 @@ class Counters:
         self._store = store
 
     async def define(self, limit: Limit) -> None:
-        """Create a limit's live counters, from the rows there are, or bring their definition up to date."""
+        """Create a limit's live counters from its rows, or bring their definition up to date."""
         place = share(limit.application_id)
         seeds = Totals(epoch=limit.epoch)
         if not await self._redis.call("EXISTS", place.limit(limit.limit_id)):
@@ -57,11 +58,13 @@ class Counters:
         calls = [self._redis.call("HGETALL", place.limit(limit_id)) for limit_id in limit_ids]
         totals = []
         for limit_id, reply in zip(limit_ids, await asyncio.gather(*calls), strict=True):
-            if not reply:
-                await self.load(application_id, limit_id)
-                reply = await self._redis.call("HGETALL", place.limit(limit_id))
-            totals.append(totals_of(fields_of(reply)) if reply else Totals(epoch=0))
+            found = reply or await self._loaded(application_id, limit_id)
+            totals.append(totals_of(fields_of(found)) if found else Totals(epoch=0))
         return totals
+
+    async def _loaded(self, application_id: str, limit_id: str) -> Any:
+        await self.load(application_id, limit_id)
+        return await self._redis.call("HGETALL", share(application_id).limit(limit_id))
 
     async def reset(self, limit: Limit, epoch: int) -> Totals:
         """Begin a new epoch; gives the counters as they were."""

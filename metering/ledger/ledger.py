@@ -27,7 +27,7 @@ from metering.core.record import UsageRow, decode_row, encode_row
 from metering.errors import OutcomeUnknown, StoreAway
 from metering.ledger.counters import Counters
 from metering.ledger.replies import difference, parse_charges, refused
-from metering.redis import SCRIPTS, Redis, keys, parse_record, share
+from metering.redis import SCRIPTS, Argument, Redis, keys, parse_record, share
 from metering.spool import Entry, Spool
 from metering.store import Store
 from metering.store import requests as stored_requests
@@ -76,7 +76,7 @@ class Ledger(Counters):
         place = share(row.application_id)
         record = place.record(row.request_id, row.attempt)
         names = [record, place.holds, place.outbox, *(place.limit(it.limit_id) for it in limits)]
-        arguments = [
+        arguments: list[Argument] = [
             self._hold_ttl_ms,
             expected_ms,
             encode_row(row),
@@ -120,7 +120,7 @@ class Ledger(Counters):
         return await self._end("release", hold, row, 0)
 
     async def expire(self, hold: Hold, row: UsageRow) -> tuple[Charge, ...] | None:
-        """End a hold whose truth nobody knows: hard caps are charged its ceiling, others its floor."""
+        """End a hold whose truth nobody knows: its ceiling on hard caps, elsewhere its floor."""
         return await self._end("expire", hold, row, 0)
 
     async def _end(
@@ -178,7 +178,7 @@ class Ledger(Counters):
     async def _correct(
         self, entry: str, row: UsageRow, charged: Sequence[Charge], tokens: int
     ) -> tuple[Charge, ...]:
-        """A call that was expired turned out to be known: one signed row makes the difference good."""
+        """The truth of an expired call came late: one signed row makes the difference good."""
         place = share(row.application_id)
         record = place.record(row.request_id, row.attempt)
         before = decode_row(await self._redis.call("HGET", record, "row"))
@@ -226,11 +226,12 @@ class Ledger(Counters):
 
     async def reap(self, most: int = 200) -> int:
         """Expire the holds whose worker has fallen silent; gives how many."""
-        asked = []
         seconds, micros = await self._redis.call("TIME")
         now_ms = int(seconds) * 1000 + int(micros) // 1000
-        for name in keys.holds():
-            asked.append(self._redis.call("ZRANGEBYSCORE", name, "-inf", now_ms, "LIMIT", 0, most))
+        asked = [
+            self._redis.call("ZRANGEBYSCORE", name, "-inf", now_ms, "LIMIT", 0, most)
+            for name in keys.holds()
+        ]
         expired = 0
         for records in await asyncio.gather(*asked):
             for record in records:
@@ -297,7 +298,7 @@ class Ledger(Counters):
             await self.load(row.application_id, limit_id)
         verb: Verb = "expire"  # an open call of a process that died: nobody knows
         if entry.kind in ("settle", "release"):
-            verb = entry.kind  # type: ignore[assignment]
+            verb = entry.kind
         else:
             row = msgspec.structs.replace(row, status="unresolved", estimated=True)
         await self.apply(verb, row, entry.limits, entry.tokens, now=True)

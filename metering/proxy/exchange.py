@@ -84,7 +84,7 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def piece(self, data: bytes, *, last: bool = False) -> None:
-        """A piece of the answer. An answer without its last piece is cut, as the client will see."""
+        """A piece of the answer. Without its last piece the client sees that it was cut."""
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def left(self) -> None:

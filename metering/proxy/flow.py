@@ -14,7 +14,7 @@ from collections.abc import Callable
 import structlog
 
 from metering.core.ids import uuid7
-from metering.core.limits import Bounds, Refused
+from metering.core.limits import Refused
 from metering.core.result import result_json
 from metering.errors import OurFault, XproxyError
 from metering.ledger import Hold, Ledger

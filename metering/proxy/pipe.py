@@ -1,4 +1,4 @@
-"""A bounded queue of bytes between the pump, which must not be stopped, and a client, which may go."""
+"""A bounded queue of bytes between the pump, which goes on, and a client, which may leave."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Pipe:
         self.on_gone: Callable[[], None] | None = None
 
     async def put(self, data: bytes) -> None:
-        """Add bytes, waiting for room; a client that has gone takes everything and keeps nothing."""
+        """Add bytes, waiting for room; of a client that has gone nothing is kept."""
         while self._size >= BYTES_MAX and not self.gone:
             self._room.clear()
             await self._room.wait()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 from metering import tokens
 from metering.core.annotations import Annotations, annotate
 from metering.core.headers import our_key_and_provider_key, query_to_provider, to_provider
@@ -102,8 +99,8 @@ class Planner:
         secret = self._stored[dialect.name]
         if secret is None:
             raise InvalidApiKey(
-                f"this call brings no {dialect.name} key and none is stored: send the provider's key "
-                f"in its usual header, or start the service with {dialect.name.upper()}_API_KEY",
+                f"this call brings no {dialect.name} key and none is stored: send the provider's "
+                f"key in its usual header, or start the service with {dialect.name.upper()}_API_KEY",
                 code="provider_key_missing",
             )
         return caller, key, dialect.credential(secret)
@@ -111,7 +108,7 @@ class Planner:
     async def _limits(
         self, caller: Caller, annotations: Annotations, endpoint: Endpoint
     ) -> tuple[Limit, ...]:
-        """The limits that apply: those named, and those attached to the key. Free calls have none."""
+        """The limits that apply: named, or attached to the key. Free calls have none."""
         named = dict.fromkeys((*annotations.limit_ids, *caller.limit_ids))
         if not named or endpoint.kind == "free":
             return ()
@@ -120,8 +117,8 @@ class Planner:
         missing = [limit_id for limit_id, it in zip(named, found, strict=True) if it is None]
         if missing:
             raise InvalidRequest(
-                f"xProxy-Limit-IDs names limits that do not exist: {', '.join(missing)}. Create one "
-                f'with POST /api/v1/limits {{"limit_id": "{missing[0]}", "limit_name": '
+                f"xProxy-Limit-IDs names limits that do not exist: {', '.join(missing)}. Create "
+                f'one with POST /api/v1/limits {{"limit_id": "{missing[0]}", "limit_name": '
                 f'"{missing[0]}", "max": 10, "limit_type": "block"}}, or: '
                 f"xproxy limits create {missing[0]} --max 10",
                 code="invalid_limit_ids",

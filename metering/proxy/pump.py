@@ -119,7 +119,7 @@ class Pump:
         return False
 
     async def _large(self, response: httpx.Response, body: bytes) -> bool:
-        """Too large to splice: relayed as it comes, read for its usage up to four times the size."""
+        """Too large to splice: relayed as it comes, and read for usage up to four times the size."""
         self._tell(Answer(response.status_code, self._headers(response, changed=False)))
         kept, size_max = [body], 4 * self._settings.json_bytes_max
         size = len(body)
@@ -142,11 +142,11 @@ class Pump:
         inflate = _inflater(_header(response, b"content-encoding"))
         self._tell(Answer(response.status_code, self._headers(response, changed=True)))
         settled = cut = False
+        plain_max = self._settings.json_bytes_max
         try:
             async for chunk in self._chunks(response):
-                if inflate is not None:
-                    chunk = inflate.decompress(chunk, self._settings.json_bytes_max)
-                await self.pipe.put(tap.feed(chunk))
+                plain = chunk if inflate is None else inflate.decompress(chunk, plain_max)
+                await self.pipe.put(tap.feed(plain))
                 if tap.ready and not settled:
                     settled = True
                     await self.pipe.put(await self._splice(tap))
@@ -195,7 +195,7 @@ class Pump:
         return False
 
     async def _no_answer(self, fault: ProviderFault) -> None:
-        """No connection, a broken one, silence: nothing is known of the cost once a byte was sent."""
+        """No connection, a broken one, or silence: once a byte was sent, nobody knows the cost."""
         row = msgspec.structs.replace(
             self._done(fault.status), status="failed", error_code=fault.code
         )

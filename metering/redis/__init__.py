@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from metering.redis.connection import Redis
+from metering.redis.connection import Argument, Redis
 from metering.redis.keys import Keys, parse_record, share
 from metering.redis.scripts import SCRIPTS, Script
 
-__all__ = ["SCRIPTS", "Keys", "Redis", "Script", "parse_record", "share"]
+__all__ = ["SCRIPTS", "Argument", "Keys", "Redis", "Script", "parse_record", "share"]

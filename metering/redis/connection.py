@@ -59,7 +59,7 @@ class Redis:
         """Send a command; the future gives the reply, or raises StoreAway or ResponseError."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
-        self._unsent.append((hiredis.pack_command(arguments), future))
+        self._unsent.append((hiredis.pack_command(arguments), future))  # type: ignore[arg-type]
         if not self._flushing:
             self._flushing = True
             self._spawn(self._flush())
@@ -113,10 +113,10 @@ class Redis:
         if loop.time() < self._retry_at:  # it was away a moment ago: fail at once, do not queue up
             raise StoreAway("Redis does not answer")
         self._retry_at = loop.time() + self._timeout_s
-        connection = self._pool.make_connection()
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
             async with asyncio.timeout(self._timeout_s):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]
                 for script in () if self._loaded else SCRIPTS.values():
                     await connection.send_command("SCRIPT", "LOAD", script.text)
                     await connection.read_response()

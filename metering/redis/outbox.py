@@ -7,6 +7,7 @@ consumer groups: what is in them is what has not landed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -35,7 +36,7 @@ class Outbox:
     async def read(self, most: int, block_ms: int) -> list[OutboxEntry]:
         """The oldest entries, at most so many a shard; waits for one if there is none."""
         try:
-            found = await self._redis.client.xread(
+            found: Any = await self._redis.client.xread(
                 dict.fromkeys(self._streams, "0"), count=most, block=block_ms
             )
         except Redis.FAULTS as error:
@@ -53,7 +54,7 @@ class Outbox:
         ]
 
     async def landed(self, entries: Sequence[OutboxEntry], kept: Iterable[tuple[str, int]]) -> None:
-        """Delete entries whose rows are in Postgres; `kept` are keys and how long they live on, ms."""
+        """Delete entries whose rows have landed; `kept`: keys, and how long they live on in ms."""
         waiting = [self._redis.call("PEXPIRE", key, ttl_ms) for key, ttl_ms in kept]
         by_stream: dict[str, list[str]] = {}
         for entry in entries:

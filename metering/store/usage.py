@@ -10,7 +10,8 @@ import msgspec
 from metering.core.limits import Charge
 from metering.core.record import Status, UsageRow
 from metering.errors import InvalidRequest
-from metering.store import Record, Store, ValueRefused, pages, rows
+from metering.store import Store, ValueRefused, pages, rollups, rows
+from metering.store.rollups import Sums, read_sums
 from metering.store.rows import Landed
 
 GroupBy = Literal[
@@ -29,8 +30,10 @@ GroupBy = Literal[
 ]
 GROUPS: tuple[GroupBy, ...] = get_args(GroupBy)
 """In the order groups are sorted by."""
-END_MS = 2**48 - 1
-"""The last time a UUIDv7 can have."""
+LABELS = ("key", "limit", "user", "use_case", "tag", "model", "provider", "status")
+"""What the filters after the time range are about, in their order."""
+END_MS = (2**48 - 1) // rollups.HOUR_MS * rollups.HOUR_MS
+"""The last full hour that a UUIDv7 can be of: the year 10889."""
 MONTHS_AHEAD = 3
 UNLANDABLE = (ValueRefused, msgspec.MsgspecError, ValueError, TypeError, OverflowError)
 """What a row raises that will never land: from Postgres, or while its columns are made."""
@@ -57,28 +60,6 @@ class Entry(msgspec.Struct, frozen=True):
 
     row: UsageRow
     charges: tuple[Charge, ...]
-
-
-class Sums(msgspec.Struct, frozen=True, kw_only=True):
-    """Exact sums; calls by status, corrections counted in the amounts alone."""
-
-    ok: int = 0
-    failed: int = 0
-    blocked: int = 0
-    unresolved: int = 0
-    estimated: int = 0
-    """Calls of any status whose usage we counted ourselves."""
-    unpriced: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    input_pico: int = 0
-    output_pico: int = 0
-    cost_pico: int = 0
-
-    @property
-    def calls(self) -> int:
-        """All calls, whatever became of them."""
-        return self.ok + self.failed + self.blocked + self.unresolved
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -129,6 +110,11 @@ async def _bury(store: Store, landed: Landed, error: Exception) -> None:
         payload = repr(landed).encode("utf-8", "backslashreplace")
     texts = (row.application_id, row.request_id, reason)
     await store.rows("create_dead_letter", *(_printable(text) for text in texts), payload)
+
+
+async def bury(store: Store, payload: bytes, reason: str) -> None:
+    """Keep what could not even be read as a row, with the reason."""
+    await store.rows("create_dead_letter", "", "", _printable(reason), payload)
 
 
 def _printable(text: object) -> str:
@@ -205,12 +191,23 @@ async def _groups(
     store: Store, filters: Filters, wanted: set[GroupBy], page_size: int, cursor: str | None
 ) -> UsagePage:
     (after,) = pages.read_cursor(cursor, list[str])
+    name, arguments = _grouping(filters, sorted(wanted))
     async with store.reader(filters.application_id) as reader:
-        arguments = (*_arguments(filters), sorted(wanted), after, page_size + 1)
-        records = await reader.rows("group_usage", *arguments)
-    page = pages.cut(list(records), page_size, lambda record: (record["parts"],))
+        records = await reader.rows(name, *arguments, sorted(wanted), after, page_size + 1)
+    page = pages.cut(records, page_size, lambda record: (record["parts"],))
     groups = (Group(_named(record["parts"], wanted), read_sums(record)) for record in page.items)
     return UsagePage(groups=tuple(groups), cursor=page.cursor, as_of_ms=reader.as_of_ms)
+
+
+def _grouping(filters: Filters, group_by: Sequence[str]) -> tuple[str, tuple[object, ...]]:
+    """The query that sums, and its arguments: rollups where they suffice, else rows."""
+    labels = dict(zip(LABELS, _labels(filters), strict=True))
+    from_ms, to_ms = max(filters.from_ms, 0), min(filters.to_ms, END_MS)
+    place = rollups.covering(from_ms, to_ms, group_by, labels)
+    if place is None or filters.application_id is None:
+        return "group_usage", _arguments(filters)
+    dimension, value = place
+    return "group_rollups", (filters.application_id, dimension, from_ms, to_ms, value)
 
 
 def _named(parts: Sequence[str], wanted: set[GroupBy]) -> dict[str, str | None]:
@@ -218,16 +215,12 @@ def _named(parts: Sequence[str], wanted: set[GroupBy]) -> dict[str, str | None]:
     return {name: part or None for name, part in named if name in wanted}
 
 
-def read_sums(record: Record) -> Sums:
-    """The sums of a record that has a column for each."""
-    return Sums(**{name: int(record[name]) for name in Sums.__struct_fields__})
-
-
 def _arguments(filters: Filters) -> tuple[object, ...]:
+    return (filters.application_id, filters.from_ms, filters.to_ms, *_labels(filters))
+
+
+def _labels(filters: Filters) -> tuple[str | None, ...]:
     return (
-        filters.application_id,
-        filters.from_ms,
-        filters.to_ms,
         filters.key_id,
         filters.limit_id,
         filters.user_id,

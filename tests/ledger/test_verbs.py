@@ -40,8 +40,9 @@ async def reserve(
 
 def priced(hold: Hold, pico: int, **values: Any) -> UsageRow:
     """The row of a call that cost so much, half of it input."""
+    half = pico // 2
     return msgspec.structs.replace(
-        hold.row, status="ok", cost_pico=pico, input_pico=pico // 2, output_pico=pico - pico // 2, **values
+        hold.row, status="ok", cost_pico=pico, input_pico=half, output_pico=pico - half, **values
     )
 
 
@@ -68,7 +69,7 @@ async def spend(ledger: Ledger, limit_: Limit, pico: int) -> str:
 async def test_one_call_after_the_other(
     ledger: Ledger, mode: Any, max_cents: int, calls: list[tuple[int, str]]
 ) -> None:
-    """Sequentially a block limit is Pay-i's: the call that crosses max passes, the next does not."""
+    """A block limit is Pay-i's: the call that crosses max passes, the next does not."""
     team = limit(max=max_cents * CENT, mode=mode)
     await ledger.define(team)
 
