@@ -1,44 +1,67 @@
-"""Rollups: an application's sums by hour of admission, and the proof that they are its rows'."""
+"""Rollups: sums by hour of admission, for the questions they can answer exactly, and their proof.
+
+They are fed by the statement that lands rows, so that they are never behind and never ahead.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from metering.store import Store
-from metering.store.usage import Sums, read_sums
+from metering.store import Record, Store
 
 Dimension = Literal["", "model", "provider", "key", "user", "use_case", "tag", "limit"]
-Period = Literal["hour", "day", "month"]
+"""What hours are summed under; '' is everything."""
+FREE = frozenset({"month", "day", "hour", "application"})
+"""What any rollup can be grouped by: its hour and its owner."""
+HOUR_MS = 3_600_000
 
 
-class Rollup(msgspec.Struct, frozen=True, kw_only=True):
-    """The sums of one value of a dimension, in one period if the query asked for periods."""
+class Sums(msgspec.Struct, frozen=True, kw_only=True):
+    """Exact sums; calls by status, corrections counted in the amounts alone."""
 
-    period: str | None
-    """`2026-11`, `2026-11-20` or `2026-11-20T11:00:00Z`."""
-    value: str
-    sums: Sums
+    ok: int = 0
+    failed: int = 0
+    blocked: int = 0
+    unresolved: int = 0
+    estimated: int = 0
+    """Calls of any status whose usage we counted ourselves."""
+    unpriced: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_pico: int = 0
+    output_pico: int = 0
+    cost_pico: int = 0
+
+    @property
+    def calls(self) -> int:
+        """All calls, whatever became of them."""
+        return self.ok + self.failed + self.blocked + self.unresolved
 
 
-async def query(
-    store: Store,
-    application_id: str,
-    dimension: Dimension,
-    *,
-    from_ms: int,
-    to_ms: int,
-    by: Period | None = None,
-) -> list[Rollup]:
-    """Sums of the hours that begin in [from_ms, to_ms), by period and value; '' is everything."""
-    async with store.reader(application_id) as reader:
-        arguments = (application_id, dimension, from_ms, to_ms, by)
-        records = await reader.rows("read_rollups", *arguments)
-    return [
-        Rollup(period=record["period"] or None, value=record["value"], sums=read_sums(record))
-        for record in records
-    ]
+def read_sums(record: Record) -> Sums:
+    """The sums of a record that has a column for each."""
+    return Sums(**{name: int(record[name]) for name in Sums.__struct_fields__})
+
+
+def covering(
+    from_ms: int, to_ms: int, group_by: Sequence[str], wanted: Mapping[str, str | None]
+) -> tuple[str, str | None] | None:
+    """The (dimension, value or None for all) whose hours answer a query exactly; None: rows must.
+
+    They do if the range is of whole hours and no more than one dimension is grouped or filtered
+    by: hours do not know which rows had both. `wanted` are the filters by dimension.
+    """
+    if from_ms % HOUR_MS or to_ms % HOUR_MS:
+        return None
+    grouped = [(name, None) for name in group_by if name not in FREE]
+    filtered = [(name, value) for name, value in wanted.items() if value is not None]
+    asked: list[tuple[str, str | None]] = [*grouped, *filtered] or [("", None)]
+    name, value = asked[0]
+    # '' is what rows have that have none of it, which no filter asks for.
+    return asked[0] if len(asked) == 1 and name != "status" and value != "" else None
 
 
 async def differences(store: Store) -> tuple[int, int]:

@@ -182,14 +182,15 @@ CREATE FUNCTION usage_dimensions(
     model text, provider text, key_id text, user_id text, use_case text, tags jsonb, charges jsonb
 ) RETURNS TABLE (dimension text, value text) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-    SELECT d.dimension, d.value
+    SELECT d.dimension, coalesce(d.value, '')
     FROM (VALUES ('', ''), ('model', model), ('provider', provider), ('key', key_id),
                  ('user', user_id), ('use_case', use_case)) AS d (dimension, value)
-    WHERE d.value IS NOT NULL
     UNION
-    SELECT 'tag', jsonb_array_elements_text(tags)
+    SELECT 'tag', coalesce(tag, '')
+    FROM (VALUES (true)) AS always LEFT JOIN jsonb_array_elements_text(tags) AS tag ON true
     UNION
-    SELECT 'limit', charge ->> 0 FROM jsonb_array_elements(charges) AS charge;
+    SELECT 'limit', coalesce(charge ->> 0, '')
+    FROM (VALUES (true)) AS always LEFT JOIN jsonb_array_elements(charges) AS charge ON true;
 END;
 
 CREATE FUNCTION usage_matching(

@@ -136,7 +136,7 @@ async def test_calls_are_counted_by_status(store: Store, busy: str) -> None:
     sums = await usage.sums(store, Filters(application_id=busy))
     assert (sums.ok, sums.failed, sums.blocked, sums.unresolved) == (4, 1, 0, 1)
     assert (sums.calls, sums.estimated, sums.unpriced) == (6, 1, 1)
-    assert await usage.sums(store, Filters(application_id=request_id())) == usage.Sums()
+    assert await usage.sums(store, Filters(application_id=request_id())) == rollups.Sums()
 
 
 @pytest.mark.parametrize("ascending", [False, True], ids=["newest", "oldest"])
@@ -206,26 +206,59 @@ async def test_as_of_is_the_time_of_the_snapshot(store: Store, application_id: s
     assert len(second.entries) == 1
 
 
-async def test_rollups_answer_by_period(store: Store, busy: str) -> None:
-    """Hours add up to days and months, within [from, to)."""
+@pytest.mark.parametrize(
+    "filters", [{}, {"tag": "y"}, {"limit_id": "a"}, {"model": "m2"}, {"user_id": ""}], ids=str
+)
+async def test_rollups_and_rows_say_the_same(
+    store: Store, busy: str, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any]
+) -> None:
+    """Whatever rollups are trusted to answer is what the rows add up to, page by page."""
+    whole = Filters(application_id=busy, from_ms=NOW_MS, to_ms=NOW_MS + 48 * HOUR_MS, **filters)
+    questions: list[list[usage.GroupBy]] = [[one] for one in usage.GROUPS]
+    questions += [[one, "day"] for one in usage.GROUPS[3:]]
 
-    async def costs(dimension: rollups.Dimension, by: rollups.Period | None) -> dict[object, int]:
-        found = await rollups.query(
-            store, busy, dimension, from_ms=NOW_MS, to_ms=NOW_MS + 48 * HOUR_MS, by=by
-        )
-        return {(one.period, one.value): one.sums.cost_pico for one in found}
+    async def answers() -> list[object]:
+        found: list[object] = [await usage.sums(store, whole)]
+        for group_by in questions:
+            page = await usage.query(store, whole, group_by=group_by, page_size=2)
+            rest = await usage.query(store, whole, group_by=group_by, cursor=page.cursor)
+            found.append((group_by, page.groups, rest.groups))
+        return found
 
-    assert await costs("", None) == {(None, ""): 31}
-    assert await costs("", "day") == {("2026-11-20", ""): 3, ("2026-11-21", ""): 28}
-    assert await costs("tag", "month") == {("2026-11", "x"): 3, ("2026-11", "y"): 10}
-    assert await costs("limit", None) == {(None, "a"): 3, (None, "b"): 10}
-    assert await costs("key", "hour") == {
-        ("2026-11-20T00:00:00Z", "key-1"): 1,
-        ("2026-11-20T01:00:00Z", "key-1"): 2,
-        ("2026-11-21T01:00:00Z", "key-2"): 4,
-        ("2026-11-21T02:00:00Z", "key-1"): 8,
-        ("2026-11-21T03:00:00Z", "key-1"): 16,
-    }
+    trusted = await answers()
+    monkeypatch.setattr(rollups, "covering", lambda *_: None)
+    assert trusted == await answers()
+
+
+@pytest.mark.parametrize(
+    ("from_ms", "to_ms", "group_by", "filters", "place"),
+    [
+        #      range         group by             filters                    dimension, value
+        (0, usage.END_MS, [], {}, ("", None)),
+        (0, HOUR_MS, ["day", "application"], {}, ("", None)),
+        (0, HOUR_MS, ["model", "hour"], {}, ("model", None)),
+        (0, HOUR_MS, ["month"], {"tag": "x"}, ("tag", "x")),
+        (1, HOUR_MS, [], {}, None),
+        (0, HOUR_MS + 1, [], {}, None),
+        (0, HOUR_MS, ["model", "tag"], {}, None),
+        (0, HOUR_MS, ["model"], {"tag": "x"}, None),
+        (0, HOUR_MS, ["tag"], {"tag": "x"}, None),
+        (0, HOUR_MS, [], {"tag": "x", "model": "m"}, None),
+        (0, HOUR_MS, ["status"], {}, None),
+        (0, HOUR_MS, [], {"status": "ok"}, None),
+        (0, HOUR_MS, [], {"user": ""}, None),
+    ],
+)
+def test_what_rollups_can_answer(
+    from_ms: int,
+    to_ms: int,
+    *,
+    group_by: list[str],
+    filters: dict[str, str | None],
+    place: tuple[str, str | None] | None,
+) -> None:
+    """Whole hours, and one dimension at most: hours do not know which rows had both of two."""
+    assert rollups.covering(from_ms, to_ms, group_by, {"key": None} | filters) == place
 
 
 FORCED = ("keys", "limits", "limit_history", "limit_totals", "rollups", "usage")
