@@ -54,6 +54,9 @@ bench: $(DEV) ## requests per second beside nginx, in one run
 acceptance: $(DEV) $(PAYI) ## the real service, driven by the real client packages
 	@$(BIN)/python -m pytest -m acceptance $(ARGS)
 
+.PHONY: payi-tags
+payi-tags: $(PAYI) ## the second environment, with the last payi that took request_tags
+
 .PHONY: chaos
 chaos: $(DEV) ## kill -9 under load, at full size
 	@XPROXY_TEST_SIZE=full $(BIN)/python -m pytest -m chaos --timeout 1800 $(ARGS)
