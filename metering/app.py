@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import hmac
 import os
@@ -51,7 +52,10 @@ DEFAULT_APPLICATION = "00000000-0000-7000-8000-000000000001"
 DEMO_LIMIT = "demo"
 DEMO_LIMIT_USD = 5
 PARTITIONS_S = 6 * 3600
+WRITER_S = 0.05
 OUTBOX_DEPTH_MAX = 1_000_000
+GC_THRESHOLD = 20_000
+"""A call makes hundreds of objects and no cycles to speak of: looking less often costs nothing."""
 
 
 class Welcome(msgspec.Struct, frozen=True):
@@ -209,7 +213,7 @@ class Worker:
             for it in (
                 every(beat_s, "heartbeat", lambda: self.ledger.heartbeat(beat_s)),
                 every(1, "replay", self.ledger.replay),
-                every(0.02, "writer", self.writer.step),
+                every(WRITER_S, "writer", self.writer.step),
                 every(self.settings.reap_ms / 1000, "reaper", self.reaper.step),
                 every(PARTITIONS_S, "partitions", self._partitions),
                 self.directory.listen(),
@@ -307,6 +311,7 @@ async def serve(settings: Settings, sockets: list[socket.socket], *, first: bool
                 log_level="critical",
                 server_header=False,
                 date_header=True,
+                proxy_headers=False,
                 ws="none",
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=settings.shutdown_s,
@@ -317,6 +322,9 @@ async def serve(settings: Settings, sockets: list[socket.socket], *, first: bool
             worker.ready = False
             server.should_exit = True
 
+        gc.collect()
+        gc.freeze()  # what is here now stays: it need not be looked at again and again
+        gc.set_threshold(GC_THRESHOLD)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)

@@ -179,8 +179,10 @@ class Meter:
         counts["output"] = max(output, counts.get("output", 0))
         return counts
 
-    def bounds(self, row: UsageRow, ask: Ask, priced: Priced, tokens_asked: int) -> Bounds:
-        """What a call may cost: certain, likely, at most. Of what has no price, only tokens."""
+    def bounds(
+        self, row: UsageRow, ask: Ask, priced: Priced, tokens_asked: int, *, ceiling: bool
+    ) -> Bounds:
+        """What a call may cost: likely, and (for hard caps) at most. Without a price: tokens."""
         if not ask.model:
             return Bounds()
         if priced.rates is None:
@@ -196,6 +198,7 @@ class Meter:
             scope=row.scope,
             input_factor_ppm=self.learned.input_factor_ppm(ask.model),
             output_tokens=self.learned.output_tokens(row.application_id, ask.model),
+            ceiling=ceiling,
         )
 
     def _learn(self, row: UsageRow, ask: Ask, counts: Mapping[str, int], tokens_asked: int) -> None:

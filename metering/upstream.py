@@ -9,7 +9,8 @@ their `sent` says whether the provider may have begun to work.
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import NamedTuple
 
 import aiohttp
 import httpx
@@ -18,6 +19,15 @@ from metering.errors import ProviderTimeout, ProviderUnreachable
 
 READ_BYTES = 64 * 1024
 BODY_BYTES_AT_ONCE = 1024 * 1024
+
+
+class Reply(NamedTuple):
+    """A provider's answer whose head has come."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    stream: httpx.AsyncByteStream
+    """Raw bytes as they come; to be closed."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -29,14 +39,23 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; the response's stream is raw bytes and must be closed."""
+        """The way httpx sends a request; the response's stream is raw bytes, to be closed."""
+        reply = await self.send(
+            request.method, str(request.url), request.headers.raw, request.content
+        )
+        return httpx.Response(reply.status, headers=reply.headers, stream=reply.stream)
+
+    async def send(
+        self, method: str, url: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> Reply:
+        """The same without httpx's objects: a tenth of a call's time."""
         session = self._session or self._open()
         try:
             response = await session.request(
-                request.method,
-                str(request.url),
-                headers=_headers(request),
-                data=_payload(request.content),
+                method,
+                url,
+                headers=[(name.decode("latin-1"), it.decode("latin-1")) for name, it in headers],
+                data=_payload(body),
                 allow_redirects=False,
             )
         except (aiohttp.ServerTimeoutError, TimeoutError) as error:
@@ -46,9 +65,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise unreachable(sent=False) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise unreachable(sent=True) from error
-        return httpx.Response(
-            response.status, headers=response.raw_headers, stream=_Stream(response)
-        )
+        return Reply(response.status, response.raw_headers, _Stream(response))
 
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ttl_dns_cache=60)
@@ -101,12 +118,6 @@ def _payload(body: bytes) -> bytes | io.BytesIO | None:
     return body or None
 
 
-def _headers(request: httpx.Request) -> list[tuple[str, str]]:
-    return [
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw
-    ]
-
-
 def unreachable(*, sent: bool) -> ProviderUnreachable:
     """The provider refused or dropped the connection."""
     message = (
@@ -130,24 +141,21 @@ class Upstream:
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
-        self._urls: dict[str, httpx.URL] = {}
 
     async def send(
         self, method: str, url: str, headers: list[tuple[bytes, bytes]], body: bytes
-    ) -> httpx.Response:
-        """Send a call; read `response.stream`, then `aclose()` it. Raises ProviderFault."""
-        parsed = self._urls.get(url)
-        if parsed is None:
-            if len(self._urls) > 1000:
-                self._urls.clear()
-            parsed = self._urls[url] = httpx.URL(url)
-        request = httpx.Request(method, parsed, headers=headers, content=body or None)
+    ) -> Reply:
+        """Send a call; read the reply's stream, then close it. Raises ProviderFault."""
+        if isinstance(self._transport, AiohttpTransport):
+            return await self._transport.send(method, url, headers, body)
+        request = httpx.Request(method, url, headers=headers, content=body or None)
         try:
-            return await self._transport.handle_async_request(request)
+            response = await self._transport.handle_async_request(request)
         except httpx.TimeoutException as error:
             raise _timeout(sent=True) from error
         except httpx.TransportError as error:
             raise unreachable(sent=True) from error
+        return Reply(response.status_code, response.headers.raw, response.stream)  # type: ignore[arg-type]
 
     async def close(self) -> None:
         """Close every connection."""

@@ -62,8 +62,9 @@ def bounds(
     extra_input_tokens: int = 0,
     without: AbstractSet[str] = frozenset(),
     fees: Mapping[str, int] | None = None,
+    ceiling: bool = True,
 ) -> Bounds:
-    """The likely and the highest cost and tokens of a call.
+    """The likely and the highest cost and tokens of a call (without `ceiling`, only likely cost).
 
     `input_tokens` is our tokenizer's count of the prompt; `input_factor_ppm` and `output_tokens`
     are what was learned, if anything. `prompt_bytes` is at least the UTF-8 length of the prompt
@@ -89,7 +90,9 @@ def bounds(
             scope=scope,
             without=without,
             fees=fees,
-        ),
+        )
+        if ceiling
+        else 0,
         likely_tokens=likely_in + likely_out,
         ceiling_tokens=most_in + each * choices,
     )

@@ -19,7 +19,6 @@ from metering.store import Store, usage
 
 log = structlog.get_logger()
 BATCH = 500
-BLOCK_MS = 500
 LANDED_TTL_MS = 15 * 60_000
 """How long marks and results outlive the landing of their row."""
 UNRESOLVED_TTL_MS = 60 * 60_000
@@ -47,11 +46,11 @@ class Writer:
     async def step(self) -> None:
         """Land one batch, if the duty is ours."""
         if await self._lease.held():
-            await self.land(BLOCK_MS)
+            await self.land()
 
-    async def land(self, block_ms: int) -> int:
+    async def land(self) -> int:
         """Land what there is, at most a batch a shard; gives how many entries."""
-        entries = await self._outbox.read(BATCH, block_ms)
+        entries = await self._outbox.read(BATCH)
         if not entries:
             return 0
         landed, broken = [], 0
@@ -71,7 +70,7 @@ class Writer:
     async def flush(self) -> None:
         """Land everything, before a worker ends."""
         if await self._lease.held():
-            while await self.land(1):
+            while await self.land():
                 pass
             await self._lease.give_up()
 

@@ -77,7 +77,10 @@ class Flow:
         call = await self._planner.plan(
             exchange, request_id=request_id, now_ms=now_ms, started_s=started_s
         )
-        bounds = self._meter.bounds(call.row, call.ask, call.priced, call.tokens_asked)
+        hard = any(limit.mode == "hard" for limit in call.limits)
+        bounds = self._meter.bounds(
+            call.row, call.ask, call.priced, call.tokens_asked, ceiling=hard
+        )
         expected_ms = self._meter.learned.latency_ms(call.row.application_id, call.ask.model)
         verdict, hold = await self._ledger.reserve(
             call.row, call.limits, bounds, expected_ms=expected_ms
@@ -103,7 +106,7 @@ class Flow:
         return pump
 
     async def _relay(self, exchange: Exchange, pump: Pump) -> None:
-        answer = await asyncio.shield(pump.answer)
+        answer = await pump.answer
         if answer.body is not None:
             await exchange.respond(answer.status, answer.headers, answer.body)
             return
@@ -114,6 +117,7 @@ class Flow:
                 await exchange.piece(data)
         finally:
             watch.cancel()
+            pump.pipe.leave()  # also when we are cancelled: the pump must not wait for room
         if not pump.pipe.broken:  # else the client must see that the answer was cut
             await exchange.piece(b"", last=True)
 

@@ -99,8 +99,8 @@ class Planner:
         secret = self._stored[dialect.name]
         if secret is None:
             raise InvalidApiKey(
-                f"this call brings no {dialect.name} key and none is stored: send the provider's "
-                f"key in its usual header, or start the service with {dialect.name.upper()}_API_KEY",
+                f"this call brings no {dialect.name} key and none is stored: send the "
+                f"provider's key in its usual header, or start the service with {dialect.name.upper()}_API_KEY",
                 code="provider_key_missing",
             )
         return caller, key, dialect.credential(secret)

@@ -19,13 +19,24 @@ import redis.asyncio as aioredis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from metering.errors import OutcomeUnknown, StoreAway
 from metering.redis.scripts import SCRIPTS, Script
 
 Argument = str | bytes | int
 Reply = Any
+NOT_NOW = (ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+NOT_NOW_WORDS = ("MISCONF", "BUSY", "NOREPLICAS")
+"""What Redis answers, by exception or first word, when it is there but takes no writes."""
 
 
 class Redis:
@@ -125,19 +136,24 @@ class Redis:
             raise StoreAway("Redis does not answer") from error
         self._retry_at = 0.0
         self._connection = connection
-        self._spawn(self._read(connection))
+        self._spawn(self._read(connection, self._waiting))
         return connection
 
-    async def _read(self, connection: AbstractConnection) -> None:
-        """Resolve the waiting futures in order, for as long as the connection lives."""
+    async def _read(
+        self, connection: AbstractConnection, waiting: deque[asyncio.Future[Reply]]
+    ) -> None:
+        """Resolve the futures that wait on a connection in order, for as long as it lives.
+
+        They are the connection's own: a late reply never answers what was asked on the next one.
+        """
         loop = asyncio.get_running_loop()
         try:
             while True:
                 try:
                     reply = await connection.read_response(disconnect_on_error=False)
                 except ResponseError as error:
-                    reply = error
-                future = self._waiting.popleft()
+                    reply = _translated(error)
+                future = waiting.popleft()
                 self._oldest_at = loop.time()
                 if future.done():
                     continue
@@ -154,18 +170,18 @@ class Redis:
         loop = asyncio.get_running_loop()
         self._oldest_at = loop.time()
         if self._watch is None:
-            self._watch = loop.call_later(self._timeout_s / 2, self._check)
+            self._watch = loop.call_later(self._timeout_s / 8, self._check)
 
     def _check(self) -> None:
         loop = asyncio.get_running_loop()
         self._watch = None
         if not self._waiting:
             return
-        if loop.time() - self._oldest_at > self._timeout_s:
+        if loop.time() - self._oldest_at > self._timeout_s * 7 / 8:
             self._retry_at = loop.time() + self._timeout_s
             self._break(TimeoutError("no reply"))
         else:
-            self._watch = loop.call_later(self._timeout_s / 2, self._check)
+            self._watch = loop.call_later(self._timeout_s / 8, self._check)
 
     def _break(self, error: BaseException) -> None:
         """Fail everything that waits and drop the connection."""
@@ -185,3 +201,12 @@ class Redis:
         if not future.done():
             fault.__cause__ = cause
             future.set_exception(fault)
+
+
+def _translated(error: ResponseError) -> Exception:
+    """The fault of an error reply: a Redis that takes no writes now is as good as away."""
+    if isinstance(error, NOT_NOW) or str(error).startswith(NOT_NOW_WORDS):
+        fault = StoreAway("Redis takes no writes")
+        fault.__cause__ = error
+        return fault
+    return error

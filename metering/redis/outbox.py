@@ -6,12 +6,11 @@ consumer groups: what is in them is what has not landed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 
-from metering.errors import StoreAway
 from metering.redis import keys
 from metering.redis.connection import Redis
 
@@ -33,23 +32,19 @@ class Outbox:
         self._redis = redis
         self._streams = keys.outboxes()
 
-    async def read(self, most: int, block_ms: int) -> list[OutboxEntry]:
-        """The oldest entries, at most so many a shard; waits for one if there is none."""
-        try:
-            found: Any = await self._redis.client.xread(
-                dict.fromkeys(self._streams, "0"), count=most, block=block_ms
-            )
-        except Redis.FAULTS as error:
-            raise StoreAway from error
+    async def read(self, most: int) -> list[OutboxEntry]:
+        """The oldest entries, at most so many a shard."""
+        starts = ["0"] * len(self._streams)
+        found = await self._redis.call("XREAD", "COUNT", most, "STREAMS", *self._streams, *starts)
+        if not found:
+            return []
+        pairs = found.items() if isinstance(found, dict) else found
         return [
+            # fields as reserve, settle and correct write them: kind, row, lim
             OutboxEntry(
-                stream.decode(),
-                entry_id.decode(),
-                fields[b"kind"].decode(),
-                fields[b"row"],
-                fields[b"lim"],
+                stream.decode(), entry_id.decode(), fields[1].decode(), fields[3], fields[5]
             )
-            for stream, entries in found
+            for stream, entries in pairs
             for entry_id, fields in entries
         ]
 
@@ -60,17 +55,14 @@ class Outbox:
         for entry in entries:
             by_stream.setdefault(entry.stream, []).append(entry.id)
         waiting += [self._redis.call("XDEL", stream, *ids) for stream, ids in by_stream.items()]
-        for reply in waiting:
-            await reply
+        await asyncio.gather(*waiting)
 
     async def depth(self) -> int:
         """How many rows have not landed."""
-        return sum(
-            [await reply for reply in [self._redis.call("XLEN", it) for it in self._streams]]
-        )
+        return sum(await asyncio.gather(*(self._redis.call("XLEN", it) for it in self._streams)))
 
     async def oldest_ms(self) -> int | None:
         """When the oldest row that has not landed was written, Unix ms; None if all have."""
-        asked = [self._redis.call("XRANGE", it, "-", "+", "COUNT", 1) for it in self._streams]
-        ages = [int(found[0][0].split(b"-")[0]) for it in asked if (found := await it)]
-        return min(ages, default=None)
+        oldest = (self._redis.call("XRANGE", it, "-", "+", "COUNT", 1) for it in self._streams)
+        found = await asyncio.gather(*oldest)
+        return min((int(some[0][0].split(b"-")[0]) for some in found if some), default=None)

@@ -260,7 +260,7 @@ async def test_a_truth_that_comes_late_is_a_correction(ledger: Ledger, redis: Re
 
     totals = await ledger.totals(APPLICATION, ["soft", "hard"])
     assert [it.settled for it in totals] == [20 * CENT, 20 * CENT]
-    entries = await Outbox(redis).read(10, 1)
+    entries = await Outbox(redis).read(10)
     assert [it.kind for it in entries] == ["call", "correction"]
 
 
@@ -292,7 +292,7 @@ async def test_every_verdict_leaves_one_row(ledger: Ledger, redis: Redis) -> Non
     assert free is not None
     await ledger.release(free, free.row)
 
-    entries = await Outbox(redis).read(10, 1)
+    entries = await Outbox(redis).read(10)
 
     assert [it.kind for it in entries] == ["call", "blocked", "call"]
     await Outbox(redis).landed(entries, [])
