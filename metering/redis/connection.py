@@ -54,7 +54,10 @@ class Redis:
             socket_timeout=30,
         )
         self._pool = aioredis.ConnectionPool.from_url(
-            url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=self._timeout_s
+            url,
+            retry=Retry(NoBackoff(), 0),
+            socket_connect_timeout=self._timeout_s,
+            socket_timeout=None,  # the deadline is ours: a timer for every read costs too much
         )
         self._connection: AbstractConnection | None = None
         self._unsent: list[tuple[bytes, asyncio.Future[Reply]]] = []
