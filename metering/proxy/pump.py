@@ -10,14 +10,12 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable
 
-import httpx
 import msgspec
 import structlog
 
 from metering.core.headers import from_provider, scrub
-from metering.core.money import usd
 from metering.core.record import UsageRow
-from metering.core.result import splice_result
+from metering.core.result import digits, splice_result
 from metering.errors import OurFault, ProviderFault, ProviderGarbage, XproxyError
 from metering.ledger import Hold
 from metering.meter import Meter, Outcome
@@ -26,7 +24,7 @@ from metering.proxy.call import Call, Headers
 from metering.proxy.pipe import Pipe
 from metering.settings import Settings
 from metering.surfaces import payi
-from metering.upstream import Upstream
+from metering.upstream import Reply, Upstream
 
 log = structlog.get_logger()
 
@@ -74,58 +72,62 @@ class Pump:
         """Make the call and see it through; raises nothing."""
         broken = True
         try:
-            broken = await self._run()
-        except ProviderFault as fault:
-            await self._no_answer(fault)
-        except Exception:  # a bug of ours: the hold stays, the reaper books the call
+            broken = await self._guarded()
+        except Exception:  # a bug of ours: the hold is let go, the reaper books the call
             log.exception("pump_failed", request_id=self._hold.row.request_id)
-            self._tell_fault(OurFault(should_retry=False))
+            self._meter.ledger.abandon(self._hold)
         finally:
             self.pipe.close(broken=broken)
+            self._tell_fault(OurFault(should_retry=False))  # nobody waits for ever
+
+    async def _guarded(self) -> bool:
+        try:
+            return await self._run()
+        except ProviderFault as fault:
+            await self._no_answer(fault)
+            return True
 
     async def _run(self) -> bool:
         call = self._call
-        response = await self._upstream.send(call.method, call.url, call.headers, call.body)
+        reply = await self._upstream.send(call.method, call.url, call.headers, call.body)
         try:
             self._ttft_ms = self._elapsed_ms()
-            if not 200 <= response.status_code < 300:
-                return await self._provider_error(response)
+            if not 200 <= reply.status < 300:
+                return await self._provider_error(reply)
             self._hold.floor_tokens = call.tokens_asked if call.metered else 0
             if not call.metered:
-                return await self._pass_through(response)
-            if b"event-stream" in _header(response, b"content-type"):
-                return await self._stream(response)
-            return await self._json(response)
+                return await self._pass_through(reply)
+            if b"event-stream" in _header(reply, b"content-type"):
+                return await self._stream(reply)
+            return await self._json(reply)
         finally:
-            await response.aclose()
+            await reply.stream.aclose()
 
     # The four kinds of answer; each says whether it was cut
 
-    async def _json(self, response: httpx.Response) -> bool:
-        body, whole = await self._read(response, self._settings.json_bytes_max)
+    async def _json(self, reply: Reply) -> bool:
+        body, whole = await self._read(reply, self._settings.json_bytes_max)
         if not whole:
-            return await self._large(response, body)
-        plain = _decoded(
-            body, _header(response, b"content-encoding"), self._settings.json_bytes_max
-        )
+            return await self._large(reply, body)
+        plain = _decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
         usage = self._call.dialect.read(self._call.endpoint, plain or body)
         if plain is None or splice_result(plain, b"0") is None:
             raise ProviderGarbage(should_retry=False)
         outcome = await self._settle(usage)
         if not self._call.annotations.result_off:
             plain = splice_result(plain, outcome.result) or plain
-        headers = self._headers(response, changed=True) + cost_headers(outcome)
-        self._tell(Answer(response.status_code, headers, plain))
+        headers = self._headers(reply, changed=True) + cost_headers(outcome)
+        self._tell(Answer(reply.status, headers, plain))
         return False
 
-    async def _large(self, response: httpx.Response, body: bytes) -> bool:
-        """Too large to splice: relayed as it comes, and read for usage up to four times the size."""
-        self._tell(Answer(response.status_code, self._headers(response, changed=False)))
+    async def _large(self, reply: Reply, body: bytes) -> bool:
+        """Too large to splice: relayed as it comes, read for usage up to four times the size."""
+        self._tell(Answer(reply.status, self._headers(reply, changed=False)))
         kept, size_max = [body], 4 * self._settings.json_bytes_max
         size = len(body)
         await self.pipe.put(body)
         try:
-            async for chunk in self._chunks(response):
+            async for chunk in self._chunks(reply):
                 size += len(chunk)
                 if size <= size_max:
                     kept.append(chunk)
@@ -137,14 +139,14 @@ class Pump:
         await self._settle(self._call.dialect.read(self._call.endpoint, whole))
         return False
 
-    async def _stream(self, response: httpx.Response) -> bool:
+    async def _stream(self, reply: Reply) -> bool:
         tap = self._call.dialect.tap(self._call.endpoint, self._call.ask)
-        inflate = _inflater(_header(response, b"content-encoding"))
-        self._tell(Answer(response.status_code, self._headers(response, changed=True)))
+        inflate = _inflater(_header(reply, b"content-encoding"))
+        self._tell(Answer(reply.status, self._headers(reply, changed=True)))
         settled = cut = False
         plain_max = self._settings.json_bytes_max
         try:
-            async for chunk in self._chunks(response):
+            async for chunk in self._chunks(reply):
                 plain = chunk if inflate is None else inflate.decompress(chunk, plain_max)
                 await self.pipe.put(tap.feed(plain))
                 if tap.ready and not settled:
@@ -162,35 +164,35 @@ class Pump:
         outcome = await self._settle(usage)
         return tap.splice(None if self._call.annotations.result_off else outcome.result)
 
-    async def _pass_through(self, response: httpx.Response) -> bool:
+    async def _pass_through(self, reply: Reply) -> bool:
         """An endpoint that is not metered: relayed as it is, recorded at its end."""
-        headers = self._headers(response, changed=False)
-        length = _header(response, b"content-length")
+        headers = self._headers(reply, changed=False)
+        length = _header(reply, b"content-length")
         if length:
             headers.append((b"content-length", length))
-        self._tell(Answer(response.status_code, headers))
+        self._tell(Answer(reply.status, headers))
         cut = False
         try:
-            async for chunk in self._chunks(response):
+            async for chunk in self._chunks(reply):
                 await self.pipe.put(chunk)
         except ProviderFault:
             cut = True
-        await self._meter.settle_free(self._hold, self._done(response.status_code))
+        await self._meter.settle_free(self._hold, self._done(reply.status))
         return cut
 
-    async def _provider_error(self, response: httpx.Response) -> bool:
-        body, _ = await self._read(response, self._settings.json_bytes_max)
-        body = _decoded(body, _header(response, b"content-encoding"), 1 << 20) or b""
+    async def _provider_error(self, reply: Reply) -> bool:
+        body, _ = await self._read(reply, self._settings.json_bytes_max)
+        body = _decoded(body, _header(reply, b"content-encoding"), 1 << 20) or b""
         if self._call.own_credential:
             body = scrub(body)
         row = msgspec.structs.replace(
-            self._done(response.status_code), status="failed", error_code="provider_error"
+            self._done(reply.status), status="failed", error_code="provider_error"
         )
         outcome = await self._meter.release(self._hold, row)
-        status = response.status_code
+        status = reply.status
         if self._call.metered and not self._call.annotations.result_off:
             body = payi.provider_error(status, body, outcome.result)
-        headers = self._headers(response, changed=True)
+        headers = self._headers(reply, changed=True)
         self._tell(Answer(status, headers, body))
         return False
 
@@ -207,9 +209,9 @@ class Pump:
 
     # Reading
 
-    async def _chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
+    async def _chunks(self, reply: Reply) -> AsyncIterator[bytes]:
         """The provider's bytes; ends early when the client has left and patience is over."""
-        stream = aiter(response.stream)  # type: ignore[arg-type]
+        stream = aiter(reply.stream)
         while True:
             try:
                 async with asyncio.timeout_at(self._patience_ends) as self._patience:
@@ -233,10 +235,10 @@ class Pump:
         if self._patience is not None:
             self._patience.reschedule(self._patience_ends)
 
-    async def _read(self, response: httpx.Response, bytes_max: int) -> tuple[bytes, bool]:
+    async def _read(self, reply: Reply, bytes_max: int) -> tuple[bytes, bool]:
         """The body up to a size, and whether that is all of it."""
         parts, size = [], 0
-        async for chunk in response.stream:  # type: ignore[union-attr]
+        async for chunk in reply.stream:
             parts.append(chunk)
             size += len(chunk)
             if size > bytes_max:
@@ -262,11 +264,9 @@ class Pump:
     def _elapsed_ms(self) -> int:
         return round((self._clock_s() - self._call.started_s) * 1000)
 
-    def _headers(self, response: httpx.Response, *, changed: bool) -> Headers:
+    def _headers(self, reply: Reply, *, changed: bool) -> Headers:
         return [
-            *from_provider(
-                response.headers.raw, body_changed=changed, stored=self._call.own_credential
-            ),
+            *from_provider(reply.headers, body_changed=changed, stored=self._call.own_credential),
             *request_headers(self._hold.row.request_id),
         ]
 
@@ -287,7 +287,7 @@ def request_headers(request_id: str) -> Headers:
 
 def cost_headers(outcome: Outcome) -> Headers:
     """The headers of an answer whose cost is known before it goes."""
-    cost = str(usd(outcome.row.cost_pico)).encode()
+    cost = digits(outcome.row.cost_pico)
     headers = [(b"xproxy-cost", cost), (b"x-litellm-response-cost", cost)]
     if outcome.charges:
         states = ",".join(f"{it.limit_id}={it.state}" for it in outcome.charges)
@@ -295,8 +295,8 @@ def cost_headers(outcome: Outcome) -> Headers:
     return headers
 
 
-def _header(response: httpx.Response, name: bytes) -> bytes:
-    for key, value in response.headers.raw:
+def _header(reply: Reply, name: bytes) -> bytes:
+    for key, value in reply.headers:
         if key.lower() == name:
             return value
     return b""
