@@ -26,15 +26,18 @@ from metering.core.money import join, split
 from metering.core.record import UsageRow, decode_row, encode_row
 from metering.errors import OutcomeUnknown, StoreAway
 from metering.ledger.counters import Counters
-from metering.ledger.replies import difference, parse_charges, refused
+from metering.ledger.replies import difference, format_charges, parse_charges, refused
 from metering.redis import SCRIPTS, Argument, Redis, keys, parse_record, share
-from metering.spool import Entry, Spool
+from metering.spool import Entry, Kind, Spool
 from metering.store import Store
 from metering.store import requests as stored_requests
 
 log = structlog.get_logger()
 Verb = Literal["settle", "release", "expire"]
+When = Literal["due", "held", "any"]
+"""Whether an end needs its time to have come, a hold, or neither."""
 SETTLE_DEADLINE_S = 0.25
+REPLAYED_AT_ONCE = 50
 
 
 class Hold:
@@ -106,9 +109,14 @@ class Ledger(Counters):
         if any(it.binding for it in limits):
             if isinstance(fault, OutcomeUnknown):  # the hold may be there: let it go later
                 failed = msgspec.structs.replace(row, status="failed", http_status=503)
-                await self._journal("release", failed, pairs, 0)
+                await self._journal(_entry("release", failed, pairs, 0))
             raise fault
-        await self._journal("open", row, pairs, 0)
+        opened = _entry("open", row, pairs, 0)
+        try:
+            await self._spool.append(opened)
+        except OSError as error:  # nobody would know of the call if this process died
+            self._spool.done(opened)
+            raise StoreAway from error
         return Admitted((0,) * len(limits)), self._alive(Hold(row, pairs, spooled=True))
 
     async def settle(self, hold: Hold, row: UsageRow, tokens: int) -> tuple[Charge, ...] | None:
@@ -126,16 +134,19 @@ class Ledger(Counters):
     async def _end(
         self, verb: Verb, hold: Hold, row: UsageRow, tokens: int
     ) -> tuple[Charge, ...] | None:
+        when: When = "any" if hold.spooled else "held"
         try:
-            async with asyncio.timeout(SETTLE_DEADLINE_S):
-                charges = await self.apply(verb, row, hold.limits, tokens, now=True)
-        except (StoreAway, TimeoutError):
-            await self._journal(verb, row, hold.limits, tokens)
+            # within the deadline of the connection itself: a timer of our own would cost more
+            charges = await self.apply(verb, row, hold.limits, tokens, when)
+        except Exception as fault:  # whatever went wrong, what was used must not be forgotten
+            if not isinstance(fault, StoreAway):
+                log.exception("settle_failed", record=hold.record)
+            await self._journal(_entry(verb, row, hold.limits, tokens))
             return None
         finally:
             self._live.pop(hold.record, None)
         if hold.spooled:
-            await self._spool.done(Entry(kind=verb, request_id=row.request_id, attempt=row.attempt))
+            self._spool.done(_entry(verb, row, (), 0))
         return charges
 
     async def apply(
@@ -144,10 +155,13 @@ class Ledger(Counters):
         row: UsageRow,
         limits: Iterable[tuple[str, int]],
         tokens: int,
-        *,
-        now: bool = False,
+        when: When,
     ) -> tuple[Charge, ...] | None:
-        """Run the script that ends a call; None: a hold that was to expire is not due."""
+        """Run the script that ends a call; None: a hold that was to expire is not due.
+
+        StoreAway where a hold that must be there is not: Redis was emptied, or forgot it after its
+        row had landed.
+        """
         place = share(row.application_id)
         record = place.record(row.request_id, row.attempt)
         index = place.index(row.category, row.provider_id) if row.provider_id else record
@@ -162,13 +176,15 @@ class Ledger(Counters):
                 *split(row.input_pico),
                 *split(row.output_pico),
                 tokens,
-                int(now),
+                when,
                 f"{row.request_id}:{row.attempt}",
                 *(f"{limit_id}|{epoch}" for limit_id, epoch in limits),
             ],
         )
         if reply[0] == 4:
             return None
+        if reply[0] == 5:
+            raise StoreAway("Redis does not know this hold")
         if reply[0] == 3:
             return await self._correct("late", row, parse_charges(reply[1]), tokens)
         if reply[0] == 1 and reply[2]:
@@ -204,6 +220,10 @@ class Ledger(Counters):
         self._live[hold.record] = (hold, asyncio.get_running_loop().time())
         return hold
 
+    def abandon(self, hold: Hold) -> None:
+        """Keep a hold alive no longer: whoever was to end it failed, so the reaper will."""
+        self._live.pop(hold.record, None)
+
     @property
     def live(self) -> int:
         """How many holds this worker keeps alive."""
@@ -214,7 +234,7 @@ class Ledger(Counters):
         now = asyncio.get_running_loop().time()
         by_shard: dict[str, list[Hold]] = {}
         for hold, since in self._live.values():
-            if now - since >= older_than_s and not hold.spooled:
+            if now - since >= older_than_s:
                 by_shard.setdefault(share(hold.row.application_id).holds, []).append(hold)
         for holds_key, alive in by_shard.items():
             arguments: list[str | int] = [self._hold_ttl_ms]
@@ -235,8 +255,19 @@ class Ledger(Counters):
         expired = 0
         for records in await asyncio.gather(*asked):
             for record in records:
-                expired += await self._reap_one(record.decode())
+                expired += await self._reap_safely(record.decode())
         return expired
+
+    async def _reap_safely(self, record: str) -> bool:
+        if record in self._live:  # its heartbeats found no Redis; the next one will
+            return False
+        try:
+            return await self._reap_one(record)
+        except StoreAway:
+            raise
+        except Exception:  # one hold that cannot be read must not keep the others
+            log.exception("hold_not_expired", record=record)
+            return False
 
     async def _reap_one(self, record: str) -> bool:
         application_id, _, _ = parse_record(record)
@@ -254,45 +285,53 @@ class Ledger(Counters):
         )
         parts = [part.split("|") for part in fields[2].decode().split(";")[:-1]]
         pairs = [(part[0], int(part[1])) for part in parts]
-        return await self.apply("expire", row, pairs, 0) is not None
+        return await self.apply("expire", row, pairs, 0, "due") is not None
 
     # The journal
 
-    async def _journal(
-        self,
-        verb: Verb | Literal["open"],
-        row: UsageRow,
-        limits: Iterable[tuple[str, int]],
-        tokens: int,
-    ) -> None:
-        await self._spool.append(
-            Entry(
-                kind=verb,
-                request_id=row.request_id,
-                attempt=row.attempt,
-                row=row,
-                limits=list(limits),
-                tokens=tokens,
-            )
-        )
+    async def _journal(self, entry: Entry) -> None:
+        try:
+            await self._spool.append(entry)
+        except OSError:  # it stays in memory, and is replayed from there
+            log.exception("journal_not_written", request_id=entry.request_id)
 
     async def replay(self) -> int:
         """Bring to Redis what it has not heard of: ours, then the journals of the dead."""
-        replayed = 0
-        for entry in self._spool.waiting():
-            await self._replay_one(entry)
-            await self._spool.done(entry)
-            replayed += 1
-        for path, entries in self._spool.adopt():
-            for entry in entries:
-                await self._replay_one(entry)
-                replayed += 1
-            path.unlink(missing_ok=True)
+        replayed = await self._replay(self._spool.waiting())
+        for entry in replayed:
+            self._spool.done(entry)
+        count = len(replayed)
+        for orphan in self._spool.adopt():
+            with orphan:
+                replayed = await self._replay(orphan.entries)
+                count += len(replayed)
+                if len(replayed) == len(orphan.entries):
+                    orphan.remove()
+        return count
+
+    async def _replay(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Replay entries, many at once; gives those that are done with."""
+        replayed = []
+        for start in range(0, len(entries), REPLAYED_AT_ONCE):
+            some = entries[start : start + REPLAYED_AT_ONCE]
+            outcomes = await asyncio.gather(
+                *(self._replay_one(entry) for entry in some), return_exceptions=True
+            )
+            for entry, outcome in zip(some, outcomes, strict=True):
+                if outcome is None:
+                    replayed.append(entry)
+                elif not isinstance(outcome, StoreAway):  # one of them must not keep the others
+                    log.error("entry_not_replayed", request_id=entry.request_id, exc_info=outcome)
+            if any(isinstance(outcome, StoreAway) for outcome in outcomes):
+                break
         return replayed
 
     async def _replay_one(self, entry: Entry) -> None:
         row = entry.row
-        if row is None or await self._has_landed(row):
+        if row is None:
+            return
+        record = share(row.application_id).record(row.request_id, row.attempt)
+        if not await self._redis.call("EXISTS", record) and await self._landed(entry, row, record):
             return
         for limit_id, _ in entry.limits:
             await self.load(row.application_id, limit_id)
@@ -301,14 +340,35 @@ class Ledger(Counters):
             verb = entry.kind
         else:
             row = msgspec.structs.replace(row, status="unresolved", estimated=True)
-        await self.apply(verb, row, entry.limits, entry.tokens, now=True)
+        await self.apply(verb, row, entry.limits, entry.tokens, "any")
 
-    async def _has_landed(self, row: UsageRow) -> bool:
-        """Whether a call's end is in Postgres: its mark in Redis may be gone by now."""
-        entry = await stored_requests.by_request(self._store, row.application_id, row.request_id)
-        return entry is not None and entry.row.attempt >= row.attempt
+    async def _landed(self, entry: Entry, row: UsageRow, record: str) -> bool:
+        """Whether a call that Redis does not know has ended, as its rows tell.
+
+        One that was given up, whose truth comes now, is put back for the correction to find.
+        """
+        found = await stored_requests.by_request(self._store, row.application_id, row.request_id)
+        if found is None or found.row.attempt < row.attempt:
+            return False
+        if found.row.status != "unresolved" or entry.kind not in ("settle", "release"):
+            return True
+        given_up = ("row", encode_row(found.row), "lim", format_charges(found.charges))
+        await self._redis.call("HSET", record, "st", "expired", *given_up)
+        return False
 
     async def close(self) -> None:
         """Give the journal up."""
         with contextlib.suppress(OSError):
             self._spool.close()
+
+
+def _entry(kind: Kind, row: UsageRow, limits: Iterable[tuple[str, int]], tokens: int) -> Entry:
+    """What the journal keeps of a call."""
+    return Entry(
+        kind=kind,
+        request_id=row.request_id,
+        attempt=row.attempt,
+        row=row,
+        limits=list(limits),
+        tokens=tokens,
+    )

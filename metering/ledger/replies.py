@@ -27,6 +27,15 @@ def parse_charges(text: bytes | str) -> tuple[Charge, ...]:
     return tuple(charges)
 
 
+def format_charges(charges: Sequence[Charge]) -> str:
+    """Charges as a script writes them."""
+    parts = []
+    for it in charges:
+        whole, pico = pair(it.unit, it.amount)
+        parts.append(f"{it.limit_id}|{it.epoch}|{it.unit}|{whole}|{pico}|{it.state};")
+    return "".join(parts)
+
+
 def pair(unit: Unit, value: int) -> tuple[int, int]:
     """The two integers of an amount in the limit's unit."""
     return split(value) if unit == "usd" else (value, 0)

@@ -1,16 +1,18 @@
 -- End a hold once: settle (the truth), release (nothing was used) or expire (nobody knows).
 -- KEYS: 1 record, 2 holds, 3 outbox, 4 index by provider id (or the record again), 5.. limit hashes
--- ARGV: 1 verb, 2 row, 3-4 total, 5-6 input, 7-8 output (usd), 9 tokens, 10 `1` to expire now,
+-- ARGV: 1 verb, 2 row, 3-4 total, 5-6 input, 7-8 output (usd), 9 tokens,
+--       10 `due` (to expire, if it is time), `held` (there is a hold) or `any` (there may be none),
 --       11 what the index says, 12.. `id|epoch` of the limits in the order of the keys (epoch `0`: the present)
 -- Returns: {1, charges, underflows} done | {2, charges} done before | {3, charges} was expired:
---          correct it | {4} not due yet
+--          correct it | {4} not due yet | {5} the hold is gone: ask the rows whether it had ended
 local record, holds, outbox, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local verb = ARGV[1]
 local r = redis.call('HMGET', record, 'st', 'lim', 'fw', 'fp', 'ft')
 local status = r[1]
 if status == 'expired' and verb ~= 'expire' then return {3, r[2]} end
 if status and status ~= 'held' then return {2, r[2]} end
-if verb == 'expire' and ARGV[10] ~= '1' then
+if not status and ARGV[10] == 'held' then return {5} end
+if ARGV[10] == 'due' then
   local deadline = redis.call('ZSCORE', holds, record)
   if not status or (deadline and tonumber(deadline) > now_ms()) then return {4} end
 end
