@@ -1,0 +1,414 @@
+"""The rules in plain Python and the scripts on a real Valkey, side by side, step by step."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from metering.core.ids import uuid7
+from metering.core.limits import Bounds, Charge, Limit, Mode, Refused, State, Unit
+from metering.ledger import Hold, Ledger
+from metering.ledger.replies import parse_charges
+from metering.redis import Redis, share
+from metering.spool import Spool
+from metering.store import Store
+from tests.builders import limit, row
+
+DOLLAR = 10**12
+pico = st.integers(0, 3 * DOLLAR) | st.sampled_from([0, 1, DOLLAR - 1, DOLLAR, DOLLAR + 1])
+tokens = st.integers(0, 50)
+
+
+@dataclass
+class Share:
+    """What a call holds of one limit, later what it was charged."""
+
+    epoch: int
+    likely: int
+    ceiling: int
+    hard: bool
+    charged: int = 0
+
+
+@dataclass
+class Call:
+    """One admitted call."""
+
+    hold: Hold
+    shares: dict[str, Share]
+    status: str = "held"
+    floor: tuple[int, int] = (0, 0)
+    charges: tuple[Charge, ...] = ()
+    corrected: bool = False
+
+
+@dataclass
+class Twin:
+    """One limit as the rules have it."""
+
+    limit_id: str
+    mode: Mode
+    unit: Unit
+    max: int
+    epoch: int
+    settled: int = 0
+    settled_input: int = 0
+    settled_output: int = 0
+    holds: dict[int, Share] = field(default_factory=dict)
+    """By the call's id."""
+    counts: Counter[State] = field(default_factory=Counter)
+
+    @property
+    def definition(self) -> Limit:
+        """The limit as the ledger is told of it."""
+        return limit(self.limit_id, mode=self.mode, unit=self.unit, max=self.max, epoch=self.epoch)
+
+    def own(self, usd: int, used: int) -> int:
+        """An amount in the limit's unit."""
+        return {"usd": usd, "tokens": used}.get(self.unit, 1)
+
+    def needed(self, ceiling: int, used: int) -> int:
+        """What a call must find room for, itself."""
+        if self.unit in ("requests", "concurrent"):
+            return 1
+        return self.own(ceiling, used) if self.mode == "hard" else 0
+
+    @property
+    def held(self) -> int:
+        """What calls in flight count with."""
+        counted = self.mode == "hard" and self.unit in ("usd", "tokens")
+        return sum(it.ceiling if counted else it.likely for it in self.holds.values())
+
+    @property
+    def state(self) -> State:
+        """What a successful call leaves the limit in; its threshold is its max."""
+        if self.settled > self.max:
+            return "overrun"
+        return "exceeded" if self.settled == self.max else "ok"
+
+
+class Machine(RuleBasedStateMachine):
+    """Calls on three limits: every verdict, charge and counter is as the rules say."""
+
+    ledger: ClassVar[Ledger]
+    redis: ClassVar[Redis]
+    run: ClassVar[Any]
+    calls = Bundle("calls")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.application_id = str(uuid7(0, os.urandom(10)))
+        self.twins: dict[str, Twin] = {}
+        self.rows = 0
+        self.sums: defaultdict[tuple[str, int], int] = defaultdict(int)
+
+    @initialize(
+        kinds=st.lists(
+            st.tuples(
+                st.sampled_from(["allow", "block", "hard"]),
+                st.sampled_from(["usd", "usd", "tokens", "requests", "concurrent"]),
+                st.integers(0, 4),
+            ),
+            min_size=3,
+            max_size=3,
+        )
+    )
+    def create(self, kinds: list[tuple[Mode, Unit, int]]) -> None:
+        """Three limits of any mode and unit."""
+        for name, (mode, unit, size) in zip("abc", kinds, strict=True):
+            maximum = size * {"usd": DOLLAR, "tokens": 40}.get(unit, 1)
+            self.twins[name] = twin = Twin(name, mode, unit, maximum, epoch=1)
+            self.define(twin)
+
+    async def ask(self, *command: str | int) -> Any:
+        """A command of Redis's own."""
+        return await self.redis.call(*command)
+
+    def define(self, twin: Twin) -> None:
+        """Tell the ledger what a limit is."""
+        self.run(self.ledger.define(self.own(twin)))
+
+    def own(self, twin: Twin) -> Limit:
+        """A limit of this run's application."""
+        return msgspec.structs.replace(twin.definition, application_id=self.application_id)
+
+    @rule(
+        target=calls,
+        names=st.lists(st.sampled_from("abc"), unique=True),
+        likely=pico,
+        more=pico,
+        used=tokens,
+    )
+    def reserve(self, names: list[str], likely: int, more: int, used: int) -> Any:
+        """All limits of a call are decided together, all or nothing."""
+        twins = [self.twins[name] for name in names]
+        ceiling, most = likely + more, used + 10
+        bounds = Bounds(
+            likely_pico=likely, ceiling_pico=ceiling, likely_tokens=used, ceiling_tokens=most
+        )
+        one = row(application_id=self.application_id, request_id=str(uuid7(1, os.urandom(10))))
+        verdict, hold = self.run(
+            self.ledger.reserve(one, [self.own(it) for it in twins], bounds, expected_ms=3_000)
+        )
+        blocked = [
+            it
+            for it in twins
+            if it.mode != "allow" and it.settled + it.held + it.needed(ceiling, most) > it.max
+        ]
+        if blocked:
+            self.refuse(twins, blocked, verdict, (ceiling, most))
+            return multiple()
+        assert hold is not None
+        assert verdict.epochs == tuple(it.epoch for it in twins)
+        shares = {
+            it.limit_id: Share(
+                it.epoch, it.own(likely, used), it.own(ceiling, most), it.mode == "hard"
+            )
+            for it in twins
+        }
+        for it in twins:
+            it.holds[id(hold)] = shares[it.limit_id]
+        return Call(hold, shares)
+
+    def refuse(
+        self, twins: list[Twin], blocked: list[Twin], verdict: Any, most: tuple[int, int]
+    ) -> None:
+        """A refusal names who blocks, is final if money spent is the cause, and holds nothing."""
+        assert isinstance(verdict, Refused)
+        final = any(it.settled + it.needed(*most) > it.max for it in blocked)
+        assert verdict.retryable is not final
+        assert (verdict.retry_after_s == 0) if final else (1 <= verdict.retry_after_s <= 20)
+        assert verdict.blocked_limit_ids == tuple(it.limit_id for it in blocked)
+        for it in blocked:
+            assert verdict.numbers[it.limit_id] == {
+                "max": it.max,
+                "settled": it.settled,
+                "held": it.held,
+                "needed": it.needed(*most),
+                "holds": len(it.holds),
+            }
+        self.rows += 1
+        for it in twins:
+            it.counts["blocked" if it in blocked else "blocked_external"] += 1
+
+    @rule(
+        call=calls,
+        verb=st.sampled_from(["settle", "settle", "release"]),
+        into=pico,
+        out=pico,
+        used=tokens,
+    )
+    def end(self, call: Call, verb: Any, into: int, out: int, used: int) -> None:
+        """The truth is charged once; after an expiry, as a correction, once."""
+        if verb == "release":
+            into = out = used = 0
+        one = msgspec.structs.replace(
+            call.hold.row, status="ok", cost_pico=into + out, input_pico=into, output_pico=out
+        )
+        self.ledger.abandon(call.hold)
+        charges = self.run(self.ledger.apply(verb, one, call.hold.limits, used, "held"))
+        if call.status == "held":
+            call.status = "settled"
+            if verb == "release":
+                self.charge(call, dict.fromkeys(call.shares, 0), None, failed=set(call.shares))
+            else:
+                owns = {name: self.twins[name].own(into + out, used) for name in call.shares}
+                owns = {k: v for k, v in owns.items() if self.twins[k].unit != "concurrent"}
+                self.charge(call, owns, (into, out), failed=set())
+        elif call.status == "expired":
+            if call.corrected:
+                assert charges == ()
+                return
+            call.corrected = True
+            self.correct(call, into, out, used)
+        assert charges == call.charges
+
+    def charge(
+        self,
+        call: Call,
+        amounts: dict[str, int],
+        parts: tuple[int, int] | None,
+        *,
+        failed: set[str],
+    ) -> None:
+        """Move a call from held to settled on every limit that is still in its epoch.
+
+        `parts` are input and output of the truth; without it all counts as input.
+        """
+        self.rows += 1
+        charges = []
+        for name, its in call.shares.items():
+            twin, amount = self.twins[name], amounts.get(name, 0)
+            state: State = "failed" if name in failed else "ok"
+            its.charged = amount
+            if twin.epoch == its.epoch:
+                twin.settled += amount
+                if twin.unit == "usd":
+                    twin.settled_input += parts[0] if parts else amount
+                    twin.settled_output += parts[1] if parts else 0
+                del twin.holds[id(call.hold)]
+                state = "failed" if name in failed else twin.state
+                twin.counts[state] += 1
+            self.sums[name, its.epoch] += amount
+            charges.append(Charge(name, its.epoch, twin.unit, amount, state))
+        call.charges = tuple(charges)
+
+    def correct(self, call: Call, into: int, out: int, used: int) -> None:
+        """Replace what an expired call was charged by the truth."""
+        self.rows += 1
+        charges = []
+        for name, its in call.shares.items():
+            twin = self.twins[name]
+            counted = twin.unit in ("usd", "tokens")
+            delta = twin.own(into + out, used) - its.charged if counted else 0
+            state: State = "ok"
+            if twin.epoch == its.epoch:
+                twin.settled += delta
+                if twin.unit == "usd":
+                    twin.settled_input += into - its.charged
+                    twin.settled_output += out
+                state = twin.state
+            self.sums[name, its.epoch] += delta
+            charges.append(Charge(name, its.epoch, twin.unit, delta, state))
+        call.charges = tuple(charges)
+
+    @rule(call=calls)
+    def expire(self, call: Call) -> None:
+        """A silent call is charged its ceiling by hard caps, its floor by others."""
+        place = share(self.application_id)
+        self.ledger.abandon(call.hold)
+        if call.status == "held":
+            self.run(self.ask("ZADD", place.holds, 1, call.hold.record))
+        assert self.run(self.ledger.reap()) == (call.status == "held")
+        if call.status != "held":
+            return
+        call.status = "expired"
+        amounts = {}
+        for name, its in call.shares.items():
+            unit = self.twins[name].unit
+            if unit in ("requests", "concurrent"):
+                amounts[name] = int(unit == "requests")
+            else:
+                amounts[name] = its.ceiling if its.hard else call.floor[unit == "tokens"]
+        nothing = {name for name, amount in amounts.items() if not amount}
+        self.charge(call, amounts, None, failed=nothing)
+
+    @rule(call=calls, floor=pico, seen=tokens)
+    def heartbeat(self, call: Call, floor: int, seen: int) -> None:
+        """What is certain raises what is likely; it never lowers it."""
+        call.hold.floor_pico, call.hold.floor_tokens = floor, seen
+        alive = call.hold.record in self.ledger._live
+        self.run(self.ledger.heartbeat(0))
+        if not alive or call.status != "held":
+            return
+        call.floor = (floor, seen)
+        for name, its in call.shares.items():
+            twin = self.twins[name]
+            if twin.unit in ("usd", "tokens") and twin.epoch == its.epoch:
+                its.likely = max(its.likely, twin.own(floor, seen))
+
+    @rule(name=st.sampled_from("abc"))
+    def reset(self, name: str) -> None:
+        """A new epoch begins empty; a limit on calls at once keeps those that run."""
+        twin = self.twins[name]
+        before = self.run(self.ledger.reset(self.own(twin), twin.epoch + 1))
+        assert (before.settled, before.holds) == (twin.settled, len(twin.holds))
+        twin.settled = twin.settled_input = twin.settled_output = 0
+        twin.counts.clear()
+        if twin.unit != "concurrent":
+            twin.epoch += 1
+            twin.holds.clear()
+
+    @rule(name=st.sampled_from("abc"), size=st.integers(0, 4))
+    def resize(self, name: str, size: int) -> None:
+        """A new max holds from the next decision on; counters stay."""
+        twin = self.twins[name]
+        twin.max = size * {"usd": DOLLAR, "tokens": 40}.get(twin.unit, 1)
+        self.define(twin)
+
+    @invariant()
+    def counters_are_the_rules(self) -> None:
+        """Every live counter is the model's."""
+        if not self.twins:
+            return
+        totals = self.run(self.ledger.totals(self.application_id, list(self.twins)))
+        for twin, its in zip(self.twins.values(), totals, strict=True):
+            mine = twin.holds.values()
+            assert (its.epoch, its.settled, its.settled_input, its.settled_output) == (
+                twin.epoch,
+                twin.settled,
+                twin.settled_input,
+                twin.settled_output,
+            )
+            assert (its.holds, its.held_likely, its.held_ceiling) == (
+                len(mine),
+                sum(it.likely for it in mine),
+                sum(it.ceiling for it in mine),
+            )
+            assert {k: v for k, v in its.counts.items() if v} == dict(+twin.counts)
+
+    def teardown(self) -> None:
+        """The rows in the outbox are as many as verdicts, and their charges sum to the counters."""
+        place = share(self.application_id)
+        entries = self.run(self.ask("XRANGE", place.outbox, "-", "+"))
+        sums: defaultdict[tuple[str, int], int] = defaultdict(int)
+        for _, fields in entries:
+            for it in parse_charges(fields[5]):
+                sums[it.limit_id, it.epoch] += it.amount
+        assert len(entries) == self.rows
+        assert {k: v for k, v in sums.items() if v} == {k: v for k, v in self.sums.items() if v}
+        for record in self.run(self.ask("ZRANGE", place.holds, 0, -1)):
+            self.run(self.ask("ZREM", place.holds, record))
+        self.ledger._live.clear()
+        self.run(self.ask("DEL", place.outbox))
+
+
+def test_the_scripts_do_what_the_rules_say(
+    redis_url: str, database: str, tmp_path: Path, size: str
+) -> None:
+    """Whatever happens to calls, in any order, twice or late: Lua is the rules' twin."""
+    examples, steps = {"ci": (60, 30), "full": (400, 50), "soak": (3_000, 50)}[size]
+    with asyncio.Runner() as runner:
+        Machine.run = staticmethod(runner.run)
+        Machine.redis = runner.run(_opened(redis_url))
+        store = runner.run(Store.open(database))
+        Machine.ledger = Ledger(
+            Machine.redis, store, Spool(tmp_path, "twin"), hold_ttl_ms=3_600_000
+        )
+        try:
+            run_state_machine_as_test(
+                Machine,
+                settings=settings(
+                    max_examples=examples,
+                    stateful_step_count=steps,
+                    deadline=None,
+                    database=None,
+                    print_blob=True,
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+        finally:
+            runner.run(Machine.ledger.close())
+            runner.run(Machine.redis.close())
+            runner.run(store.close())
+
+
+async def _opened(url: str) -> Redis:
+    return Redis(url, timeout_ms=10_000)
