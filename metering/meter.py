@@ -25,6 +25,9 @@ from pricing.cost import cost
 from pricing.rates import Rates
 from pricing.units import UnitError, leaves
 
+CHARACTERS_PER_TOKEN_MAX = 8
+"""Delivered text has at least a token for so many characters: enough for a floor."""
+
 
 class Priced(msgspec.Struct, frozen=True):
     """Whose price applies to a call, found at admission and pinned to it."""
@@ -32,6 +35,8 @@ class Priced(msgspec.Struct, frozen=True):
     provider: str
     model: str
     rates: Rates | None
+    guessed: bool = False
+    """The rates are another model's: this one has none."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -51,9 +56,12 @@ class Meter:
         self.ledger = ledger
         self.learned = learned
 
-    def price_of(self, provider: str, model: str, at_ms: int) -> Priced:
-        """The price that applies to a model at a time."""
-        return Priced(provider, model, self.book.find(provider, model, at_ms))
+    def price_of(self, provider: str, model: str, at_ms: int, *, estimate: bool = False) -> Priced:
+        """The price that applies to a model at a time; `estimate`: else the provider's dearest."""
+        rates = self.book.find(provider, model, at_ms)
+        if rates is not None or not estimate:
+            return Priced(provider, model, rates)
+        return Priced(provider, model, self.book.dearest(provider, at_ms), guessed=True)
 
     async def settle(
         self, hold: Hold, ask: Ask, usage: Usage, admitted: Priced, tokens_asked: int
@@ -123,19 +131,25 @@ class Meter:
             warnings.append(f"usage does not add up ({error}): only totals are charged")
             units = leaves({name: counts.get(name, 0) for name in ("input", "output")})
         tier, scope = usage.service_tier or row.service_tier, usage.scope or row.scope
-        values: dict[str, Any] = {"pricing": "unpriced"}
+        values: dict[str, Any] = {"pricing": "unpriced", "estimated": estimated}
         if priced.rates is None:
             warnings.append(f"no price is known for {priced.provider} {priced.model}")
         else:
             charged = cost(units, priced.rates, tier, scope)
             warnings += [f"no price is known for the unit {unit}" for unit in charged.unpriced]
             values = {
+                "estimated": estimated,
                 "lines": charged.lines,
                 "input_pico": charged.input_pico,
                 "output_pico": charged.output_pico,
                 "cost_pico": charged.total_pico,
                 "price_id": priced.rates.id,
             }
+            if priced.guessed:
+                values |= {"pricing": "unpriced", "estimated": True}
+                warnings.append(
+                    f"no price is known for {priced.model}: charged as {priced.rates.id}"
+                )
         for model, counted in usage.other_models.items():
             self._add_other(
                 values, warnings, self.price_of(priced.provider, model, row.at_ms), counted
@@ -143,7 +157,6 @@ class Meter:
         return msgspec.structs.replace(
             row,
             status="ok",
-            estimated=estimated,
             model=priced.model if row.price_as_resource else usage.model or priced.model,
             provider_id=usage.provider_id or row.provider_id,
             service_tier=tier,
@@ -200,6 +213,18 @@ class Meter:
             output_tokens=self.learned.output_tokens(row.application_id, ask.model),
             ceiling=ceiling,
         )
+
+    def floor(self, ask: Ask, priced: Priced, usage: Usage) -> tuple[int, int]:
+        """What is certain of a running call: its stated input, its delivered output."""
+        counts = usage.counts or {}
+        input_tokens = counts.get("input", 0)
+        output_tokens = (
+            counts.get("output", 0) or len(usage.output_text) // CHARACTERS_PER_TOKEN_MAX
+        )
+        if priced.rates is None:
+            return 0, input_tokens + output_tokens
+        pico = priced.rates.likely(input_tokens, output_tokens, ask.service_tier)
+        return pico, input_tokens + output_tokens
 
     def _learn(self, row: UsageRow, ask: Ask, counts: Mapping[str, int], tokens_asked: int) -> None:
         self.learned.observe(

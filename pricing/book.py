@@ -43,6 +43,18 @@ class PriceBook:
         starts, rates = history
         return rates[bisect_right(starts, max(at_ms, 0)) - 1]
 
+    def dearest(self, provider: str, at_ms: int) -> Rates | None:
+        """The rates of the provider's model whose output, or else input, costs most per token.
+
+        What an unknown model is estimated by; None for a provider without priced tokens.
+        """
+        models = self._models.get(provider)
+        found = [self.find(provider, entry.id, at_ms) for entry in models.entries] if models else []
+        priced = [rates for rates in found if rates is not None and rates.by_tokens]
+        return max(
+            priced, key=lambda rates: rates.likely(0, 1_000) + rates.likely(1_000, 0), default=None
+        )
+
     def models(self) -> Iterator[tuple[str, ModelEntry]]:
         """Every (provider, entry) of the catalogue."""
         for provider, models in self._models.items():

@@ -56,6 +56,9 @@ class Ledger(Protocol):
     async def result(self, application_id: str, request_id: str) -> bytes | None:
         """The `xproxy_result` of a recent call, as JSON."""
 
+    async def unlanded_since_ms(self) -> int | None:
+        """When the oldest row was written that is not in Postgres yet; None if all are."""
+
     async def request_id_of(
         self, application_id: str, category: str, provider_id: str
     ) -> str | None:

@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any, cast, get_args
 
+import msgspec
 from litestar import Controller, get
 from litestar.params import FromQuery, QueryParameter
 
 from metering.api import pages
 from metering.api.server import ApiRequest, ExactResponse
+from metering.api.services import Services
 from metering.api.text import moment, time_ms
 from metering.api.usage_shapes import (
     COST_COLUMNS,
@@ -17,7 +19,7 @@ from metering.api.usage_shapes import (
     group_object,
 )
 from metering.core.record import Status
-from metering.errors import InvalidRequest
+from metering.errors import InvalidRequest, StoreAway
 from metering.store import usage
 from metering.store.usage import END_MS, GROUPS, Filters, GroupBy, UsagePage
 
@@ -74,6 +76,7 @@ class UsageController(Controller):
             status=parse_status(status),
         )
         listing = ":".join((LISTING, *groups, "up" if sort_ascending else "down"))
+        landed_ms = await landed_until_ms(request.services)
         found = await usage.query(
             request.services.store,
             filters,
@@ -82,10 +85,20 @@ class UsageController(Controller):
             cursor=pages.read_cursor(request, listing, cursor),
             ascending=sort_ascending,
         )
+        found = msgspec.structs.replace(found, as_of_ms=min(found.as_of_ms, landed_ms))
         if wants_csv(request, format):
             return csv_answer(request, listing, found, groups)
         span = {"from": moment(from_ms), "to": moment(to_ms), "as_of": moment(found.as_of_ms)}
         return ExactResponse(pages.page(request, listing, items_of(found), found.cursor, **span))
+
+
+async def landed_until_ms(services: Services) -> int:
+    """Until when all rows are in the database, as far as the outbox says."""
+    try:
+        since_ms = await services.ledger.unlanded_since_ms()
+    except StoreAway:  # the outbox cannot be asked; the rows can
+        return END_MS
+    return END_MS if since_ms is None else since_ms - 1
 
 
 def parse_range(from_text: str | None, to_text: str | None, now_ms: int) -> tuple[int, int]:

@@ -6,8 +6,8 @@ hard caps. Factors are whole parts per million: no float comes near money.
 
 from __future__ import annotations
 
-from array import array
-from collections import OrderedDict
+from bisect import bisect_left, insort
+from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping
 from collections.abc import Set as AbstractSet
 
@@ -28,6 +28,7 @@ SAMPLES_MIN = 8
 KEYS_MAX = 4_096
 """How many models, and (application, model) pairs, are remembered."""
 PERCENTILE = 95
+VALUE_MAX = 2**63 - 1
 
 # Tokenizers of OpenAI are public. Claude's is not: its counts run a third above o200k's.
 _FIRST_FACTOR_PPM = {"openai": 1_000_000, "anthropic": 1_350_000}
@@ -145,30 +146,29 @@ class Learned:
 
 
 class _Percentiles:
-    """By key, the p95 (nearest rank) of the latest values."""
+    """By key, the p95 (nearest rank) of the latest values, kept in order of size and of age."""
 
     def __init__(self, keys_max: int) -> None:
         self._keys_max = keys_max
-        self._values: OrderedDict[Hashable, array[int]] = OrderedDict()
-        self._p95: dict[Hashable, int] = {}
+        self._values: OrderedDict[Hashable, tuple[list[int], deque[int]]] = OrderedDict()
 
     def add(self, key: Hashable, value: int) -> None:
         """Take in a value of a key."""
-        latest = self._values.setdefault(key, array("q"))
-        latest.append(min(max(value, 0), 2**63 - 1))
+        value = min(max(value, 0), VALUE_MAX)
+        ordered, latest = self._values.setdefault(key, ([], deque()))
+        insort(ordered, value)
+        latest.append(value)
         if len(latest) > SAMPLES:
-            latest.pop(0)
+            del ordered[bisect_left(ordered, latest.popleft())]
         self._values.move_to_end(key)
-        ordered = sorted(latest)
-        self._p95[key] = ordered[-(-len(ordered) * PERCENTILE // 100) - 1]
         if len(self._values) > self._keys_max:
-            forgotten, _ = self._values.popitem(last=False)
-            del self._p95[forgotten]
+            self._values.popitem(last=False)
 
     def get(self, key: Hashable) -> int | None:
         """The p95 of a key, once there are enough values."""
-        values = self._values.get(key)
-        if values is None or len(values) < SAMPLES_MIN:
+        found = self._values.get(key)
+        if found is None or len(found[0]) < SAMPLES_MIN:
             return None
         self._values.move_to_end(key)
-        return self._p95[key]
+        ordered = found[0]
+        return ordered[-(-len(ordered) * PERCENTILE // 100) - 1]

@@ -11,6 +11,7 @@ from metering.core.record import UsageRow, decode_row
 from metering.core.result import result_json
 from metering.ledger.replies import blocked, fields_of, pair, parse_charges, totals_of
 from metering.redis import SCRIPTS, Redis, share
+from metering.redis.outbox import Outbox
 from metering.store import Store
 from metering.store import limits as stored_limits
 
@@ -21,6 +22,7 @@ class Counters:
     def __init__(self, redis: Redis, store: Store) -> None:
         self._redis = redis
         self._store = store
+        self._outbox = Outbox(redis)
 
     async def define(self, limit: Limit) -> None:
         """Create a limit's live counters from its rows, or bring their definition up to date."""
@@ -79,6 +81,10 @@ class Counters:
         """Drop the live counters of a limit that was deleted."""
         name = share(application_id).limit(limit_id)
         await self._redis.call("DEL", name, f"{name}:h")
+
+    async def unlanded_since_ms(self) -> int | None:
+        """When the oldest row was written that is not in Postgres yet; None if all are."""
+        return await self._outbox.oldest_ms()
 
     # Results, at once
 

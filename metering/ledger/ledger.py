@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -41,11 +41,10 @@ REPLAYED_AT_ONCE = 50
 
 
 class Hold:
-    """A call that was admitted. Mutable in one thing only: what is certain of it so far."""
+    """A call that was admitted. `floor` tells what is certain of it so far: (pico-USD, tokens)."""
 
     __slots__ = (
-        "floor_pico",
-        "floor_tokens",
+        "floor",
         "limits",
         "record",
         "row",
@@ -56,9 +55,12 @@ class Hold:
         self.row = row
         self.limits = limits
         self.record = share(row.application_id).record(row.request_id, row.attempt)
-        self.floor_pico = 0
-        self.floor_tokens = 0
+        self.floor: Callable[[], tuple[int, int]] = _nothing
         self.spooled = spooled
+
+
+def _nothing() -> tuple[int, int]:
+    return 0, 0
 
 
 class Ledger(Counters):
@@ -240,7 +242,8 @@ class Ledger(Counters):
             arguments: list[str | int] = [self._hold_ttl_ms]
             for hold in alive:
                 prefix = share(hold.row.application_id).limit_prefix
-                arguments += [*split(hold.floor_pico), hold.floor_tokens, prefix]
+                floor_pico, floor_tokens = hold.floor()
+                arguments += [*split(floor_pico), floor_tokens, prefix]
             records = [hold.record for hold in alive]
             await self._redis.run(SCRIPTS["heartbeat"], [holds_key, *records], arguments)
 

@@ -65,10 +65,10 @@ class Planner:
                 dialect,
                 endpoint,
                 ask,
-                exchange,
-                path,
-                request_id,
-                now_ms,
+                method=exchange.method,
+                path=path,
+                request_id=request_id,
+                now_ms=now_ms,
             ),
             method=exchange.method,
             url=payi.upstream_url(
@@ -100,7 +100,8 @@ class Planner:
         if secret is None:
             raise InvalidApiKey(
                 f"this call brings no {dialect.name} key and none is stored: send the "
-                f"provider's key in its usual header, or start the service with {dialect.name.upper()}_API_KEY",
+                "provider's key in its usual header, or start the service with "
+                f"{dialect.name.upper()}_API_KEY",
                 code="provider_key_missing",
             )
         return caller, key, dialect.credential(secret)
@@ -140,7 +141,9 @@ class Planner:
         category = annotations.price_as_category
         provider = PROVIDER_OF.get(category, category) if category else dialect.name
         model = annotations.price_as_resource or ask.model
-        priced = self._meter.price_of(provider, model, now_ms)
+        priced = self._meter.price_of(
+            provider, model, now_ms, estimate=self._settings.unpriced == "estimate"
+        )
         binding = any(limit.binding for limit in limits)
         policy = self._settings.unpriced
         if priced.rates is None and (policy == "refuse" or (policy == "default" and binding)):
@@ -184,7 +187,8 @@ def _row(
     dialect: Dialect,
     endpoint: Endpoint,
     ask: Ask,
-    exchange: Exchange,
+    *,
+    method: str,
     path: str,
     request_id: str,
     now_ms: int,
@@ -198,7 +202,7 @@ def _row(
         key_id=caller.key_id,
         provider=dialect.name,
         category=dialect.category,
-        method=exchange.method,
+        method=method,
         endpoint=path,
         streamed=ask.stream,
         status="unresolved",

@@ -94,11 +94,11 @@ class Pump:
             self._ttft_ms = self._elapsed_ms()
             if not 200 <= reply.status < 300:
                 return await self._provider_error(reply)
-            self._hold.floor_tokens = call.tokens_asked if call.metered else 0
             if not call.metered:
                 return await self._pass_through(reply)
             if b"event-stream" in _header(reply, b"content-type"):
                 return await self._stream(reply)
+            self._hold.floor = lambda: self._meter.floor(call.ask, call.priced, Usage())
             return await self._json(reply)
         finally:
             await reply.stream.aclose()
@@ -141,6 +141,7 @@ class Pump:
 
     async def _stream(self, reply: Reply) -> bool:
         tap = self._call.dialect.tap(self._call.endpoint, self._call.ask)
+        self._hold.floor = lambda: self._meter.floor(self._call.ask, self._call.priced, tap.usage())
         inflate = _inflater(_header(reply, b"content-encoding"))
         self._tell(Answer(reply.status, self._headers(reply, changed=True)))
         settled = cut = False

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 import redis.asyncio as aioredis
@@ -135,8 +135,7 @@ class Redis:
         loop = asyncio.get_running_loop()
         connection: AbstractConnection | None = None
         try:
-            if loop.time() < self._retry_at:  # away a moment ago: fail at once, do not queue up
-                raise StoreAway("Redis does not answer")
+            self._check_breaker(loop.time())
             self._retry_at = loop.time() + self._timeout_s
             connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             async with asyncio.timeout(self._timeout_s):
@@ -150,13 +149,18 @@ class Redis:
         self._retry_at = 0.0
         self._flush()
 
+    def _check_breaker(self, now_s: float) -> None:
+        if now_s < self._retry_at:  # away a moment ago: fail at once, do not queue up
+            raise StoreAway("Redis does not answer")
+
     async def _handshake(self, connection: AbstractConnection) -> None:
         """Let redis-py connect, load the scripts, and take its socket over."""
         await connection.connect()  # type: ignore[no-untyped-call]
         for script in SCRIPTS.values():
             await connection.send_command("SCRIPT", "LOAD", script.text)
             await connection.read_response()
-        transport = connection._writer.transport  # noqa: SLF001 - no public way to the socket
+        writer = connection._writer  # noqa: SLF001 - there is no public way to the socket
+        transport = cast(asyncio.Transport, cast(asyncio.StreamWriter, writer).transport)
         transport.set_protocol(_Replies(self, transport))
         transport.resume_reading()
         self._connection, self._transport = connection, transport

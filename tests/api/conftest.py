@@ -68,6 +68,10 @@ class Ledger:
         """A result that was put here."""
         return self.results.get((application_id, request_id))
 
+    async def unlanded_since_ms(self) -> int | None:
+        """All rows have landed."""
+        return None
+
     async def request_id_of(
         self, application_id: str, category: str, provider_id: str
     ) -> str | None:

@@ -313,7 +313,7 @@ class Machine(RuleBasedStateMachine):
     @rule(call=calls, floor=pico, seen=tokens)
     def heartbeat(self, call: Call, floor: int, seen: int) -> None:
         """What is certain raises what is likely; it never lowers it."""
-        call.hold.floor_pico, call.hold.floor_tokens = floor, seen
+        call.hold.floor = lambda: (floor, seen)
         alive = call.hold.record in self.ledger._live
         self.run(self.ledger.heartbeat(0))
         if not alive or call.status != "held":

@@ -230,7 +230,7 @@ async def test_expiry_charges_the_ceiling_to_hard_caps_and_the_floor_elsewhere(
     await ledger.define(hard)
     _, hold = await reserve(ledger, soft, hard, bounds=likely(CENT, ceiling=50 * CENT))
     assert hold is not None
-    hold.floor_pico = 3
+    hold.floor = lambda: (3, 0)
     await ledger.heartbeat(0)
     assert await ledger.reap() == 0
 
@@ -273,7 +273,7 @@ async def test_a_heartbeat_raises_what_is_likely_to_what_is_certain(ledger: Ledg
     await ledger.define(team)
     _, hold = await reserve(ledger, team, bounds=likely(CENT))
     assert hold is not None
-    hold.floor_pico = 150 * CENT
+    hold.floor = lambda: (150 * CENT, 0)
     await ledger.heartbeat(0)
 
     verdict, _ = await reserve(ledger, team)
