@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import aiohttp
 import httpx
+from yarl import URL
 
 from metering.errors import ProviderTimeout, ProviderUnreachable
 
@@ -53,7 +54,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             response = await session.request(
                 method,
-                url,
+                URL(url, encoded=True),  # or aiohttp would spell the caller's path and query anew
                 headers=[(name.decode("latin-1"), it.decode("latin-1")) for name, it in headers],
                 data=_payload(body),
                 allow_redirects=False,

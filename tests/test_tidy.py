@@ -75,6 +75,7 @@ HOMES: dict[str, set[str]] = {
     "tiktoken": {"metering.tokens"},
     "uvicorn": {"metering.app"},
     "uvloop": {"metering.app", "metering.cli"},
+    "yarl": {"metering.upstream"},
 }
 FREE = {"metering", "pricing", "msgspec", "structlog"}
 PURE = {
