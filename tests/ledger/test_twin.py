@@ -32,7 +32,7 @@ from metering.store import Store
 from tests.builders import limit, row
 
 DOLLAR = 10**12
-pico = st.integers(0, 3 * DOLLAR) | st.sampled_from([0, 1, DOLLAR - 1, DOLLAR, DOLLAR + 1])
+pico = st.integers(0, 3 * DOLLAR) | st.sampled_from([0, 1, DOLLAR // 2, DOLLAR - 1, DOLLAR])
 tokens = st.integers(0, 50)
 
 
@@ -350,6 +350,9 @@ class Machine(RuleBasedStateMachine):
             return
         totals = self.run(self.ledger.totals(self.application_id, list(self.twins)))
         for twin, its in zip(self.twins.values(), totals, strict=True):
+            name = share(self.application_id).limit(twin.limit_id)
+            parts = self.run(self.ask("HMGET", name, "sp", "ip", "op", "lp", "cp"))
+            assert all(0 <= int(part) < DOLLAR for part in parts)
             mine = twin.holds.values()
             assert (its.epoch, its.settled, its.settled_input, its.settled_output) == (
                 twin.epoch,
