@@ -125,11 +125,7 @@ class Meter:
         warnings = list(row.warnings)
         if estimated:
             warnings.append("the provider did not say what was used: the units are estimated")
-        try:
-            units = leaves(counts)
-        except UnitError as error:
-            warnings.append(f"usage does not add up ({error}): only totals are charged")
-            units = leaves({name: counts.get(name, 0) for name in ("input", "output")})
+        units = _units(counts, warnings)
         tier, scope = usage.service_tier or row.service_tier, usage.scope or row.scope
         values: dict[str, Any] = {"pricing": "unpriced", "estimated": estimated}
         if priced.rates is None:
@@ -174,7 +170,7 @@ class Meter:
         if other.rates is None:
             warnings.append(f"no price is known for {other.provider} {other.model}")
             return
-        charged = cost(leaves(counts), other.rates)
+        charged = cost(_units(counts, warnings), other.rates)
         lines = {f"{other.model}:{unit}": pico for unit, pico in charged.lines.items()}
         values["lines"] = values.get("lines", {}) | lines
         for name, pico in (
@@ -235,3 +231,12 @@ class Meter:
             output_tokens=counts.get("output", 0) // ask.choices,
             latency_ms=row.latency_ms or 0,
         )
+
+
+def _units(counts: Mapping[str, int], warnings: list[str]) -> dict[str, int]:
+    """The billable units of counts; of those that do not fit together, the totals."""
+    try:
+        return leaves(counts)
+    except UnitError as error:
+        warnings.append(f"usage does not add up ({error}): only totals are charged")
+        return leaves({name: counts.get(name, 0) for name in ("input", "output")})

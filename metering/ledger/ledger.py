@@ -36,7 +36,6 @@ log = structlog.get_logger()
 Verb = Literal["settle", "release", "expire"]
 When = Literal["due", "held", "any"]
 """Whether an end needs its time to have come, a hold, or neither."""
-SETTLE_DEADLINE_S = 0.25
 REPLAYED_AT_ONCE = 50
 
 

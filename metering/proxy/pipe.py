@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable
 
 BYTES_MAX = 256 * 1024
+READS_WITHIN_S = 120
+"""A client that takes nothing for so long, while the pipe is full, counts as gone."""
 
 
 class Pipe:
-    """Bytes for one client. `broken` says that the provider's stream was cut."""
+    """Bytes for one client. `broken` says that not all of the provider's stream came through."""
 
     def __init__(self) -> None:
         self._pieces: deque[bytes] = deque()
@@ -24,13 +26,21 @@ class Pipe:
 
     async def put(self, data: bytes) -> None:
         """Add bytes, waiting for room; of a client that has gone nothing is kept."""
-        while self._size >= BYTES_MAX and not self.gone:
-            self._room.clear()
-            await self._room.wait()
+        if self._size >= BYTES_MAX and not self.gone:
+            await self._wait_for_room()
         if data and not self.gone:
             self._pieces.append(data)
             self._size += len(data)
             self._changed.set()
+
+    async def _wait_for_room(self) -> None:
+        self._room.clear()
+        try:
+            async with asyncio.timeout(READS_WITHIN_S):
+                await self._room.wait()
+        except TimeoutError:
+            self.broken = True
+            self.leave()
 
     def close(self, *, broken: bool = False) -> None:
         """Nothing more will come."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import msgspec
 import structlog
@@ -31,6 +31,10 @@ log = structlog.get_logger()
 
 EVENT_BYTES = 250
 """About the size of a stream's event, which carries about a token."""
+INFLATED_BYTES = 64 * 1024
+"""How much of a compressed stream is inflated at once."""
+ERROR_BYTES_MAX = 1 << 20
+"""How large a compressed error may become."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -64,6 +68,7 @@ class Pump:
         self._patience: asyncio.Timeout | None = None
         self._patience_ends: float | None = None
         self._drained_bytes = 0
+        self._body: AsyncIterator[bytes]
         self.pipe = Pipe()
         self.pipe.on_gone = self._client_left
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -90,6 +95,7 @@ class Pump:
     async def _run(self) -> bool:
         call = self._call
         reply = await self._upstream.send(call.method, call.url, call.headers, call.body)
+        self._body = aiter(reply.stream)
         try:
             self._ttft_ms = self._elapsed_ms()
             if not 200 <= reply.status < 300:
@@ -106,18 +112,18 @@ class Pump:
     # The four kinds of answer; each says whether it was cut
 
     async def _json(self, reply: Reply) -> bool:
-        body, whole = await self._read(reply, self._settings.json_bytes_max)
+        body, whole = await self._read(self._settings.json_bytes_max)
         if not whole:
             return await self._large(reply, body)
         plain = _decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
-        usage = self._call.dialect.read(self._call.endpoint, plain or body)
-        if plain is None or splice_result(plain, b"0") is None:
+        usage = self._call.dialect.read(self._call.endpoint, plain or b"")
+        if plain is None or not usage.finished:
             raise ProviderGarbage(should_retry=False)
-        outcome = await self._settle(usage)
-        if not self._call.annotations.result_off:
-            plain = splice_result(plain, outcome.result) or plain
-        headers = self._headers(reply, changed=True) + cost_headers(outcome)
-        self._tell(Answer(reply.status, headers, plain))
+        outcome = await self._settle(usage, reply.status)
+        off = self._call.annotations.result_off
+        headers = self._headers(reply, changed=not off) + cost_headers(outcome)
+        given = body if off else splice_result(plain, outcome.result) or plain
+        self._tell(Answer(reply.status, headers, given))
         return False
 
     async def _large(self, reply: Reply, body: bytes) -> bool:
@@ -127,16 +133,17 @@ class Pump:
         size = len(body)
         await self.pipe.put(body)
         try:
-            async for chunk in self._chunks(reply):
+            async for chunk in self._chunks():
                 size += len(chunk)
                 if size <= size_max:
                     kept.append(chunk)
                 await self.pipe.put(chunk)
         except ProviderFault:
-            await self._settle(Usage())
+            await self._meter.expire(self._hold, self._done(reply.status))
             return True
         whole = b"".join(kept) if size <= size_max else b""
-        await self._settle(self._call.dialect.read(self._call.endpoint, whole))
+        plain = _decoded(whole, _header(reply, b"content-encoding"), size_max)
+        await self._settle(self._call.dialect.read(self._call.endpoint, plain or b""), reply.status)
         return False
 
     async def _stream(self, reply: Reply) -> bool:
@@ -145,24 +152,22 @@ class Pump:
         inflate = _inflater(_header(reply, b"content-encoding"))
         self._tell(Answer(reply.status, self._headers(reply, changed=True)))
         settled = cut = False
-        plain_max = self._settings.json_bytes_max
         try:
-            async for chunk in self._chunks(reply):
-                plain = chunk if inflate is None else inflate.decompress(chunk, plain_max)
-                await self.pipe.put(tap.feed(plain))
-                if tap.ready and not settled:
-                    settled = True
-                    await self.pipe.put(await self._splice(tap))
+            async for chunk in self._chunks():
+                for plain in (chunk,) if inflate is None else _inflated(inflate, chunk):
+                    await self.pipe.put(tap.feed(plain))
+                    if tap.ready and not settled:
+                        settled = True
+                        await self.pipe.put(await self._splice(tap, reply.status))
         except (ProviderFault, zlib.error):
             cut = True
         if not settled:
             await self.pipe.put(tap.finish())
-            await self.pipe.put(await self._splice(tap))
+            await self.pipe.put(await self._splice(tap, reply.status))
         return cut
 
-    async def _splice(self, tap: StreamTap) -> bytes:
-        usage = tap.usage()
-        outcome = await self._settle(usage)
+    async def _splice(self, tap: StreamTap, status: int) -> bytes:
+        outcome = await self._settle(tap.usage(), status)
         return tap.splice(None if self._call.annotations.result_off else outcome.result)
 
     async def _pass_through(self, reply: Reply) -> bool:
@@ -174,7 +179,7 @@ class Pump:
         self._tell(Answer(reply.status, headers))
         cut = False
         try:
-            async for chunk in self._chunks(reply):
+            async for chunk in self._chunks():
                 await self.pipe.put(chunk)
         except ProviderFault:
             cut = True
@@ -182,8 +187,11 @@ class Pump:
         return cut
 
     async def _provider_error(self, reply: Reply) -> bool:
-        body, _ = await self._read(reply, self._settings.json_bytes_max)
-        body = _decoded(body, _header(reply, b"content-encoding"), 1 << 20) or b""
+        try:
+            body, _ = await self._read(self._settings.json_bytes_max)
+        except ProviderFault:  # it said what it is before it broke off
+            body = b""
+        body = _decoded(body, _header(reply, b"content-encoding"), ERROR_BYTES_MAX) or b""
         if self._call.own_credential:
             body = scrub(body)
         row = msgspec.structs.replace(
@@ -210,13 +218,12 @@ class Pump:
 
     # Reading
 
-    async def _chunks(self, reply: Reply) -> AsyncIterator[bytes]:
-        """The provider's bytes; ends early when the client has left and patience is over."""
-        stream = aiter(reply.stream)
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        """What is left of the body; ends early when the client has left and patience is over."""
         while True:
             try:
                 async with asyncio.timeout_at(self._patience_ends) as self._patience:
-                    chunk = await anext(stream, None)
+                    chunk = await anext(self._body, None)
             except TimeoutError:
                 return
             finally:
@@ -236,10 +243,10 @@ class Pump:
         if self._patience is not None:
             self._patience.reschedule(self._patience_ends)
 
-    async def _read(self, reply: Reply, bytes_max: int) -> tuple[bytes, bool]:
+    async def _read(self, bytes_max: int) -> tuple[bytes, bool]:
         """The body up to a size, and whether that is all of it."""
         parts, size = [], 0
-        async for chunk in reply.stream:
+        async for chunk in self._body:
             parts.append(chunk)
             size += len(chunk)
             if size > bytes_max:
@@ -248,8 +255,8 @@ class Pump:
 
     # Settling and telling
 
-    async def _settle(self, usage: Usage) -> Outcome:
-        self._hold.row = self._done(200)
+    async def _settle(self, usage: Usage, status: int) -> Outcome:
+        self._hold.row = self._done(status)
         return await self._meter.settle(
             self._hold, self._call.ask, usage, self._call.priced, self._call.tokens_asked
         )
@@ -310,6 +317,16 @@ def _inflater(encoding: bytes) -> zlib._Decompress | None:
     return zlib.decompressobj(zlib.MAX_WBITS | 32)
 
 
+def _inflated(inflate: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    """Compressed bytes without their compression, in pieces of a bounded size."""
+    while True:
+        plain = inflate.decompress(data, INFLATED_BYTES)
+        yield plain
+        data = inflate.unconsumed_tail
+        if not data and len(plain) < INFLATED_BYTES:  # else zlib may hold some back
+            return
+
+
 def _decoded(body: bytes, encoding: bytes, bytes_max: int) -> bytes | None:
     """A body without its compression; None when that cannot be undone within a size."""
     inflate = _inflater(encoding)
@@ -319,4 +336,4 @@ def _decoded(body: bytes, encoding: bytes, bytes_max: int) -> bytes | None:
         plain = inflate.decompress(body, bytes_max)
     except zlib.error:
         return None
-    return None if inflate.unconsumed_tail else plain
+    return plain if inflate.eof else None
