@@ -115,17 +115,16 @@ def _check_billed(
 
 def _check_counters(rig: Rig, application_id: str, records: list[Any]) -> None:
     """Every live counter is the sum of what rows charged, and nothing is held."""
-    sums: Counter[str] = Counter()
+    sums: Counter[tuple[str, str]] = Counter()
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for record in records:
-        for limit_id, _, _, amount, state in charges_of(record):
-            sums[limit_id] += amount
+        for limit_id, _, unit, amount, state in charges_of(record):
+            sums[limit_id, unit] += amount
             if record["entry"] == "call":
                 counts[limit_id][state] += 1
-    for limit_id, total in sums.items():
+    for (limit_id, unit), total in sums.items():
         its = rig.counters(application_id, limit_id)
-        unit = PICO if its["unit"] == "usd" else 1
-        assert its["sw"] * unit + its["sp"] == total, limit_id
+        assert its["sw"] * (PICO if unit == "usd" else 1) + its["sp"] == total, limit_id
         held = [its[name] for name in ("n", "members", "lw", "lp", "cw", "cp")]
         assert held == [0] * 6, f"{limit_id}: {held}"
         live = {state: its[state] for state in STATES if its[state]}

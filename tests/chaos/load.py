@@ -40,7 +40,8 @@ class Seen:
     @property
     def request_id(self) -> str | None:
         """Our id of the call."""
-        return self.headers.get("xproxy-request-id")
+        name: str | None = self.headers.get("xproxy-request-id")
+        return name
 
     @property
     def cost_pico(self) -> int | None:

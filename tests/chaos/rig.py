@@ -19,6 +19,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from metering.cli import runfile
+from metering.core.money import PICO_PER_USD
 from metering.embedded import Server, Stores
 from metering.redis import keys, share
 from metering.spool import FRAME
@@ -169,7 +170,8 @@ class Rig:
             seconds, micros = redis.time()
             now, count = seconds * 1000 + micros // 1000, 0
             for name in keys.holds():
-                for _, deadline in redis.zrange(name, 0, -1, withscores=True):
+                scored: Any = redis.zrange(name, 0, -1, withscores=True)
+                for _, deadline in scored:
                     count += 1
                     since = max(int(deadline) - self.ttl_ms, self.ready_ms)
                     self.oldest_ms = max(self.oldest_ms, now - since)
@@ -195,15 +197,19 @@ class Rig:
         spool = self.folder / "data" / "spool"
         return rows + sum(file.stat().st_size > FRAME.size for file in spool.glob("*.spool"))
 
-    def counters(self, application_id: str, limit_id: str) -> dict[str, int | str]:
-        """A limit's live counters, as Redis has them."""
+    def counters(self, application_id: str, limit_id: str) -> dict[str, int]:
+        """A limit's live counters, as Redis has them; `members` are its holds by id."""
+        name = share(application_id).limit(limit_id)
         with self.redis() as redis:
-            name = share(application_id).limit(limit_id)
-            fields = redis.hgetall(name) | {b"members": redis.zcard(f"{name}:h")}
-        return {
-            key.decode(): int(value) if key not in (b"mode", b"unit") else value.decode()
-            for key, value in fields.items()
-        }
+            fields: Any = redis.hgetall(name)
+            members: Any = redis.zcard(f"{name}:h")
+        numbers = {k.decode(): int(v) for k, v in fields.items() if k not in (b"mode", b"unit")}
+        return numbers | {"members": members}
+
+    def spent(self, application_id: str, limit_id: str) -> int:
+        """What a limit on money has settled, pico."""
+        its = self.counters(application_id, limit_id)
+        return its["sw"] * PICO_PER_USD + its["sp"]
 
 
 def now_ms() -> int:
@@ -237,7 +243,7 @@ def children(pid: int) -> list[int]:
 
 def server_pids(server: Server) -> list[int]:
     """A server and the processes it has started; none if it does not run."""
-    if not server.alive():
+    if server.process is None or not server.alive():
         return []
     return [server.process.pid, *children(server.process.pid)]
 

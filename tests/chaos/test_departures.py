@@ -116,7 +116,7 @@ def test_who_leaves_is_billed_exactly_and_leaves_nothing(rig: Rig, seed: int, fu
 
 @pytest.mark.timeout(300)
 def test_who_says_so_is_billed_for_what_he_got(rig: Rig, seed: int, full: bool) -> None:  # noqa: FBT001
-    """With `xProxy-On-Disconnect: cancel` the provider is left too, and the row says `estimated`."""
+    """With `xProxy-On-Disconnect: cancel` the provider is left too; the row says `estimated`."""
     application_id, target = rig.tenant()
     count = 300 if full else 60
 
@@ -129,10 +129,13 @@ def test_who_says_so_is_billed_for_what_he_got(rig: Rig, seed: int, full: bool) 
     }
     assert set(rows) == {it.tag for it in made}
     cut = [entry for entry in rig.standin.ledger() if not entry.complete]
-    print(f"{len(cut)} of {count} streams were cancelled")
-    assert len(cut) > count // 4
+    estimated = sum(rows[entry.tag or ""]["estimated"] for entry in cut)
+    print(f"{len(cut)} of {count} streams were cancelled, {estimated} of them are estimated")
+    # Of some the usage had come, and only the end of the stream had not.
+    assert estimated > count // 4
     for entry in cut:
         row = rows[entry.tag or ""]
-        assert (row["status"], row["estimated"]) == ("ok", True)
+        assert row["status"] == "ok"
         assert row["cost_pico"] > 0
+        assert row["estimated"] or row["output_tokens"] > 0
     assert not rig.look()

@@ -9,11 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any, Self
 
 import httpx
 import pytest
-from openai import APIStatusError, AsyncOpenAI
+from openai import APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient
 
 from tests.chaos.audit import PICO, audit
 from tests.chaos.load import CHAT, Seen, Target, call
@@ -72,7 +73,7 @@ class Sampler:
 
     def __init__(self, rig: Rig, application_id: str, limit_id: str, amount: str = "s") -> None:
         self.samples: list[tuple[float, int]] = []
-        self._read = lambda: rig.counters(application_id, limit_id)
+        self._read = partial(rig.counters, application_id, limit_id)
         self._amount = amount
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample)
@@ -80,7 +81,7 @@ class Sampler:
     def _sample(self) -> None:
         while not self._ended.wait(0.02):
             asked_s, its = time.monotonic(), self._read()
-            whole, part = int(its[self._amount + "w"]), int(its[self._amount + "p"])
+            whole, part = its[self._amount + "w"], its[self._amount + "p"]
             self.samples.append((asked_s, whole * PICO + part))
 
     def __enter__(self) -> Self:
@@ -116,7 +117,7 @@ def test_who_is_refused_by_holds_alone_gets_in_later(rig: Rig, prompt_tokens: in
     usage = {"prompt_tokens": prompt_tokens // 2, "completion_tokens": CAP // 2}
     each = prompt_tokens * INPUT_PICO + CAP * OUTPUT_PICO
     application_id, target = rig.tenant(team=dollars(ROOM * each))
-    answers: list[tuple[float, httpx.Response]] = []
+    answers: list[tuple[float, Any]] = []
 
     with Sampler(rig, application_id, "team") as sampler:
         outcomes = asyncio.run(retrying(target, usage, answers))
@@ -134,8 +135,7 @@ def test_who_is_refused_by_holds_alone_gets_in_later(rig: Rig, prompt_tokens: in
     waits = [int(its["retry-after"]) for _, its in refusals if its["x-should-retry"] == "true"]
     assert waits
     assert all(1 <= seconds <= 20 for seconds in waits)
-    counters = rig.counters(application_id, "team")
-    assert counters["sw"] * PICO + counters["sp"] == sum(it.cost_pico or 0 for it in entries)
+    assert rig.spent(application_id, "team") == sum(it.cost_pico or 0 for it in entries)
     records = rig.query("SELECT status FROM usage WHERE application_id = $1", application_id)
     assert Counter(it["status"] for it in records) == {
         "ok": len(entries),
@@ -144,15 +144,14 @@ def test_who_is_refused_by_holds_alone_gets_in_later(rig: Rig, prompt_tokens: in
 
 
 async def retrying(
-    target: Target, usage: dict[str, int], answers: list[tuple[float, httpx.Response]]
+    target: Target, usage: dict[str, int], answers: list[tuple[float, Any]]
 ) -> list[Any]:
     """All calls at once, by OpenAI's own client; every answer is noted, retried or not."""
 
-    async def note(response: httpx.Response) -> None:
+    async def note(response: Any) -> None:
         answers.append((time.monotonic(), response))
 
-    limits = httpx.Limits(max_connections=None)
-    http = httpx.AsyncClient(timeout=60, limits=limits, event_hooks={"response": [note]})
+    http = DefaultAsyncHttpxClient(timeout=60, event_hooks={"response": [note]})
     headers = {
         "xProxy-Limit-IDs": "team",
         "x-standin": json.dumps({"usage": usage, "delay_ms": 500}),
@@ -183,8 +182,7 @@ def test_one_after_the_other_it_is_pay_is(rig: Rig, prompt_tokens: int) -> None:
     assert [it.status for it in seen] == [200, 200, 200, 400, 400]
     assert [it.headers.get("x-should-retry") for it in seen[3:]] == ["false", "false"]
     rig.quiet()
-    counters = rig.counters(application_id, "team")
-    assert counters["sw"] * PICO + counters["sp"] == 3 * each
+    assert rig.spent(application_id, "team") == 3 * each
 
 
 def dollars(pico: int) -> dict[str, Any]:

@@ -34,6 +34,9 @@ from tests.builders import limit, row
 DOLLAR = 10**12
 pico = st.integers(0, 3 * DOLLAR) | st.sampled_from([0, 1, DOLLAR // 2, DOLLAR - 1, DOLLAR])
 tokens = st.integers(0, 50)
+Beat = tuple[int, int] | None
+"""What a heartbeat knows for certain: pico, tokens."""
+beats: st.SearchStrategy[Beat] = st.none() | st.tuples(pico.map(lambda it: 2 * it), tokens)
 
 
 @dataclass
@@ -214,9 +217,11 @@ class Machine(RuleBasedStateMachine):
         into=pico,
         out=pico,
         used=tokens,
+        beat=beats,
     )
-    def end(self, call: Call, verb: Any, into: int, out: int, used: int) -> None:
+    def end(self, call: Call, verb: Any, into: int, out: int, used: int, beat: Beat) -> None:
         """The truth is charged once; after an expiry, as a correction, once."""
+        self.beat(call, beat)
         if verb == "release":
             into = out = used = 0
         one = msgspec.structs.replace(
@@ -289,9 +294,10 @@ class Machine(RuleBasedStateMachine):
             charges.append(Charge(name, its.epoch, twin.unit, delta, state))
         call.charges = tuple(charges)
 
-    @rule(call=calls)
-    def expire(self, call: Call) -> None:
+    @rule(call=calls, beat=beats)
+    def expire(self, call: Call, beat: Beat) -> None:
         """A silent call is charged its ceiling by hard caps, its floor by others."""
+        self.beat(call, beat)
         place = share(self.application_id)
         self.ledger.abandon(call.hold)
         if call.status == "held":
@@ -310,9 +316,12 @@ class Machine(RuleBasedStateMachine):
         nothing = {name for name, amount in amounts.items() if not amount}
         self.charge(call, amounts, None, failed=nothing)
 
-    @rule(call=calls, floor=pico, seen=tokens)
-    def heartbeat(self, call: Call, floor: int, seen: int) -> None:
+    @rule(call=calls, beat=beats)
+    def beat(self, call: Call, beat: Beat) -> None:
         """What is certain raises what is likely; it never lowers it."""
+        if beat is None:
+            return
+        floor, seen = beat
         call.hold.floor = lambda: (floor, seen)
         alive = call.hold.record in self.ledger._live
         self.run(self.ledger.heartbeat(0))
@@ -353,6 +362,7 @@ class Machine(RuleBasedStateMachine):
             name = share(self.application_id).limit(twin.limit_id)
             parts = self.run(self.ask("HMGET", name, "sp", "ip", "op", "lp", "cp"))
             assert all(0 <= int(part) < DOLLAR for part in parts)
+            assert self.run(self.ask("ZCARD", f"{name}:h")) == len(twin.holds)
             mine = twin.holds.values()
             assert (its.epoch, its.settled, its.settled_input, its.settled_output) == (
                 twin.epoch,
