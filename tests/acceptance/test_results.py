@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -241,3 +242,53 @@ def test_the_result_can_be_left_out_of_bodies(
             assert response.headers["xproxy-limits"] == "team=ok,month=ok"
         check_by_id = limited.result(response.headers["xproxy-request-id"])
     assert check_by_id["limits"] == {"team": {"state": "ok"}, "month": {"state": "ok"}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_compressed_answers_carry_their_result(
+    encoding: str, limited: Tenant, standin: Standin, *, stream: bool
+) -> None:
+    """A provider that compresses unasked is undone, so that the result fits in."""
+    standin.script({"content_encoding": encoding})
+    with clients.openai_client(limited) as client:
+        answer = clients.chat(client, stream=stream, extra_headers=HEADERS)
+        last = list(answer)[-1] if stream else answer
+    check(last.model_extra["xproxy_result"], limited, standin)
+
+
+def test_the_beta_messages_are_metered_alike(limited: Tenant, standin: Standin) -> None:
+    """`client.beta` asks the same path with a query, which does not make it another endpoint."""
+    messages: list[Any] = [{"role": "user", "content": "Hello."}]
+    with clients.anthropic_client(limited) as client:
+        answer: Any = client.beta.messages.create(
+            model=clients.MESSAGES_MODEL,
+            max_tokens=100,
+            messages=messages,
+            betas=["context-1m-2025-08-07"],
+            extra_query={"beta": "true"},  # as older releases send by themselves
+            extra_headers=HEADERS,
+        )
+    assert standin.ledger()[0].query == "beta=true"
+    assert "anthropic-beta" in standin.ledger()[0].headers
+    check(answer.xproxy_result, limited, standin)
+
+
+def test_a_streaming_response_is_relayed_line_by_line(limited: Tenant, standin: Standin) -> None:
+    """`with_streaming_response` sees every event as it comes, not all at the end."""
+    standin.script({"chunk_delay_ms": 60})
+    with (
+        clients.openai_client(limited) as client,
+        client.chat.completions.with_streaming_response.create(
+            model=clients.CHAT_MODEL,
+            messages=[{"role": "user", "content": "Hello."}],
+            stream=True,
+            extra_headers=HEADERS,
+        ) as response,
+    ):
+        came = [time.monotonic() for line in response.iter_lines() if line.startswith("data: ")]
+    assert len(came) > 5
+    assert came[-1] - came[0] > 0.06 * 5
+    assert limited.result(response.headers["xproxy-request-id"])["limits"]["team"] == {
+        "state": "ok"
+    }
