@@ -231,10 +231,15 @@ class Pump:
             if chunk is None:
                 return
             yield chunk
-            if self.pipe.gone:
-                self._drained_bytes += len(chunk)
-                if self._drained_bytes > self._settings.drain_tokens * EVENT_BYTES:
-                    return
+            if self.pipe.gone and self._drained(len(chunk)):
+                return
+
+    def _drained(self, size: int) -> bool:
+        """Whether enough was read for a client that is gone: its time or its share is over."""
+        self._drained_bytes += size
+        ends = self._patience_ends or 0.0
+        late = asyncio.get_running_loop().time() >= ends
+        return late or self._drained_bytes > self._settings.drain_tokens * EVENT_BYTES
 
     def _client_left(self) -> None:
         draining = self._call.annotations.on_disconnect == "drain"
