@@ -111,7 +111,7 @@ def tags_python(request: pytest.FixtureRequest) -> str:
     """The interpreter of the second environment, which is made when it is missing or outdated."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():  # its progress is for whoever waits
-        subprocess.run(["make", "payi-tags"], cwd=ROOT, check=True)
+        subprocess.run(["make", "-s", "payi-tags"], cwd=ROOT, check=True)
     return str(ROOT / ".venv-payi-tags/bin/python")
 
 
