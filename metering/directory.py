@@ -27,6 +27,8 @@ log = structlog.get_logger()
 FOUND_S = 30.0
 MISSING_S = 5.0
 READ_S = 0.25
+AWAY_S = 5.0
+"""How long a Postgres that did not answer is not asked again for what is remembered, if stale."""
 ENTRIES_MAX = 50_000
 
 Role = Literal["admin", "app", "read"]
@@ -69,6 +71,8 @@ class Directory:
         self._clock_ms = clock_ms
         self.admin = Caller(application_id=default_application, key_id=None, role="admin")
         self._cache: dict[tuple[Any, ...], tuple[float, Any]] = {}
+        self._away_until = 0.0
+        self._forgotten = 0
 
     # Keys
 
@@ -115,15 +119,19 @@ class Directory:
     async def _find(self, name: tuple[Any, ...], read: Callable[[], Any]) -> Any:
         now = asyncio.get_running_loop().time()
         kept = self._cache.get(name)
-        if kept is not None and kept[0] > now:
+        if kept is not None and now < max(kept[0], self._away_until):
             return kept[1]
+        forgotten = self._forgotten
         try:
             async with asyncio.timeout(READ_S):
                 value = await read()
         except (TimeoutError, StoreAway) as error:
+            self._away_until = now + AWAY_S  # not every call is to wait for every name
             if kept is not None:  # stale is better than away: Postgres down does not stop calls
                 return kept[1]
             raise StoreAway from error
+        if forgotten != self._forgotten:  # something changed meanwhile: this may be what it was
+            return value
         if len(self._cache) >= ENTRIES_MAX:
             self._cache.clear()
         self._cache[name] = (now + (MISSING_S if value is None else FOUND_S), value)
@@ -137,11 +145,17 @@ class Directory:
                 await self._redis.call("PUBLISH", keys.CHANGED, topic)
 
     def _forget(self, topic: str) -> None:
+        self._forgotten += 1
         if topic == "*":
             self._cache.clear()
         else:
             kind, _, rest = topic.partition(":")
             self._cache.pop((kind, *rest.split(":", 1)) if kind == "limit" else (kind, rest), None)
+
+    def _doubt(self) -> None:
+        """Ask again for everything; until Postgres answers, what is known is still used."""
+        self._forgotten += 1
+        self._cache = {name: (0.0, value) for name, (_, value) in self._cache.items()}
 
     async def listen(self) -> None:
         """Forget what other workers say has changed, for as long as the process lives."""
@@ -149,7 +163,7 @@ class Directory:
             try:
                 async with self._redis.client.pubsub() as channel:
                     await channel.subscribe(keys.CHANGED)
-                    self._cache.clear()  # what was said while nobody listened is lost
+                    self._doubt()  # what was said while nobody listened is lost
                     while True:
                         message = await channel.get_message(
                             ignore_subscribe_messages=True, timeout=20
