@@ -192,6 +192,7 @@ class Worker:
         self.writer = Writer(self.outbox, store, Lease(self.redis, "writer", name))
         self.reaper = Reaper(self.ledger, Lease(self.redis, "reaper", name))
         self.ready = False
+        self._ends_s = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def problems(self) -> Sequence[str]:
@@ -224,10 +225,16 @@ class Worker:
     async def _partitions(self) -> None:
         await usage.ensure_partitions(self.store, clock_ms())
 
+    def end(self) -> None:
+        """Take no more calls; those under way have the shutdown time from now on, not twice."""
+        if self.ready:
+            self.ready = False
+            self._ends_s = time.monotonic() + self.settings.shutdown_s
+
     async def stop(self) -> None:
         """Finish the calls under way, land their rows, close everything."""
-        self.ready = False
-        await self.flow.finish(self.settings.shutdown_s)
+        self.end()
+        await self.flow.finish(self._ends_s - time.monotonic())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -319,7 +326,7 @@ async def serve(settings: Settings, sockets: list[socket.socket], *, first: bool
         )
 
         def end() -> None:
-            worker.ready = False
+            worker.end()
             server.should_exit = True
 
         gc.collect()

@@ -122,6 +122,7 @@ class Service:
             say(f"Stopping: calls in flight have {settings.shutdown_s} s to finish ...")
         finally:
             self.starting = False
+            listener.close()  # who comes now is refused, rather than left waiting until we are gone
             clean = workers.stop(hurry=lambda: self.signals > 1)
             runfile.remove(settings.data_dir)
         say("Stopped." if clean else "Stopped; a worker had to be killed.")

@@ -111,6 +111,7 @@ class Ledger(Counters):
             if isinstance(fault, OutcomeUnknown):  # the hold may be there: let it go later
                 failed = msgspec.structs.replace(row, status="failed", http_status=503)
                 await self._journal(_entry("release", failed, pairs, 0))
+            fault.should_retry = True
             raise fault
         opened = _entry("open", row, pairs, 0)
         try:

@@ -140,7 +140,7 @@ class Flow:
     async def finish(self, within_s: float) -> None:
         """Wait for the calls under way: their clients may have gone, their costs have not."""
         if self._pumps:
-            await asyncio.wait(self._pumps, timeout=within_s)
+            await asyncio.wait(self._pumps, timeout=max(0.0, within_s))
 
 
 async def _watch(exchange: Exchange, pump: Pump) -> None:

@@ -108,7 +108,7 @@ async def call(
                 seen.result = _body(await response.aread()).get("xproxy_result")
             seen.status = response.status_code
             seen.whole = True
-    except httpx.HTTPError:
+    except (httpx.HTTPError, msgspec.DecodeError):
         seen.status = None
     seen.ended_s = time.monotonic()
     return seen

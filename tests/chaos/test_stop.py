@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.chaos.audit import audit
-from tests.chaos.load import Load, Seen
-from tests.chaos.rig import Rig
+from tests.chaos.load import Load, Seen, Target, call
+from tests.chaos.rig import SHORT, Rig
 
 
 def lengthy(rng: random.Random) -> dict[str, Any]:
@@ -51,3 +56,44 @@ def test_sigterm_under_load(tmp_path: Path, seed: int, full: bool) -> None:  # n
         assert set(figures.rows) == {"ok"}
         assert figures.told == figures.billed == len(answered)
         assert slowest_s < 10
+
+
+def test_what_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    """Whoever comes late is refused, who was there has the shutdown time, once; then it ends.
+
+    The call that was not finished is `unresolved`.
+    """
+    with Rig(tmp_path, outlive=True, XPROXY_SHUTDOWN_S="3", **SHORT) as rig:
+        application_id, target = rig.tenant()
+        seen: list[Seen] = []
+        threads = [
+            threading.Thread(target=lambda s=s: seen.extend(asyncio.run(slow(target, s))))
+            for s in (2, 8)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        began_s = time.monotonic()
+        os.kill(rig.service.pid, signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(httpx.ConnectError):
+            rig.service.http.get("/health/ready")
+        assert rig.service.wait() == 0
+        took_s = time.monotonic() - began_s
+        for thread in threads:
+            thread.join()
+        rig.standin.wait_idle(30)
+        rig.start()
+        rig.quiet()
+
+        print(f"it took {took_s:.1f} s")
+        assert 2.5 < took_s < 5
+        assert {it.tag: it.status for it in seen}["slow-2"] == 200
+        figures = audit(rig, application_id, seen, rig.standin.ledger())
+        assert figures.rows == {"ok": 1, "unresolved": 1}
+
+
+async def slow(target: Target, seconds: int) -> list[Seen]:
+    """A call whose answer takes so long."""
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        return [await call(client, target, f"slow-{seconds}", {"delay_ms": seconds * 1000})]

@@ -101,11 +101,16 @@ class Service:
         """End it at once, `kill -9`."""
         return self._end(signal.SIGKILL)
 
-    def _end(self, how: signal.Signals) -> int | None:
+    def wait(self) -> int | None:
+        """Wait until it has ended by itself; its exit status."""
+        return self._end(None)
+
+    def _end(self, how: signal.Signals | None) -> int | None:
         process, self._process = self._process, None
         if process is None:
             return None
-        process.send_signal(how)
+        if how is not None:
+            process.send_signal(how)
         try:
             return process.wait(STOP_S)
         except subprocess.TimeoutExpired:
