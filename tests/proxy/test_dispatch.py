@@ -1,0 +1,322 @@
+"""From bytes on a socket to a provider call: what passes, what is refused, and by whom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from metering.app import _Server
+from metering.upstream import unreachable
+from tests.builders import APPLICATION
+from tests.proxy.rig import (
+    ADMIN_KEY,
+    ASK,
+    CHAT,
+    COST_PICO,
+    STREAM,
+    STREAMED,
+    Client,
+    Pieces,
+    Rig,
+    answer,
+    completion,
+    streamed,
+)
+
+PROXY = "/api/v1/proxy"
+OURS = {"xproxy-request-id", "xproxy-cost", "x-litellm-call-id", "x-litellm-response-cost"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/proxy/",
+        "/api/v1/proxy/openai",
+        "/api/v1/proxy/openai/v1",
+        "/api/v1/proxy/openai/v1/",
+        "/api/v1/proxy/openaix/v1/chat/completions",
+        "/api/v1/proxy/openai/v1x/chat/completions",
+        "/api/v1/proxy/openai/v2/chat/completions",
+        "/api/v1/proxy/OpenAI/v1/chat/completions",
+        "/api/v1/proxy/openai%2Fv1/chat/completions",
+        "/api/v1/proxy//openai/v1/chat/completions",
+        "/api/v1/proxy/anthropic",
+        "/api/v1/proxy/anthropicx/v1/messages",
+        "/api/v1/proxy/openai/v1/../../anthropic/v1/messages",
+        "/api/v1/proxy/openai/v1/./models",
+        "/api/v1/proxy/openai/v1/%2e%2e/models",
+        "/api/v1/proxy/openai/v1/%2E./models",
+        "/api/v1/proxy/openai/v1/..%2fmodels",
+        "/api/v1/proxy/openai/v1/..%5cmodels",
+        "/api/v1/proxy/google.vertex/v1/models",
+    ],
+)
+async def test_a_mistyped_path_is_a_404_of_ours(rig: Rig, path: str) -> None:
+    """It never becomes a provider call, and the answer says whose 404 it is."""
+    client = await rig.post(answer(completion()), path=path)
+
+    assert client.status == 404
+    assert client.json["xproxy_error"]["code"] == "not_found"
+    assert client.request_id
+    assert not rig.requests
+
+
+@pytest.mark.parametrize(
+    ("path", "url"),
+    [
+        (CHAT, "https://openai.test/v1/chat/completions"),
+        ("/" + CHAT, "https://openai.test/v1/chat/completions"),
+        (CHAT + "?a=b&c", "https://openai.test/v1/chat/completions?a=b&c"),
+        (
+            f"{PROXY}/anthropic/v1/messages?beta=true",
+            "https://anthropic.test/v1/messages?beta=true",
+        ),
+    ],
+)
+async def test_where_calls_go(rig: Rig, path: str, url: str) -> None:
+    """The path below the provider's prefix, and the query as it is; a doubled slash is forgiven."""
+    await rig.post(answer(completion()), ASK | {"max_tokens": 9}, path)
+
+    assert str(rig.requests[0].url) == url
+
+
+async def test_what_the_provider_sees_of_a_request(rig: Rig) -> None:
+    """The caller's own headers, less ours, the front proxy's and the connection's; no key."""
+    await rig.post(
+        answer(completion()),
+        Authorization="Bearer sk-of-the-caller",
+        User_Agent="sdk/1",
+        X_Stainless_Lang="python",
+        OpenAI_Beta="x=1",
+        Accept_Encoding="gzip, br",
+        Connection="keep-alive, X-Mine",
+        X_Mine="hop",
+        Cookie="a=b",
+        X_Forwarded_For="10.0.0.1",
+        Forwarded="for=10.0.0.1",
+        Via="1.1 front",
+        xProxy_User_ID="ann",
+        xProxy_Forward_X_Extra="1",
+        X_Portkey_Api_Key="pk",
+        Expect="100-continue",
+    )
+
+    [request] = rig.requests
+    assert dict(request.headers) == {
+        "host": "openai.test",
+        "content-length": str(len(json.dumps(ASK))),
+        "content-type": "application/json",
+        "authorization": "Bearer sk-of-the-caller",
+        "user-agent": "sdk/1",
+        "x-stainless-lang": "python",
+        "openai-beta": "x=1",
+        "x-extra": "1",
+        "accept-encoding": "identity",
+    }
+    assert ADMIN_KEY not in str(request.headers.raw)
+
+
+async def test_what_the_caller_sees_of_an_answer(rig: Rig) -> None:
+    """The provider's headers less its connection's and, of a stored key, its owner's."""
+    theirs: dict[str, Any] = {
+        "x_request_id": "req_1",
+        "x_ratelimit_remaining_requests": "9",
+        "openai_organization": "org-owner",
+        "set_cookie": "__cf_bm=1",
+        "server": "cloudflare",
+        "alt_svc": "h3",
+        "strict_transport_security": "max-age=1",
+        "connection": "close, x-hop",
+        "x_hop": "1",
+        "access_control_allow_origin": "*",
+        "xproxy_request_id": "forged",
+        "etag": '"1"',
+    }
+    stored = await rig.post(answer(completion(), **theirs))
+    brought = await rig.post(answer(completion(), **theirs), Authorization="Bearer sk-mine")
+    stream = await rig.post(streamed(*STREAM), STREAMED)
+
+    passed = {"content-type", "content-length", "x-request-id", "x-ratelimit-remaining-requests"}
+    assert stored.headers.keys() == passed | OURS
+    assert brought.headers.keys() == passed | OURS | {"openai-organization"}
+    assert stored.headers["xproxy-request-id"] != "forged"
+    assert stream.headers.keys() & OURS == {"xproxy-request-id", "x-litellm-call-id"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+async def test_what_is_not_metered_passes_as_it_is(rig: Rig, method: str) -> None:
+    """Bytes, status, length and encoding are the provider's; the row says that it was free."""
+    body = b"" if method == "HEAD" else b"\x00\xff" * 500
+    rig.answer = answer(body, 206, "audio/mpeg", content_length="1000", content_encoding="x")
+    client = await rig.call(Client(f"{PROXY}/openai/v1/files/f", b"", method=method))
+
+    row = await rig.row(client)
+    assert (rig.requests[0].method, rig.requests[0].content) == (method, b"")
+    assert (client.status, client.body, client.complete) == (206, body, True)
+    assert (client.headers["content-length"], client.headers["content-encoding"]) == ("1000", "x")
+    assert (row.pricing, row.status, row.method, row.http_status) == ("free", "ok", method, 206)
+    assert row.cost_pico == 0
+
+
+async def test_errors_of_what_is_not_metered_pass_as_they_are(rig: Rig) -> None:
+    """A 404 of the provider's own is not ours, and gets no members of ours."""
+    rig.answer = answer(b'{"error":"gone"}', 404)
+    client = await rig.call(Client(f"{PROXY}/openai/v1/files/f", b"", method="GET"))
+
+    assert (client.status, client.body) == (404, b'{"error":"gone"}')
+
+
+@pytest.mark.parametrize("parts", [[b"x" * 20_001], [b"x" * 10_001] * 2, [b"x" * 9_000] * 9])
+async def test_too_large_a_body(rig: Rig, parts: list[bytes]) -> None:
+    """It is refused before it fills memory; the answer names the setting."""
+    client = await rig.call(Client(parts=parts))
+
+    assert (client.status, client.json["xproxy_error"]["code"]) == (413, "request_too_large")
+    assert "XPROXY_BODY_BYTES_MAX" in client.json["message"]
+    assert not rig.requests
+
+
+async def test_a_body_that_does_not_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait for the rest of a body has an end."""
+    monkeypatch.setattr("metering.proxy.exchange.BODY_DEADLINE_S", 0.01)
+    client = Client(parts=[b"{"])
+    receive = client.receive
+
+    async def stalls() -> dict[str, object]:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            await asyncio.sleep(60)
+        return message
+
+    async with asyncio.timeout(5):
+        await rig.flow(client.scope, stalls, client.send)
+
+    assert client.status == 400
+    assert "did not arrive" in client.json["message"]
+
+
+# Over a socket
+
+
+@pytest.fixture
+async def port(rig: Rig) -> AsyncIterator[int]:
+    """The data plane behind the real server, as the service runs it."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        rig.flow,
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        log_level="critical",
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    yield sock.getsockname()[1]
+    server.should_exit = True
+    await serving
+
+
+async def exchange(port: int, request: bytes) -> bytes:
+    """All that comes back for these bytes, until the server or a second of silence ends it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    found = b""
+    try:
+        async with asyncio.timeout(5):
+            while piece := await asyncio.wait_for(reader.read(65_536), 0.4):
+                found += piece
+    except TimeoutError:
+        pass
+    writer.close()
+    return found
+
+
+def request(body: bytes, *headers: str, path: str = CHAT) -> bytes:
+    """A request as it stands on the wire."""
+    lines = (f"POST {path} HTTP/1.1", "host: x", f"xproxy-api-key: {ADMIN_KEY}", *headers)
+    return "\r\n".join((*lines, "", "")).encode() + body
+
+
+BODY = json.dumps(ASK).encode()
+LENGTH = f"content-length: {len(BODY)}"
+CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+HIDDEN = b"GET /api/v1/proxy/openai/v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("case", "sent"),
+    [
+        ("two lengths", request(BODY, LENGTH, "content-length: 5")),
+        ("the same length twice", request(BODY, LENGTH, LENGTH)),
+        ("length and chunked", request(CHUNKED, LENGTH, "transfer-encoding: chunked")),
+        ("chunked and length", request(CHUNKED, "transfer-encoding: chunked", LENGTH)),
+        ("a negative length", request(BODY, "content-length: -1")),
+        ("a signed length", request(BODY, f"content-length: +{len(BODY)}")),
+        ("a folded header", request(BODY, LENGTH, "x: a\r\n b: c")),
+        ("blank before the colon", request(BODY, f"content-length : {len(BODY)}")),
+        ("chunked is not last", request(CHUNKED, "transfer-encoding: chunked, identity")),
+        ("a bad chunk size", request(b"0x5\r\n" + BODY, "transfer-encoding: chunked")),
+        ("NUL in a header", request(BODY, LENGTH, "x-a: b\0c")),
+        ("a bare CR", request(BODY, LENGTH, "x-a: b\rx-b: c")),
+        ("HTTP/1.1 without a blank line", b"POST " + CHAT.encode() + b" HTTP/1.1\n" + HIDDEN),
+    ],
+)
+async def test_ambiguous_requests(rig: Rig, port: int, case: str, sent: bytes) -> None:
+    """What two parsers could read in two ways, the server refuses: no call, no second request."""
+    rig.answer = answer(completion())
+    found = await exchange(port, sent + HIDDEN)
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"400"], case
+    assert not rig.requests, case
+
+
+@pytest.mark.parametrize(
+    "sent", [request(BODY, LENGTH), request(CHUNKED, "transfer-encoding: chunked")]
+)
+async def test_two_requests_on_one_connection(rig: Rig, port: int, sent: bytes) -> None:
+    """Bodies end where they say: the next request is its own, and needs its own key."""
+    rig.answer = answer(completion())
+    found = await exchange(port, sent + HIDDEN)
+
+    assert [it.content for it in rig.requests] == [BODY]
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"200", b"401"]
+
+
+async def test_a_cut_stream_is_seen_to_be_cut(rig: Rig, port: int) -> None:
+    """The connection ends without the last chunk: no client takes it for the end of the answer."""
+    rig.answer = streamed(*STREAM[:2], STREAM[2][:30], unreachable(sent=True))
+    body = json.dumps(STREAMED).encode()
+    found = await exchange(port, request(body, f"content-length: {len(body)}"))
+
+    assert b"transfer-encoding: chunked" in found
+    assert STREAM[1] in found
+    assert not found.endswith(b"0\r\n\r\n")
+
+
+async def test_a_client_that_hangs_up_is_charged(rig: Rig, port: int) -> None:
+    """A connection that is closed in the middle of a stream is a client that left."""
+    more = asyncio.Event()
+    body = Pieces(STREAM[0], more, *STREAM[1:])
+    rig.answer = answer(body, content_type="text/event-stream")
+    asked = json.dumps(STREAMED).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request(asked, f"content-length: {len(asked)}"))
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.transport.abort()
+    more.set()
+    await rig.flow.finish(5)
+
+    [name] = [it[19:] for it in head.decode().split("\r\n") if it.startswith("xproxy-request-id: ")]
+    found = await rig.ledger.record(APPLICATION, name)
+    assert found is not None
+    assert found[0].cost_pico == COST_PICO
