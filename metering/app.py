@@ -41,7 +41,7 @@ from metering.settings import Settings
 from metering.spool import Spool
 from metering.store import Store, applications, keys, limits, usage
 from metering.store.migrations import migrate
-from metering.upstream import AiohttpTransport, Upstream
+from metering.upstream import EngineTransport, Upstream
 from pricing.load import load
 
 log = structlog.get_logger()
@@ -177,7 +177,7 @@ class Worker:
         )
         self.meter = Meter(load(), self.ledger, Learned())
         self.upstream = Upstream(
-            AiohttpTransport(connect_s=settings.provider_connect_s, idle_s=settings.provider_idle_s)
+            EngineTransport(connect_s=settings.provider_connect_s, idle_s=settings.provider_idle_s)
         )
         self.flow = Flow(
             settings=settings,

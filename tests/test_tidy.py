@@ -60,7 +60,8 @@ ABOVE_ALL = {"metering.__main__": "metering.cli"}
 
 # Each outside library has its homes; everywhere else: the standard library, msgspec, structlog.
 HOMES: dict[str, set[str]] = {
-    "aiohttp": {"metering.upstream"},
+    "httptools": {"metering.upstream"},
+    "hiredis": {"metering.redis"},
     "asyncpg": {"metering.store"},
     "click": {"metering.cli"},
     "cryptography": {"metering.directory", "metering.store"},
@@ -75,7 +76,6 @@ HOMES: dict[str, set[str]] = {
     "tiktoken": {"metering.tokens"},
     "uvicorn": {"metering.app"},
     "uvloop": {"metering.app", "metering.cli"},
-    "yarl": {"metering.upstream"},
 }
 FREE = {"metering", "pricing", "msgspec", "structlog"}
 PURE = {

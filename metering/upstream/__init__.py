@@ -1,0 +1,37 @@
+"""Connections to providers, and what the data plane asks of them."""
+
+from __future__ import annotations
+
+import httpx
+
+from metering.upstream.connection import timed_out, unreachable
+from metering.upstream.engine import EngineTransport, Reply
+
+__all__ = ["EngineTransport", "Reply", "Upstream", "timed_out", "unreachable"]
+
+
+class Upstream:
+    """One call: its status, headers and raw bytes. The transport may be any of httpx's."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        """`EngineTransport` is asked without httpx's objects; `MockTransport` is for tests."""
+        self._transport = transport
+
+    async def send(
+        self, method: str, url: str, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> Reply:
+        """Send a call; read the reply's stream, then close it. Raises ProviderFault."""
+        if isinstance(self._transport, EngineTransport):
+            return await self._transport.send(method, url, headers, body)
+        request = httpx.Request(method, url, headers=headers, content=body or None)
+        try:
+            response = await self._transport.handle_async_request(request)
+        except httpx.TimeoutException as error:
+            raise timed_out(sent=True) from error
+        except httpx.TransportError as error:
+            raise unreachable(sent=True) from error
+        return Reply(response.status_code, response.headers.raw, response.stream)  # type: ignore[arg-type]
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._transport.aclose()
