@@ -51,7 +51,10 @@ class Redis:
     def __init__(self, url: str, timeout_ms: int) -> None:
         """`timeout_ms` bounds a connect, and the wait for any reply."""
         self._timeout_s = timeout_ms / 1000
-        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_connect_timeout": self._timeout_s}
+        options: dict[str, Any] = {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": self._timeout_s,
+        }
         self.client: aioredis.Redis = aioredis.Redis.from_url(url, socket_timeout=30, **options)
         self._pool = aioredis.ConnectionPool.from_url(url, **options)
         self._connection: AbstractConnection | None = None
@@ -140,7 +143,7 @@ class Redis:
             connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             async with asyncio.timeout(self._timeout_s):
                 await self._handshake(connection)
-        except (TimeoutError, RedisError, OSError, StoreAway) as error:
+        except Exception as error:  # whatever it is, nobody may wait for ever
             if connection is not None:
                 await connection.disconnect(nowait=True)
             self._flushing = False
