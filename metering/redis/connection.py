@@ -143,7 +143,7 @@ class Redis:
             connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             async with asyncio.timeout(self._timeout_s):
                 await self._handshake(connection)
-        except Exception as error:  # whatever it is, nobody may wait for ever
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             if connection is not None:
                 await connection.disconnect(nowait=True)
             self._flushing = False
