@@ -51,21 +51,24 @@ class Writer:
     async def land(self) -> int:
         """Land what there is, at most a batch a shard; gives how many entries."""
         entries = await self._outbox.read(BATCH)
-        if not entries:
-            return 0
-        landed, broken = [], 0
+        by_stream: dict[str, list[OutboxEntry]] = {}
         for entry in entries:
-            try:
-                landed.append(decode(entry))
-            except (msgspec.DecodeError, ValueError) as error:
-                broken += 1
-                await usage.bury(self._store, entry.row, f"{entry.kind}: {error}")
-        if broken:
-            log.error("outbox_entries_unreadable", count=broken)
-        for start in range(0, len(landed), BATCH):
-            await usage.insert(self._store, landed[start : start + BATCH])
-        await self._outbox.landed(entries, [pair for row, _ in landed for pair in _kept(row)])
+            by_stream.setdefault(entry.stream, []).append(entry)
+        for stream, some in by_stream.items():
+            landed = [it for entry in some if (it := await self._decoded(entry)) is not None]
+            await usage.insert(self._store, landed)
+            kept = {key: ttl_ms for row, _ in landed for key, ttl_ms in _kept(row)}
+            await self._outbox.landed(stream, [entry.id for entry in some], kept)
         return len(entries)
+
+    async def _decoded(self, entry: OutboxEntry) -> Landed | None:
+        """The row of an entry; one that cannot be read is kept with the reason."""
+        try:
+            return decode(entry)
+        except (msgspec.DecodeError, ValueError) as error:
+            log.exception("outbox_entry_unreadable", stream=entry.stream, id=entry.id)
+            await usage.bury(self._store, entry.row, f"{entry.kind}: {error}")
+            return None
 
     async def flush(self) -> None:
         """Land everything, before a worker ends."""

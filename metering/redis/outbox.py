@@ -7,12 +7,13 @@ consumer groups: what is in them is what has not landed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from metering.redis import keys
 from metering.redis.connection import Redis
+from metering.redis.scripts import SCRIPTS
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):
@@ -48,14 +49,12 @@ class Outbox:
             for entry_id, fields in entries
         ]
 
-    async def landed(self, entries: Sequence[OutboxEntry], kept: Iterable[tuple[str, int]]) -> None:
-        """Delete entries whose rows have landed; `kept`: keys, and how long they live on in ms."""
-        waiting = [self._redis.call("PEXPIRE", key, ttl_ms) for key, ttl_ms in kept]
-        by_stream: dict[str, list[str]] = {}
-        for entry in entries:
-            by_stream.setdefault(entry.stream, []).append(entry.id)
-        waiting += [self._redis.call("XDEL", stream, *ids) for stream, ids in by_stream.items()]
-        await asyncio.gather(*waiting)
+    async def landed(self, stream: str, ids: Sequence[str], kept: Mapping[str, int]) -> None:
+        """Forget entries of one stream whose rows are in Postgres.
+
+        `kept`: keys of the same shard that live on, and for how long in ms. All or nothing.
+        """
+        await self._redis.run(SCRIPTS["landed"], [stream, *kept], [len(ids), *ids, *kept.values()])
 
     async def depth(self) -> int:
         """How many rows have not landed."""
