@@ -55,6 +55,7 @@ class Rig:
         self.settings = settings
         self.ttl_ms = int(settings.get("XPROXY_HOLD_TTL_MS", HOLD_TTL_MS))
         self.ready_ms = 0
+        """When the service got ready; 0 while it is not."""
         self.oldest_ms = 0
         """The greatest age of a hold that was seen, counted as the promise is."""
         self.service: Service
@@ -108,6 +109,18 @@ class Rig:
 
     # Processes
 
+    def kill(self) -> None:
+        """`kill -9` of the parent; what it has started dies with it."""
+        self.ready_ms = 0
+        self.service.kill()
+
+    def kill_worker(self) -> None:
+        """`kill -9` of the worker alone; the parent starts another."""
+        self.ready_ms = 0
+        os.kill(self.worker, signal.SIGKILL)
+        until(self.service.ready, 60)
+        self.ready_ms = now_ms()
+
     @property
     def worker(self) -> int:
         """The process id of the service's only worker."""
@@ -123,11 +136,6 @@ class Rig:
                 if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
                     found.append(pid)
         return found
-
-    def wait_ready(self, patience_s: float = 60) -> None:
-        """Wait until the service says that it is ready (again)."""
-        until(self.service.ready, patience_s)
-        self.ready_ms = now_ms()
 
     def server(self, title: str) -> Server:
         """`PostgreSQL` or `Valkey`, which outlive the service."""
@@ -173,7 +181,7 @@ class Rig:
                 scored: Any = redis.zrange(name, 0, -1, withscores=True)
                 for _, deadline in scored:
                     count += 1
-                    since = max(int(deadline) - self.ttl_ms, self.ready_ms)
+                    since = max(int(deadline) - self.ttl_ms, self.ready_ms or now)
                     self.oldest_ms = max(self.oldest_ms, now - since)
             return count
         return 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 from pathlib import Path
 
 import pytest
@@ -29,10 +27,9 @@ def test_kill_9_under_load(tmp_path: Path, seed: int, full: bool, stores: str) -
         for number in range(kills):
             rig.watch(rng.uniform(1.5, 8.0 if full else 3.0))
             if number % 3 == 2:
-                os.kill(rig.worker, signal.SIGKILL)
-                rig.wait_ready()
+                rig.kill_worker()
             else:
-                rig.service.kill()
+                rig.kill()
                 rig.watch(rng.choice([0.0, 0.0, 2.0]))
                 rig.start()
         rig.watch(1)

@@ -125,7 +125,7 @@ def test_the_proxy_dies_while_redis_is_away(rig: Rig) -> None:
     )
     load.start()
     time.sleep(1.5)
-    rig.service.kill()
+    rig.kill()
     load.join()
     came_back()
     rig.start()

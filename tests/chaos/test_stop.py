@@ -32,7 +32,7 @@ def lengthy(rng: random.Random) -> dict[str, Any]:
 def test_sigterm_under_load(tmp_path: Path, seed: int, full: bool) -> None:  # noqa: FBT001
     """No stream is cut, no call unanswered, no row lost; it exits 0, as soon as it can."""
     rng = random.Random(seed)
-    stops = 50 if full else 4
+    stops = 50 if full else 3
     seen: list[Seen] = []
     slowest_s = 0.0
     with Rig(tmp_path, outlive=True) as rig:
