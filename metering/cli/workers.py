@@ -1,4 +1,4 @@
-"""The worker processes of `xproxy serve`: started on one socket, started again when they die."""
+"""The processes of `xproxy serve`, workers and a keeper: started, and again when they die."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ GRACE_S = 15
 
 @dataclass
 class Worker:
-    """One place for a worker process, and the process that fills it."""
+    """One place for a process, and the process that fills it."""
 
-    first: bool
+    command: tuple[str, ...]
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     backoff_s: float = BACKOFF_S
@@ -34,35 +34,44 @@ class Worker:
 
 
 class Workers:
-    """As many worker processes as the settings say, all accepting on one listening socket."""
+    """As many workers as the settings say, all accepting on one listening socket, and a keeper."""
 
     def __init__(
         self, settings: Settings, listener: socket.socket, report: Callable[[str], None]
     ) -> None:
-        """`report` gets a line for people whenever a worker dies."""
+        """`report` gets a line for people whenever a process dies."""
         self._settings = settings
         self._listener = listener
         self._report = report
-        self._workers = [Worker(first=number == 0) for number in range(settings.workers)]
+        accept = ("worker", "--fd", str(listener.fileno()))
+        self._workers = [
+            Worker((*accept, "--first") if number == 0 else accept)
+            for number in range(settings.workers)
+        ]
+        self._keeper = Worker(("keeper",))
 
     def revive(self) -> int:
-        """Start every worker that is due; returns how many have died since the last time."""
+        """Start every process that is due; returns how many have died since the last time."""
         died = 0
-        for worker in self._workers:
+        for worker in (*self._workers, self._keeper):
             if worker.process is not None and worker.process.poll() is not None:
                 died += 1
                 self._bury(worker, worker.process.returncode)
             if worker.process is None and time.monotonic() >= worker.due_s:
-                worker.process = self._spawn(first=worker.first)
+                worker.process = self._spawn(worker.command)
                 worker.started_s = time.monotonic()
         return died
 
     def stop(self, hurry: Callable[[], bool]) -> bool:
-        """Let all workers finish their calls and end; whether all ended by themselves.
+        """Let all workers finish their calls and end, then the keeper; whether all did.
 
-        A worker that is still there after the shutdown time is killed; all are if `hurry()`.
+        One that is still there after the shutdown time is killed; all are if `hurry()`.
         """
-        running = [worker.process for worker in self._workers if worker.process is not None]
+        ended = self._end(self._workers, hurry)
+        return self._end([self._keeper], hurry) and ended
+
+    def _end(self, workers: list[Worker], hurry: Callable[[], bool]) -> bool:
+        running = [worker.process for worker in workers if worker.process is not None]
         for process in running:
             process.send_signal(signal.SIGTERM)
         deadline_s = time.monotonic() + self._settings.shutdown_s + GRACE_S
@@ -74,13 +83,11 @@ class Workers:
         # One that had not begun to serve dies of the signal itself, with nothing in flight.
         return all(process.returncode in {0, -signal.SIGTERM} for process in running)
 
-    def _spawn(self, *, first: bool) -> subprocess.Popen[bytes]:
-        number = self._listener.fileno()
-        command = [sys.executable, "-m", "metering", "worker", "--fd", str(number)]
+    def _spawn(self, command: tuple[str, ...]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*command, "--first"] if first else command,
+            [sys.executable, "-m", "metering", *command],
             env=environment(self._settings),
-            pass_fds=[number],
+            pass_fds=[self._listener.fileno()] if command[0] == "worker" else [],
             start_new_session=True,  # Ctrl-C is the parent's to hear; a worker gets SIGTERM
             preexec_fn=tie(signal.SIGKILL),
         )
@@ -91,7 +98,7 @@ class Workers:
         worker.due_s = time.monotonic() + worker.backoff_s
         worker.process = None
         cause = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with code {code}"
-        self._report(f"A worker {cause}; another starts in {worker.backoff_s:.1f} s")
+        self._report(f"A {worker.command[0]} {cause}; another starts in {worker.backoff_s:.1f} s")
 
 
 def _signal_name(number: int) -> str:

@@ -49,6 +49,7 @@ _FORWARD_REFUSED_PREFIXES = (*_OURS, b"proxy-")
 _ANSWER_DROP = HOP_BY_HOP | {
     b"alt-svc",
     b"content-length",
+    b"date",
     b"server",
     b"set-cookie",
     b"set-cookie2",

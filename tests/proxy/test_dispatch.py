@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from metering.app import _Server
+from metering.app.worker import _Server
 from metering.upstream import unreachable
 from tests.builders import APPLICATION
 from tests.proxy.rig import (

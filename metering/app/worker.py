@@ -1,36 +1,27 @@
-"""The composition root: every part made once, wired, started and ended in order."""
+"""A worker: takes calls. Every part made once, wired, started and ended in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-import hashlib
-import hmac
 import os
 import secrets
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import msgspec
 import structlog
 import uvicorn
 
 from metering import api, tokens
+from metering.app.first import DEFAULT_APPLICATION, clock_ms, configure_logs, derived
 from metering.core.estimate import Learned
-from metering.core.ids import uuid7
-from metering.core.keys import digest, make_key
-from metering.core.limits import Limit
-from metering.core.money import PICO_PER_USD
 from metering.directory import Directory
-from metering.duties import Lease, every
-from metering.duties.reaper import Reaper
-from metering.duties.writer import Writer
-from metering.errors import Conflict, StoreAway
+from metering.duties import every
+from metering.errors import StoreAway
 from metering.ledger import Ledger
 from metering.meter import Meter
 from metering.proxy.flow import Flow
@@ -39,120 +30,16 @@ from metering.redis import Redis
 from metering.redis.outbox import Outbox
 from metering.settings import Settings
 from metering.spool import Spool
-from metering.store import Store, applications, keys, limits, usage
-from metering.store.migrations import migrate
+from metering.store import Store
 from metering.upstream import EngineTransport, Upstream
 from pricing.load import load
 
 log = structlog.get_logger()
 
 PROXY_PREFIX = b"/api/v1/proxy/"
-DEFAULT_APPLICATION = "00000000-0000-7000-8000-000000000001"
-"""The application an admin key acts for where a call needs one."""
-DEMO_LIMIT = "demo"
-DEMO_LIMIT_USD = 5
-PARTITIONS_S = 6 * 3600
-WRITER_S = 0.05
 OUTBOX_DEPTH_MAX = 1_000_000
 GC_THRESHOLD = 20_000
 """A call makes hundreds of objects and no cycles to speak of: looking less often costs nothing."""
-
-
-class Welcome(msgspec.Struct, frozen=True):
-    """What is said once, at the first start."""
-
-    admin_key: str | None
-    """None where the operator brought one."""
-    application_key: str
-    limit_id: str
-    limit_usd: int
-
-
-def clock_ms() -> int:
-    """Unix milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def _derived(settings: Settings, purpose: str) -> bytes:
-    """A key of its own for each purpose, from the master secret."""
-    master = (settings.master_secret or "").encode()
-    return hmac.digest(master, f"xproxy {purpose} v1".encode(), hashlib.sha256)
-
-
-def configure_logs() -> None:
-    """One JSON line an event, to standard error. Traces name no values: those may be secrets."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-
-
-# First start
-
-
-async def prepare(settings: Settings) -> Welcome | None:
-    """Bring the database up to date; at the first start, make what a newcomer needs."""
-    dsn = settings.database_url or ""
-    await migrate(dsn)
-    store = await Store.open(dsn, connections=2)
-    try:
-        await usage.ensure_partitions(store, clock_ms())
-        return await _first_start(settings, store)
-    finally:
-        await store.close()
-
-
-async def _first_start(settings: Settings, store: Store) -> Welcome | None:
-    now_ms = clock_ms()
-    if await applications.get(store, DEFAULT_APPLICATION) is not None:
-        return None
-    with contextlib.suppress(Conflict):  # another replica starts at the same moment
-        await applications.create(store, DEFAULT_APPLICATION, "default", now_ms)
-    await limits.create(
-        store,
-        Limit(
-            application_id=DEFAULT_APPLICATION,
-            limit_id=DEMO_LIMIT,
-            limit_name="Demo",
-            mode="block",
-            max=DEMO_LIMIT_USD * PICO_PER_USD,
-            epoch=now_ms,
-            created_ms=now_ms,
-            updated_ms=now_ms,
-        ),
-    )
-    admin_key = None
-    if settings.admin_key is None:
-        admin_key = await _make_key(settings, store, "admin", "admin", ())
-    application_key = await _make_key(settings, store, "app", "first", ("price_as",))
-    return Welcome(admin_key, application_key, DEMO_LIMIT, DEMO_LIMIT_USD)
-
-
-async def _make_key(
-    settings: Settings, store: Store, role: Any, name: str, permissions: Sequence[str]
-) -> str:
-    key = make_key(role, secrets.token_bytes(32))
-    now_ms = clock_ms()
-    row = keys.KeyRow(
-        key_id=str(uuid7(now_ms, secrets.token_bytes(10))),
-        application_id=None if role == "admin" else DEFAULT_APPLICATION,
-        role=role,
-        name=name,
-        last4=key[-4:],
-        permissions=tuple(permissions),
-        created_ms=now_ms,
-    )
-    await keys.create(store, row, digest(_derived(settings, "key pepper"), key))
-    return key
-
-
-# One worker
 
 
 class Worker:
@@ -169,7 +56,7 @@ class Worker:
         self.directory = Directory(
             store,
             self.redis,
-            pepper=_derived(settings, "key pepper"),
+            pepper=derived(settings, "key pepper"),
             master_secret=(settings.master_secret or "").encode(),
             admin_key=settings.admin_key,
             default_application=DEFAULT_APPLICATION,
@@ -189,8 +76,6 @@ class Worker:
             clock_s=time.monotonic,
             random=os.urandom,
         )
-        self.writer = Writer(self.outbox, store, Lease(self.redis, "writer", name))
-        self.reaper = Reaper(self.ledger, Lease(self.redis, "reaper", name))
         self.ready = False
         self._ends_s = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -214,16 +99,10 @@ class Worker:
             for it in (
                 every(beat_s, "heartbeat", lambda: self.ledger.heartbeat(beat_s)),
                 every(1, "replay", self.ledger.replay),
-                every(WRITER_S, "writer", self.writer.step),
-                every(self.settings.reap_ms / 1000, "reaper", self.reaper.step),
-                every(PARTITIONS_S, "partitions", self._partitions),
                 self.directory.listen(),
             )
         ]
         self.ready = True
-
-    async def _partitions(self) -> None:
-        await usage.ensure_partitions(self.store, clock_ms())
 
     def end(self) -> None:
         """Take no more calls; those under way have the shutdown time from now on, not twice."""
@@ -232,7 +111,7 @@ class Worker:
             self._ends_s = time.monotonic() + self.settings.shutdown_s
 
     async def stop(self) -> None:
-        """Finish the calls under way, land their rows, close everything."""
+        """Finish the calls under way and close everything; the keeper lands their rows."""
         self.end()
         await self.flow.finish(self._ends_s - time.monotonic())
         for task in self._tasks:
@@ -241,9 +120,8 @@ class Worker:
         try:
             async with asyncio.timeout(10):
                 await self.ledger.replay()
-                await self.writer.flush()
         except (StoreAway, TimeoutError) as fault:
-            log.warning("ended_with_rows_waiting", reason=str(fault))
+            log.warning("ended_with_a_journal", reason=str(fault))
         await self.upstream.close()
         await self.ledger.close()
         await self.redis.close()
@@ -259,8 +137,8 @@ def build(worker: Worker) -> Any:
             ledger=worker.ledger,
             directory=worker.directory,
             readiness=worker,
-            pepper=_derived(worker.settings, "key pepper"),
-            cursor_secret=_derived(worker.settings, "cursors"),
+            pepper=derived(worker.settings, "key pepper"),
+            cursor_secret=derived(worker.settings, "cursors"),
             clock=clock_ms,
             random=os.urandom,
         )

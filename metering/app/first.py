@@ -1,0 +1,120 @@
+"""What both kinds of process share, and what the first start makes: schema, application, keys."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from metering.core.ids import uuid7
+from metering.core.keys import digest, make_key
+from metering.core.limits import Limit
+from metering.core.money import PICO_PER_USD
+from metering.errors import Conflict
+from metering.settings import Settings
+from metering.store import Store, applications, keys, limits, usage
+from metering.store.migrations import migrate
+
+DEFAULT_APPLICATION = "00000000-0000-7000-8000-000000000001"
+"""The application an admin key acts for where a call needs one."""
+DEMO_LIMIT = "demo"
+DEMO_LIMIT_USD = 5
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """What is said once, at the first start."""
+
+    admin_key: str | None
+    """None where the operator brought one."""
+    application_key: str
+    limit_id: str
+    limit_usd: int
+
+
+def clock_ms() -> int:
+    """Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def derived(settings: Settings, purpose: str) -> bytes:
+    """A key of its own for each purpose, from the master secret."""
+    master = (settings.master_secret or "").encode()
+    return hmac.digest(master, f"xproxy {purpose} v1".encode(), hashlib.sha256)
+
+
+def configure_logs() -> None:
+    """One JSON line an event, to standard error. Traces name no values: those may be secrets."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+async def prepare(settings: Settings) -> Welcome | None:
+    """Bring the database up to date; at the first start, make what a newcomer needs."""
+    dsn = settings.database_url or ""
+    await migrate(dsn)
+    store = await Store.open(dsn, connections=2)
+    try:
+        await usage.ensure_partitions(store, clock_ms())
+        return await _first_start(settings, store)
+    finally:
+        await store.close()
+
+
+async def _first_start(settings: Settings, store: Store) -> Welcome | None:
+    now_ms = clock_ms()
+    if await applications.get(store, DEFAULT_APPLICATION) is not None:
+        return None
+    with contextlib.suppress(Conflict):  # another replica starts at the same moment
+        await applications.create(store, DEFAULT_APPLICATION, "default", now_ms)
+    await limits.create(
+        store,
+        Limit(
+            application_id=DEFAULT_APPLICATION,
+            limit_id=DEMO_LIMIT,
+            limit_name="Demo",
+            mode="block",
+            max=DEMO_LIMIT_USD * PICO_PER_USD,
+            epoch=now_ms,
+            created_ms=now_ms,
+            updated_ms=now_ms,
+        ),
+    )
+    admin_key = None
+    if settings.admin_key is None:
+        admin_key = await _make_key(settings, store, "admin", "admin", ())
+    application_key = await _make_key(settings, store, "app", "first", ("price_as",))
+    return Welcome(admin_key, application_key, DEMO_LIMIT, DEMO_LIMIT_USD)
+
+
+async def _make_key(
+    settings: Settings, store: Store, role: Any, name: str, permissions: Sequence[str]
+) -> str:
+    key = make_key(role, secrets.token_bytes(32))
+    now_ms = clock_ms()
+    row = keys.KeyRow(
+        key_id=str(uuid7(now_ms, secrets.token_bytes(10))),
+        application_id=None if role == "admin" else DEFAULT_APPLICATION,
+        role=role,
+        name=name,
+        last4=key[-4:],
+        permissions=tuple(permissions),
+        created_ms=now_ms,
+    )
+    await keys.create(store, row, digest(derived(settings, "key pepper"), key))
+    return key
