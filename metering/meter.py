@@ -23,7 +23,7 @@ from metering.providers.base import Ask, Usage
 from pricing.book import PriceBook
 from pricing.cost import cost
 from pricing.rates import Rates
-from pricing.units import UnitError, leaves
+from pricing.units import UNITS, UnitError, leaves
 
 CHARACTERS_PER_TOKEN_MAX = 8
 """Delivered text has at least a token for so many characters: enough for a floor."""
@@ -101,7 +101,7 @@ class Meter:
             warnings = [*warnings, "limit states are not known yet"]
             row = msgspec.structs.replace(row, warnings=warnings)
         states: dict[str, State] = {it.limit_id: it.state for it in charges or ()}
-        return Outcome(row, charges or (), result_json(row, states))
+        return Outcome(row, charges or (), result_json(row, states, unpriced=_unpriced(row)))
 
     # Pricing
 
@@ -240,3 +240,14 @@ def _units(counts: Mapping[str, int], warnings: list[str]) -> dict[str, int]:
     except UnitError as error:
         warnings.append(f"usage does not add up ({error}): only totals are charged")
         return leaves({name: counts.get(name, 0) for name in ("input", "output")})
+
+
+def _unpriced(row: UsageRow) -> list[str]:
+    """The units of a priced row that nobody charged for."""
+    if row.price_id is None or len(row.units) == len(row.lines):
+        return []
+    return [
+        unit
+        for unit, count in row.units.items()
+        if count and unit not in row.lines and not UNITS[unit].optional
+    ]

@@ -36,6 +36,7 @@ class Exchange:
 
     async def body(self, bytes_max: int) -> bytes:
         """The whole request body; BodyTooLarge before it fills memory, and a deadline."""
+        self._check(self._announced(), bytes_max)
         first = await self._receive()
         if first["type"] == "http.disconnect":
             raise ClientLeft
@@ -63,6 +64,13 @@ class Exchange:
             more = message.get("more_body", False)
         self._check(size, bytes_max)
         return b"".join(parts)
+
+    def _announced(self) -> int:
+        """The length the request announces; 0 where it does not. The server has checked it."""
+        for name, value in self.headers:
+            if name == b"content-length":
+                return int(value)
+        return 0
 
     @staticmethod
     def _check(size: int, bytes_max: int) -> None:
