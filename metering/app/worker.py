@@ -180,11 +180,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings, sockets: list[socket.socket], *, first: bool) -> int:
+async def serve(settings: Settings, sockets: list[socket.socket]) -> int:
     """Run one worker on listening sockets until SIGTERM or SIGINT; gives the exit code."""
     configure_logs()
-    if first:
-        log.info("serving", data_dir=str(settings.data_dir))
     async with running(settings) as worker:
         server = _Server(
             uvicorn.Config(

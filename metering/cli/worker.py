@@ -14,8 +14,7 @@ from metering.settings import read
 
 @click.command("worker", hidden=True)
 @click.option("--fd", type=int, required=True, help="The inherited listening socket.")
-@click.option("--first", is_flag=True, help="Whether this is the first worker.")
-def command(fd: int, first: bool) -> None:
+def command(fd: int) -> None:
     """Answer requests on a listening socket that the parent opened."""
     listener = socket.socket(fileno=fd)
-    sys.exit(uvloop.run(app.serve(read(), [listener], first=first)))
+    sys.exit(uvloop.run(app.serve(read(), [listener])))

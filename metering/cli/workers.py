@@ -44,10 +44,7 @@ class Workers:
         self._listener = listener
         self._report = report
         accept = ("worker", "--fd", str(listener.fileno()))
-        self._workers = [
-            Worker((*accept, "--first") if number == 0 else accept)
-            for number in range(settings.workers)
-        ]
+        self._workers = [Worker(accept) for _ in range(settings.workers)]
         self._keeper = Worker(("keeper",))
 
     def revive(self) -> int:
