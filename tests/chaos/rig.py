@@ -199,11 +199,11 @@ class Rig:
         until(lambda: not self.look() and not self.unlanded(), patience_s)
 
     def unlanded(self) -> int:
-        """What is in outboxes and journals."""
-        with self.redis() as redis:
-            rows = sum(redis.xlen(name) for name in keys.outboxes())
+        """What is in journals and outboxes; in this order, because rows go from those to these."""
         spool = self.folder / "data" / "spool"
-        return rows + sum(file.stat().st_size > FRAME.size for file in spool.glob("*.spool"))
+        journals = sum(file.stat().st_size > FRAME.size for file in spool.glob("*.spool"))
+        with self.redis() as redis:
+            return journals + sum(redis.xlen(name) for name in keys.outboxes())
 
     def counters(self, application_id: str, limit_id: str) -> dict[str, int]:
         """A limit's live counters, as Redis has them; `members` are its holds by id."""
