@@ -114,26 +114,27 @@ class Rig:
         self.ready_ms = 0
         self.service.kill()
 
-    def kill_worker(self) -> None:
-        """`kill -9` of the worker alone; the parent starts another."""
+    def kill_one(self, kind: str) -> None:
+        """`kill -9` of a worker or the keeper alone; the parent starts another."""
         self.ready_ms = 0
-        os.kill(self.worker, signal.SIGKILL)
+        (pid,) = self.processes(kind)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: self.processes(kind) not in ([], [pid]), 30)
         until(self.service.ready, 60)
         self.ready_ms = now_ms()
 
     @property
     def worker(self) -> int:
         """The process id of the service's only worker."""
-        (pid,) = self.workers
+        (pid,) = self.processes("worker")
         return pid
 
-    @property
-    def workers(self) -> list[int]:
-        """The process ids of the service's workers."""
+    def processes(self, kind: str) -> list[int]:
+        """The process ids of the service's workers, or of its keeper."""
         found = []
         for pid in children(self.service.pid):
             with contextlib.suppress(OSError):
-                if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                if kind.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
                     found.append(pid)
         return found
 

@@ -44,7 +44,7 @@ def test_a_worker_is_paused_for_longer_than_its_holds_live(
         )
         load.start()
         time.sleep(0.5 + life_s / 5)
-        pid = max(rig.workers, key=descriptors)  # the one that has calls under way
+        pid = max(rig.processes("worker"), key=descriptors)  # the one that has calls under way
         os.kill(pid, signal.SIGSTOP)
         try:
             until(lambda: unresolved(rig), life_s + 15)
