@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
@@ -219,7 +220,7 @@ class Ledger(Counters):
     # Life of a hold
 
     def _alive(self, hold: Hold) -> Hold:
-        self._live[hold.record] = (hold, asyncio.get_running_loop().time())
+        self._live[hold.record] = (hold, time.monotonic())
         return hold
 
     def abandon(self, hold: Hold) -> None:
@@ -233,7 +234,7 @@ class Ledger(Counters):
 
     async def heartbeat(self, older_than_s: float) -> None:
         """Keep alive the holds that have run for a while: one script a shard."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         by_shard: dict[str, list[Hold]] = {}
         for hold, since in self._live.values():
             if now - since >= older_than_s:

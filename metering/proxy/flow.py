@@ -54,6 +54,7 @@ class Flow:
         self._clock_ms = clock_ms
         self._clock_s = clock_s
         self._random = random
+        self._loop = asyncio.get_running_loop()  # kept: asking for it costs a system call
         self._pumps: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,8 +100,9 @@ class Flow:
             meter=self._meter,
             settings=self._settings,
             clock_s=self._clock_s,
+            answer=self._loop.create_future(),
         )
-        task = asyncio.get_running_loop().create_task(pump.run())
+        task = self._loop.create_task(pump.run())
         self._pumps.add(task)
         task.add_done_callback(self._pumps.discard)
         return pump
@@ -111,7 +113,7 @@ class Flow:
             await exchange.respond(answer.status, answer.headers, answer.body)
             return
         await exchange.start(answer.status, answer.headers)
-        watch = asyncio.get_running_loop().create_task(_watch(exchange, pump))
+        watch = self._loop.create_task(_watch(exchange, pump))
         try:
             while (data := await pump.pipe.get()) is not None:
                 await exchange.piece(data)

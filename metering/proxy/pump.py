@@ -57,6 +57,7 @@ class Pump:
         meter: Meter,
         settings: Settings,
         clock_s: Callable[[], float],
+        answer: asyncio.Future[Answer],
     ) -> None:
         self._call = call
         self._hold = hold
@@ -71,7 +72,7 @@ class Pump:
         self._body: AsyncIterator[bytes]
         self.pipe = Pipe()
         self.pipe.on_gone = self._client_left
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.answer = answer
 
     async def run(self) -> None:
         """Make the call and see it through; raises nothing."""

@@ -49,7 +49,8 @@ class Redis:
     """What redis-py raises when Redis is away."""
 
     def __init__(self, url: str, timeout_ms: int) -> None:
-        """`timeout_ms` bounds a connect, and the wait for any reply."""
+        """`timeout_ms` bounds a connect and the wait for a reply. Belongs to the running loop."""
+        self._loop = asyncio.get_running_loop()  # kept: asking for it costs a system call
         self._timeout_s = timeout_ms / 1000
         options: dict[str, Any] = {
             "retry": Retry(NoBackoff(), 0),
@@ -69,7 +70,7 @@ class Redis:
 
     def call(self, *arguments: Argument) -> asyncio.Future[Reply]:
         """Send a command; the future gives the reply, or raises StoreAway."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         future: asyncio.Future[Reply] = loop.create_future()
         self._unsent.append((hiredis.pack_command(arguments), future))  # type: ignore[arg-type]
         if not self._flushing:
@@ -111,7 +112,7 @@ class Redis:
 
     def answered(self) -> None:
         """Note that Redis lives."""
-        self._answered_at = asyncio.get_running_loop().time()
+        self._answered_at = self._loop.time()
 
     def lost(self, transport: asyncio.BaseTransport, error: BaseException | None) -> None:
         """The connection has ended."""
@@ -135,7 +136,7 @@ class Redis:
         self._transport.write(b"".join([command for command, _ in batch]))
 
     async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         connection: AbstractConnection | None = None
         try:
             self._check_breaker(loop.time())
@@ -169,7 +170,7 @@ class Redis:
         self._connection, self._transport = connection, transport
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -177,13 +178,13 @@ class Redis:
 
     def _watch_out(self) -> None:
         """Start to watch for a reply that does not come."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._answered_at = loop.time()
         if self._watch is None:
             self._watch = loop.call_later(self._timeout_s / 8, self._check)
 
     def _check(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._watch = None
         if not self._waiting:
             return

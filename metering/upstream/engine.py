@@ -79,6 +79,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
 
         `tls` is by default httpx's context: certifi's roots, or those of `SSL_CERT_FILE`.
         """
+        self._loop = asyncio.get_running_loop()  # kept: asking for it costs a system call
         self._connect_s = connect_s
         self._idle_s = idle_s
         self._idle: dict[tuple[str, int, bool], list[Connection]] = {}
@@ -121,7 +122,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
         """An exchange has ended: keep its connection if it is good for another."""
         self._busy.discard(connection)
         if connection.reusable:
-            connection.active_at = asyncio.get_running_loop().time()
+            connection.active_at = self._loop.time()
             self._idle.setdefault(address.origin, []).append(connection)
         else:
             connection.close()
@@ -129,7 +130,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
     def _take(self, address: _Address) -> Connection | None:
         """The connection used last, if the provider has not closed it."""
         pool = self._idle.get(address.origin)
-        now_s = asyncio.get_running_loop().time()
+        now_s = self._loop.time()
         while pool:
             connection = pool.pop()
             if connection.closed:
@@ -141,7 +142,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
 
     async def _connect(self, address: _Address) -> Connection:
         self._sweep_later()
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         tls = self._context() if address.tls else None
         name = address.host if address.tls else None
         try:
@@ -169,12 +170,12 @@ class EngineTransport(httpx.AsyncBaseTransport):
 
     def _sweep_later(self) -> None:
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+            self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
         """End exchanges whose provider is silent, and connections nobody needs."""
         self._sweeper = None
-        now_s = asyncio.get_running_loop().time()
+        now_s = self._loop.time()
         for connection in list(self._busy):
             if now_s - connection.active_at > self._idle_s:
                 connection.fail(timed_out(sent=True))

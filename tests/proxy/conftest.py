@@ -52,6 +52,6 @@ async def make_rig(
 
 
 @pytest.fixture
-def rig(make_rig: Callable[..., Rig]) -> Rig:
+async def rig(make_rig: Callable[..., Rig]) -> Rig:
     """The data plane of one worker."""
     return make_rig()
