@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import msgspec
@@ -9,6 +10,9 @@ import msgspec
 from metering.core.limits import STATES, Charge, Refused, State, Totals, Unit
 from metering.core.money import join, split
 from metering.core.record import UsageRow
+
+COUNTERS = struct.Struct("<17d")
+"""Whole numbers below 2^53, as doubles: exact."""
 
 
 def amount(unit: Unit, whole: int, part: int) -> int:
@@ -42,21 +46,19 @@ def pair(unit: Unit, value: int) -> tuple[int, int]:
 
 
 def totals_of(fields: dict[bytes, bytes]) -> Totals:
-    """The counters of a limit hash."""
+    """The counters of a limit hash; the prelude of the scripts says how they are packed."""
     unit: Unit = fields[b"unit"].decode()  # type: ignore[assignment]
-
-    def read(name: str) -> int:
-        return amount(unit, int(fields[f"{name}w".encode()]), int(fields[f"{name}p".encode()]))
-
+    numbers = [int(number) for number in COUNTERS.unpack(fields[b"cnt"])]
+    pairs = [amount(unit, *numbers[at : at + 2]) for at in range(0, 10, 2)]
     return Totals(
         epoch=int(fields[b"ep"]),
-        settled=read("s"),
-        settled_input=read("i"),
-        settled_output=read("o"),
-        held_likely=read("l"),
-        held_ceiling=read("c"),
-        holds=int(fields[b"n"]),
-        counts={state: int(fields.get(state.encode(), 0)) for state in STATES},
+        settled=pairs[0],
+        settled_input=pairs[1],
+        settled_output=pairs[2],
+        held_likely=pairs[3],
+        held_ceiling=pairs[4],
+        holds=numbers[10],
+        counts=dict(zip(STATES, numbers[11:], strict=True)),
     )
 
 

@@ -19,8 +19,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from metering.cli import runfile
+from metering.core.limits import STATES
 from metering.core.money import PICO_PER_USD
 from metering.embedded import Server, Stores
+from metering.ledger.replies import COUNTERS
 from metering.redis import keys, share
 from metering.spool import FRAME
 from tests.chaos.load import Target
@@ -212,8 +214,10 @@ class Rig:
         with self.redis() as redis:
             fields: Any = redis.hgetall(name)
             members: Any = redis.zcard(f"{name}:h")
-        numbers = {k.decode(): int(v) for k, v in fields.items() if k not in (b"mode", b"unit")}
-        return numbers | {"members": members}
+        counted = [int(it) for it in COUNTERS.unpack(fields[b"cnt"])]
+        names = ("sw", "sp", "iw", "ip", "ow", "op", "lw", "lp", "cw", "cp", "n", *STATES)
+        numbers = dict(zip(names, counted, strict=True))
+        return numbers | {"ep": int(fields[b"ep"]), "members": members}
 
     def spent(self, application_id: str, limit_id: str) -> int:
         """What a limit on money has settled, pico."""

@@ -21,19 +21,18 @@ for i = 3, #KEYS do
     if before.unit == 'tokens' then aw, ap = tonumber(ARGV[9]), 0
     elseif before.unit ~= 'usd' then aw, ap = before.w, before.p end
     local dw, dp = sub(aw, ap, before.w, before.p)
-    local v = redis.call('HMGET', key, 'ep', 'mw', 'mp', 'tw', 'tp', 'sw', 'sp', 'iw', 'ip', 'ow', 'op')
-    numbers(v, 2)
+    local _, _, present, mw, mp, tw, tp, c = read(key)
     local what = 'ok'
-    if v[1] == before.ep then
-      v[6], v[7] = add(v[6], v[7], dw, dp)
+    if present == before.ep then
+      c[1], c[2] = add(c[1], c[2], dw, dp)
       if before.unit == 'usd' then
-        v[8], v[9] = sub(v[8], v[9], before.w, before.p)
-        v[8], v[9] = add(v[8], v[9], tonumber(ARGV[5]), tonumber(ARGV[6]))
-        v[10], v[11] = add(v[10], v[11], tonumber(ARGV[7]), tonumber(ARGV[8]))
+        c[3], c[4] = sub(c[3], c[4], before.w, before.p)
+        c[3], c[4] = add(c[3], c[4], tonumber(ARGV[5]), tonumber(ARGV[6]))
+        c[5], c[6] = add(c[5], c[6], tonumber(ARGV[7]), tonumber(ARGV[8]))
       end
-      if v[6] < 0 or v[8] < 0 then underflows = underflows + 1 end
-      what = state(v[6], v[7], v[2], v[3], v[4], v[5])
-      redis.call('HSET', key, 'sw', s(v[6]), 'sp', s(v[7]), 'iw', s(v[8]), 'ip', s(v[9]), 'ow', s(v[10]), 'op', s(v[11]))
+      if c[1] < 0 or c[3] < 0 then underflows = underflows + 1 end
+      what = state(c[1], c[2], mw, mp, tw, tp)
+      write(key, c)
     end
     charges[#charges + 1] = table.concat({id, before.ep, before.unit, s(dw), s(dp), what}, '|') .. ';'
     truth[#truth + 1] = table.concat({id, before.ep, before.unit, s(aw), s(ap), what}, '|') .. ';'

@@ -15,11 +15,11 @@ for i = 2, #KEYS do
       if unit == 'tokens' then nw, np = ft, 0 end
       if (unit == 'usd' or unit == 'tokens') and gt(nw, np, ow, op) then
         local key = ARGV[a + 3] .. id
-        local v = numbers(redis.call('HMGET', key, 'ep', 'lw', 'lp'), 2)
-        if v[1] == ep then
+        local _, _, present, _, _, _, _, c = read(key)
+        if present == ep then
           local dw, dp = sub(nw, np, ow, op)
-          v[2], v[3] = add(v[2], v[3], dw, dp)
-          redis.call('HSET', key, 'lw', s(v[2]), 'lp', s(v[3]))
+          c[7], c[8] = add(c[7], c[8], dw, dp)
+          write(key, c)
           lw, lp, raised = s(nw), s(np), true
         end
       end

@@ -17,28 +17,26 @@ end
 -- 1: read and decide; no write.
 local limits, blocked, final, retry_ms = {}, {}, 0, 0
 for i = 4, #KEYS do
-  local v = redis.call('HMGET', KEYS[i], 'mode', 'unit', 'ep', 'mw', 'mp', 'sw', 'sp', 'lw', 'lp', 'cw', 'cp', 'n')
-  if not v[1] then return {-1, i - 3} end
-  numbers(v, 4)
-  local mode, unit = v[1], v[2]
+  local mode, unit, ep, mw, mp, _, _, c = read(KEYS[i])
+  if not mode then return {-1, i - 3} end
   local lw, lp = own(unit, tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[8]))
   local cw, cp = own(unit, tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[9]))
-  limits[i] = {v = v, lw = lw, lp = lp, cw = cw, cp = cp}
+  limits[i] = {mode = mode, unit = unit, ep = ep, c = c, lw = lw, lp = lp, cw = cw, cp = cp}
   if mode ~= 'allow' then
-    local hw, hp, ow, op = v[8], v[9], 0, 0  -- block: likely cost in flight, the own not counted
+    local hw, hp, ow, op = c[7], c[8], 0, 0  -- block: likely cost in flight, the own not counted
     if unit == 'requests' or unit == 'concurrent' then ow = 1
-    elseif mode == 'hard' then hw, hp, ow, op = v[10], v[11], cw, cp end
-    local fw, fp = add(v[6], v[7], ow, op)
+    elseif mode == 'hard' then hw, hp, ow, op = c[9], c[10], cw, cp end
+    local fw, fp = add(c[1], c[2], ow, op)
     local tw, tp = add(fw, fp, hw, hp)
-    if gt(tw, tp, v[4], v[5]) then
-      if gt(fw, fp, v[4], v[5]) then final = 1 end
+    if gt(tw, tp, mw, mp) then
+      if gt(fw, fp, mw, mp) then final = 1 end
       local n = redis.call('ZCARD', KEYS[i] .. ':h')
       if n > 0 then
         local mid = math.floor(n / 2)
         local left = tonumber(redis.call('ZRANGE', KEYS[i] .. ':h', mid, mid, 'WITHSCORES')[2]) - now
         retry_ms = math.max(retry_ms, left)
       end
-      blocked[#blocked + 1] = {ARGV[i + 6], v[4], v[5], v[6], v[7], hw, hp, ow, op, v[12]}
+      blocked[#blocked + 1] = {ARGV[i + 6], mw, mp, c[1], c[2], hw, hp, ow, op, c[11]}
       limits[i].blocked = true
     end
   end
@@ -48,9 +46,11 @@ end
 if #blocked > 0 then
   local charges = ''
   for i = 4, #KEYS do
-    local what = limits[i].blocked and 'blocked' or 'blocked_external'
-    redis.call('HINCRBY', KEYS[i], what, 1)
-    charges = charges .. ARGV[i + 6] .. '|' .. limits[i].v[3] .. '|' .. limits[i].v[2] .. '|0|0|' .. what .. ';'
+    local l = limits[i]
+    local what = l.blocked and 'blocked' or 'blocked_external'
+    l.c[STATE[what]] = l.c[STATE[what]] + 1
+    write(KEYS[i], l.c)
+    charges = charges .. ARGV[i + 6] .. '|' .. l.ep .. '|' .. l.unit .. '|0|0|' .. what .. ';'
   end
   redis.call('HSET', record, 'st', 'blocked', 'row', ARGV[3], 'lim', charges)
   redis.call('XADD', outbox, '*', 'kind', 'blocked', 'row', ARGV[3], 'lim', charges)
@@ -64,13 +64,14 @@ end
 local shares, epochs = {}, {}
 for i = 4, #KEYS do
   local l = limits[i]
-  local v = l.v
-  local lw, lp = add(v[8], v[9], l.lw, l.lp)
-  local cw, cp = add(v[10], v[11], l.cw, l.cp)
-  redis.call('HSET', KEYS[i], 'lw', s(lw), 'lp', s(lp), 'cw', s(cw), 'cp', s(cp), 'n', s(v[12] + 1))
+  local c = l.c
+  c[7], c[8] = add(c[7], c[8], l.lw, l.lp)
+  c[9], c[10] = add(c[9], c[10], l.cw, l.cp)
+  c[11] = c[11] + 1
+  write(KEYS[i], c)
   redis.call('ZADD', KEYS[i] .. ':h', s(now + ARGV[2]), record)
-  shares[#shares + 1] = table.concat({ARGV[i + 6], v[3], v[2], v[1], s(l.lw), s(l.lp), s(l.cw), s(l.cp)}, '|') .. ';'
-  epochs[#epochs + 1] = v[3]
+  shares[#shares + 1] = table.concat({ARGV[i + 6], l.ep, l.unit, l.mode, s(l.lw), s(l.lp), s(l.cw), s(l.cp)}, '|') .. ';'
+  epochs[#epochs + 1] = l.ep
 end
 redis.call('HSET', record, 'st', 'held', 'row', ARGV[3], 'lim', table.concat(shares), 'fw', 0, 'fp', 0, 'ft', 0)
 redis.call('ZADD', holds, s(now + ARGV[1]), record)

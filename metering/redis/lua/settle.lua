@@ -39,32 +39,30 @@ local charges, underflows = {}, 0
 for i = 5, #KEYS do
   local id, ep = string.match(ARGV[i + 7], '^([^|]+)|(%d+)$')
   local key, share = KEYS[i], shares[id]
-  local v = redis.call('HMGET', key, 'ep', 'unit', 'mode', 'mw', 'mp', 'tw', 'tp', 'sw', 'sp', 'iw', 'ip', 'ow', 'op', 'lw', 'lp', 'cw', 'cp', 'n')
-  numbers(v, 4)
-  ep = share and share.ep or (ep ~= '0' and ep) or v[1] or '0'
-  local unit = share and share.unit or v[2] or 'usd'
+  local _, its_unit, present, mw, mp, tw, tp, c = read(key)
+  ep = share and share.ep or (ep ~= '0' and ep) or present or '0'
+  local unit = share and share.unit or its_unit or 'usd'
   local aw, ap = amount(unit, share)
   local nothing = verb == 'expire' and aw == 0 and ap == 0
   local what = (verb == 'release' or nothing) and 'failed' or 'ok'
-  if v[1] == ep then  -- money of an old epoch never enters a new one
-    v[8], v[9] = add(v[8], v[9], aw, ap)
+  if present == ep then  -- money of an old epoch never enters a new one
+    c[1], c[2] = add(c[1], c[2], aw, ap)
     if unit == 'usd' and verb == 'settle' then
-      v[10], v[11] = add(v[10], v[11], tonumber(ARGV[5]), tonumber(ARGV[6]))
-      v[12], v[13] = add(v[12], v[13], tonumber(ARGV[7]), tonumber(ARGV[8]))
+      c[3], c[4] = add(c[3], c[4], tonumber(ARGV[5]), tonumber(ARGV[6]))
+      c[5], c[6] = add(c[5], c[6], tonumber(ARGV[7]), tonumber(ARGV[8]))
     elseif unit == 'usd' then
-      v[10], v[11] = add(v[10], v[11], aw, ap)
+      c[3], c[4] = add(c[3], c[4], aw, ap)
     end
     if share then
-      v[14], v[15] = sub(v[14], v[15], share.lw, share.lp)
-      v[16], v[17] = sub(v[16], v[17], share.cw, share.cp)
-      v[18] = v[18] - 1
-      if v[14] < 0 or v[16] < 0 or v[18] < 0 then underflows = underflows + 1 end
+      c[7], c[8] = sub(c[7], c[8], share.lw, share.lp)
+      c[9], c[10] = sub(c[9], c[10], share.cw, share.cp)
+      c[11] = c[11] - 1
+      if c[7] < 0 or c[9] < 0 or c[11] < 0 then underflows = underflows + 1 end
       redis.call('ZREM', key .. ':h', record)
     end
-    if what ~= 'failed' then what = state(v[8], v[9], v[4], v[5], v[6], v[7]) end
-    redis.call('HSET', key, 'sw', s(v[8]), 'sp', s(v[9]), 'iw', s(v[10]), 'ip', s(v[11]), 'ow', s(v[12]), 'op', s(v[13]),
-      'lw', s(v[14]), 'lp', s(v[15]), 'cw', s(v[16]), 'cp', s(v[17]), 'n', s(v[18]))
-    redis.call('HINCRBY', key, what, 1)
+    if what ~= 'failed' then what = state(c[1], c[2], mw, mp, tw, tp) end
+    c[STATE[what]] = c[STATE[what]] + 1
+    write(key, c)
   end
   charges[#charges + 1] = table.concat({id, ep, unit, s(aw), s(ap), what}, '|') .. ';'
 end
