@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from metering.ledger.ledger import Hold, Ledger
+from metering.ledger.ledger import Hold, Ledger, nothing_certain
 
-__all__ = ["Hold", "Ledger"]
+__all__ = ["Hold", "Ledger", "nothing_certain"]

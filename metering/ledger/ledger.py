@@ -55,11 +55,12 @@ class Hold:
         self.row = row
         self.limits = limits
         self.record = share(row.application_id).record(row.request_id, row.attempt)
-        self.floor: Callable[[], tuple[int, int]] = _nothing
+        self.floor: Callable[[], tuple[int, int]] = nothing_certain
         self.spooled = spooled
 
 
-def _nothing() -> tuple[int, int]:
+def nothing_certain() -> tuple[int, int]:
+    """The floor of a call of which nothing is certain yet."""
     return 0, 0
 
 

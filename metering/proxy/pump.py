@@ -17,7 +17,7 @@ from metering.core.headers import from_provider, scrub
 from metering.core.record import UsageRow
 from metering.core.result import digits, splice_result
 from metering.errors import OurFault, ProviderFault, ProviderGarbage, XproxyError
-from metering.ledger import Hold
+from metering.ledger import Hold, nothing_certain
 from metering.meter import Meter, Outcome
 from metering.providers.base import StreamTap, Usage
 from metering.proxy.call import Call, Headers
@@ -84,6 +84,9 @@ class Pump:
             self._meter.ledger.abandon(self._hold)
         finally:
             self.pipe.close(broken=broken)
+            # who knows us is to forget us: a call in a circle would wait for the collector
+            self.pipe.on_gone = None
+            self._hold.floor = nothing_certain
             self._tell_fault(OurFault(should_retry=False))  # nobody waits for ever
 
     async def _guarded(self) -> bool:
