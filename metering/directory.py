@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -31,6 +31,7 @@ READ_S = 0.25
 AWAY_S = 5.0
 """How long a Postgres that did not answer is not asked again for what is remembered, if stale."""
 ENTRIES_MAX = 50_000
+UNKNOWN: Any = object()
 
 Role = Literal["admin", "app", "read"]
 
@@ -92,12 +93,19 @@ class Directory:
                 return self.admin
             if not is_ours(key):
                 return None
-        row = await self._find(name, lambda: stored_keys.by_digest(self._store, hashed))
+        found = self._kept(name)
+        if found is UNKNOWN:
+            found = await self._find(name, lambda: self._read_caller(hashed))
+        if found is None:
+            return None
+        expires_ms, caller = found
+        return None if expires_ms is not None and expires_ms <= self._clock_ms() else caller
+
+    async def _read_caller(self, hashed: bytes) -> tuple[int | None, Caller] | None:
+        row = await stored_keys.by_digest(self._store, hashed)
         if row is None or row.blocked:
             return None
-        if row.expires_ms is not None and row.expires_ms <= self._clock_ms():
-            return None
-        return Caller(
+        return row.expires_ms, Caller(
             application_id=row.application_id or self.admin.application_id,
             key_id=row.key_id,
             role=row.role,
@@ -109,13 +117,30 @@ class Directory:
 
     async def limit(self, application_id: str, limit_id: str) -> Limit | None:
         """A limit's definition."""
-        found: Limit | None = await self._find(
-            ("limit", application_id, limit_id),
-            lambda: stored_limits.get(self._store, application_id, limit_id),
-        )
+        name = ("limit", application_id, limit_id)
+        found: Limit | None = self._kept(name)
+        if found is UNKNOWN:
+            found = await self._find(
+                name, lambda: stored_limits.get(self._store, application_id, limit_id)
+            )
+        return found
+
+    async def limits(self, application_id: str, limit_ids: Iterable[str]) -> list[Limit | None]:
+        """Several limits' definitions, in order."""
+        found: list[Limit | None] = []
+        for limit_id in limit_ids:
+            kept = self._kept(("limit", application_id, limit_id))
+            if kept is UNKNOWN:
+                kept = await self.limit(application_id, limit_id)
+            found.append(kept)
         return found
 
     # The cache
+
+    def _kept(self, name: tuple[Any, ...]) -> Any:
+        """What memory has, if it is not too old; else UNKNOWN."""
+        kept = self._cache.get(name)
+        return UNKNOWN if kept is None or kept[0] <= time.monotonic() else kept[1]
 
     async def _find(self, name: tuple[Any, ...], read: Callable[[], Any]) -> Any:
         now = time.monotonic()

@@ -113,8 +113,7 @@ class Planner:
         named = dict.fromkeys((*annotations.limit_ids, *caller.limit_ids))
         if not named or endpoint.kind == "free":
             return ()
-        lookup = self._directory.limit
-        found = [await lookup(caller.application_id, limit_id) for limit_id in named]
+        found = await self._directory.limits(caller.application_id, named)
         missing = [limit_id for limit_id, it in zip(named, found, strict=True) if it is None]
         if missing:
             raise InvalidRequest(
