@@ -16,7 +16,7 @@ import pytest
 
 from tests.chaos.audit import audit
 from tests.chaos.load import Seen, Target, call, request
-from tests.chaos.rig import Rig, descriptors, resident_kb
+from tests.chaos.rig import Rig, descriptors, resident_kb, until
 
 AT_ONCE = 25
 HEALTHY = 100
@@ -97,7 +97,8 @@ def test_who_leaves_is_billed_exactly_and_leaves_nothing(rig: Rig, seed: int, fu
     made += asyncio.run(departures(target, count, seed + 1, "drained"))
     rig.quiet()
     kb_after = resident_kb(rig.worker)
-    assert descriptors(rig.worker) <= open_before + 2 * AT_ONCE
+    # Connections to the provider that nobody needs are kept for a quarter of a minute.
+    until(lambda: descriptors(rig.worker) <= open_before + 2 * AT_ONCE, 20)
     seen = asyncio.run(healthy(target))
     rig.quiet()
 
