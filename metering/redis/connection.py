@@ -28,6 +28,8 @@ from metering.redis.scripts import SCRIPTS, Script
 Argument = str | bytes | int
 Reply = Any
 NOTHING_YET = object()
+TOGETHER_MAX = 4
+"""So many commands do not wait for the end of the tick: Redis works while we do."""
 
 
 class CommandRefused(StoreAway):
@@ -73,7 +75,9 @@ class Redis:
         loop = self._loop
         future: asyncio.Future[Reply] = loop.create_future()
         self._unsent.append((hiredis.pack_command(arguments), future))  # type: ignore[arg-type]
-        if not self._flushing:
+        if len(self._unsent) >= TOGETHER_MAX and self._transport is not None:
+            self._write(self._transport)
+        elif not self._flushing:
             self._flushing = True
             loop.call_soon(self._flush)
         return future
@@ -127,13 +131,15 @@ class Redis:
             self._spawn(self._connect())
             return
         self._flushing = False
+        if self._unsent:
+            self._write(self._transport)
+
+    def _write(self, transport: asyncio.Transport) -> None:
         batch, self._unsent = self._unsent, []
-        if not batch:
-            return
         if not self._waiting:
             self._watch_out()
         self._waiting.extend([future for _, future in batch])
-        self._transport.write(b"".join([command for command, _ in batch]))
+        transport.write(b"".join([command for command, _ in batch]))
 
     async def _connect(self) -> None:
         loop = self._loop
