@@ -38,6 +38,7 @@ Verb = Literal["settle", "release", "expire"]
 When = Literal["due", "held", "any"]
 """Whether an end needs its time to have come, a hold, or neither."""
 REPLAYED_AT_ONCE = 50
+RESERVE, SETTLE = SCRIPTS["reserve"], SCRIPTS["settle"]
 
 
 class Hold:
@@ -70,7 +71,7 @@ class Ledger(Counters):
     def __init__(self, redis: Redis, store: Store, spool: Spool, *, hold_ttl_ms: int) -> None:
         super().__init__(redis, store)
         self._spool = spool
-        self._hold_ttl_ms = hold_ttl_ms
+        self._ttl = (hold_ttl_ms,)
         self._live: dict[str, tuple[Hold, float]] = {}
 
     # The four verbs
@@ -80,10 +81,9 @@ class Ledger(Counters):
     ) -> tuple[Admitted | Refused, Hold | None]:
         """Decide and hold all limits of a call; raises StoreAway where a limit must refuse then."""
         place = share(row.application_id)
-        record = place.record(row.request_id, row.attempt)
-        names = [record, place.holds, place.outbox, *(place.limit(it.limit_id) for it in limits)]
+        names = [place.limit(it.limit_id) for it in limits]
         arguments: list[Argument] = [
-            self._hold_ttl_ms,
+            len(names),
             expected_ms,
             encode_row(row),
             *split(bounds.likely_pico),
@@ -92,11 +92,12 @@ class Ledger(Counters):
             bounds.ceiling_tokens,
             *(it.limit_id for it in limits),
         ]
+        names.insert(0, place.record(row.request_id, row.attempt))
         try:
-            reply = await self._redis.run(SCRIPTS["reserve"], names, arguments)
+            reply = await self._redis.each(RESERVE, place.shared, self._ttl, names, arguments)
             while reply[0] == -1:  # not loaded is not the same as no limit
                 await self.define(limits[reply[1] - 1])
-                reply = await self._redis.run(SCRIPTS["reserve"], names, arguments)
+                reply = await self._redis.each(RESERVE, place.shared, self._ttl, names, arguments)
         except StoreAway as fault:
             return await self._reserve_without_redis(row, limits, fault)
         if reply[0] == 0:
@@ -157,7 +158,7 @@ class Ledger(Counters):
         self,
         verb: Verb,
         row: UsageRow,
-        limits: Iterable[tuple[str, int]],
+        limits: Sequence[tuple[str, int]],
         tokens: int,
         when: When,
     ) -> tuple[Charge, ...] | None:
@@ -169,22 +170,22 @@ class Ledger(Counters):
         place = share(row.application_id)
         record = place.record(row.request_id, row.attempt)
         index = place.index(row.category, row.provider_id) if row.provider_id else record
-        limits = list(limits)
-        reply = await self._redis.run(
-            SCRIPTS["settle"],
-            [record, place.holds, place.outbox, index, *(place.limit(it) for it, _ in limits)],
-            [
-                verb,
-                encode_row(row),
-                *split(row.cost_pico),
-                *split(row.input_pico),
-                *split(row.output_pico),
-                tokens,
-                when,
-                f"{row.request_id}:{row.attempt}",
-                *(f"{limit_id}|{epoch}" for limit_id, epoch in limits),
-            ],
-        )
+        names = [record, index]
+        arguments: list[Argument] = [
+            len(limits),
+            verb,
+            encode_row(row),
+            *split(row.cost_pico),
+            *split(row.input_pico),
+            *split(row.output_pico),
+            tokens,
+            when,
+            f"{row.request_id}:{row.attempt}",
+        ]
+        for limit_id, epoch in limits:
+            names.append(place.limit(limit_id))
+            arguments += (limit_id, epoch)
+        reply = await self._redis.each(SETTLE, place.shared, (), names, arguments)
         if reply[0] == 4:
             return None
         if reply[0] == 5:
@@ -241,7 +242,7 @@ class Ledger(Counters):
             if now - since >= older_than_s:
                 by_shard.setdefault(share(hold.row.application_id).holds, []).append(hold)
         for holds_key, alive in by_shard.items():
-            arguments: list[str | int] = [self._hold_ttl_ms]
+            arguments: list[str | int] = [*self._ttl]
             for hold in alive:
                 prefix = share(hold.row.application_id).limit_prefix
                 floor_pico, floor_tokens = hold.floor()
@@ -280,7 +281,7 @@ class Ledger(Counters):
         if fields[0] != b"held":
             await self._redis.call("ZREM", share(application_id).holds, record)
             return False
-        floor_pico = join(int(fields[3]), int(fields[4]))
+        floor_pico = join(int(fields[3] or 0), int(fields[4] or 0))
         row = msgspec.structs.replace(
             decode_row(fields[1]),
             status="unresolved",

@@ -1,18 +1,20 @@
-"""One pipelined connection per worker: what is asked in one tick of the loop travels together.
+"""One connection per worker: what is asked while Redis is busy travels together.
 
-A `call` returns a future at once; what has gathered by the end of the tick is written as one, and
-replies resolve the futures in order, without a task in between. redis-py connects, authenticates
-and selects; then its socket is ours, because its own reading and writing cost a quarter of a call.
-Nothing is retried here: a script would run twice. A reply that does not come within the deadline
-breaks the connection, and everything waiting on it fails with `StoreAway`, or `OutcomeUnknown`
-where the command may have run.
+A `call` returns a future at once. What has gathered by the end of the tick is written as one, or,
+while replies are outstanding, when the last of them has come: so under load Redis syncs its log to
+disk once for many calls, and without load nothing waits. Runs of the scripts that take many calls
+(`each`) become one run. Replies resolve the futures in order, without a task in between. redis-py
+connects, authenticates and selects; then its socket is ours, because its own reading and writing
+cost a quarter of a call. Nothing is retried here: a script would run twice. A reply that does not
+come within the deadline breaks the connection, and everything waiting on it fails with `StoreAway`,
+or `OutcomeUnknown` where the command may have run.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -23,25 +25,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from metering.errors import OutcomeUnknown, StoreAway
+from metering.redis.batch import Argument, Batch, Reply, Single, UnknownScript, refusal
 from metering.redis.scripts import SCRIPTS, Script
 
-Argument = str | bytes | int
-Reply = Any
 NOTHING_YET = object()
-TOGETHER_MAX = 4
-"""So many commands do not wait for the end of the tick: Redis works while we do."""
-
-
-class CommandRefused(StoreAway):
-    """Redis refused a command; it wrote nothing."""
-
-
-class UnknownScript(CommandRefused):
-    """Redis does not know this script; nothing ran."""
-
-
-def _refusal(text: str) -> CommandRefused:
-    return UnknownScript(text) if text.startswith("NOSCRIPT") else CommandRefused(f"Redis: {text}")
 
 
 class Redis:
@@ -62,8 +49,9 @@ class Redis:
         self._pool = aioredis.ConnectionPool.from_url(url, **options)
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
-        self._unsent: list[tuple[bytes, asyncio.Future[Reply]]] = []
-        self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._unsent: list[Single | Batch] = []
+        self._gathering: dict[tuple[str, str], Batch] = {}
+        self._waiting: deque[Single | Batch] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushing = False
         self._answered_at = 0.0
@@ -72,14 +60,34 @@ class Redis:
 
     def call(self, *arguments: Argument) -> asyncio.Future[Reply]:
         """Send a command; the future gives the reply, or raises StoreAway."""
-        loop = self._loop
-        future: asyncio.Future[Reply] = loop.create_future()
-        self._unsent.append((hiredis.pack_command(arguments), future))  # type: ignore[arg-type]
-        if len(self._unsent) >= TOGETHER_MAX and self._transport is not None:
-            self._write(self._transport)
-        elif not self._flushing:
-            self._flushing = True
-            loop.call_soon(self._flush)
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self._unsent.append(Single(hiredis.pack_command(arguments), future))  # type: ignore[arg-type]
+        if not self._flushing:
+            self._flush_later()
+        return future
+
+    def each(
+        self,
+        script: Script,
+        shared: tuple[str, ...],
+        first: tuple[Argument, ...],
+        keys: Iterable[str],
+        arguments: Iterable[Argument],
+    ) -> asyncio.Future[Reply]:
+        """Have one call taken by a script that takes many, with what else gathers for it.
+
+        `shared` and `first` are the keys and arguments that all calls of a shard have in common,
+        and come first. The future gives the script's reply to this call, or raises StoreAway.
+        """
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        batch = self._gathering.get((script.name, shared[0]))
+        if batch is None:
+            batch = self._gathering[script.name, shared[0]] = Batch(script, shared, first)
+            self._unsent.append(batch)
+            if not self._flushing:
+                self._flush_later()
+        if batch.add(keys, arguments, future):
+            del self._gathering[script.name, shared[0]]
         return future
 
     async def run(
@@ -105,18 +113,18 @@ class Redis:
         await self.client.aclose()
 
     def answer(self, reply: Reply) -> None:
-        """Resolve the oldest waiting future; for the protocol that reads replies."""
-        future = self._waiting.popleft()
-        if future.done():
-            return
-        if isinstance(reply, CommandRefused):
-            future.set_exception(reply)
+        """Resolve what has waited longest; for the protocol that reads replies."""
+        waiter = self._waiting.popleft()
+        if isinstance(reply, UnknownScript) and isinstance(waiter, Batch) and not waiter.repeated:
+            self._load_and_repeat(waiter)
         else:
-            future.set_result(reply)
+            waiter.answer(reply)
 
     def answered(self) -> None:
-        """Note that Redis lives."""
+        """Note that Redis lives, and send what has gathered meanwhile."""
         self._answered_at = self._loop.time()
+        if self._unsent and not self._waiting and not self._flushing:
+            self._flush_later()
 
     def lost(self, transport: asyncio.BaseTransport, error: BaseException | None) -> None:
         """The connection has ended."""
@@ -124,6 +132,11 @@ class Redis:
             self._break(error or ConnectionResetError("Redis closed the connection"))
 
     # Sending
+
+    def _flush_later(self) -> None:
+        if not self._waiting:  # else the last reply that comes sends us on
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Write all that has gathered; connects first if there is no connection."""
@@ -136,10 +149,15 @@ class Redis:
 
     def _write(self, transport: asyncio.Transport) -> None:
         batch, self._unsent = self._unsent, []
-        if not self._waiting:
-            self._watch_out()
-        self._waiting.extend([future for _, future in batch])
-        transport.write(b"".join([command for command, _ in batch]))
+        self._gathering.clear()
+        self._watch_out()
+        self._waiting.extend(batch)
+        transport.write(b"".join([it.command() for it in batch]))
+
+    def _load_and_repeat(self, batch: Batch) -> None:
+        """Redis has forgotten a script, so nothing ran: tell it again."""
+        batch.repeated = True
+        self._unsent += (batch.loading(self._loop.create_future()), batch)
 
     async def _connect(self) -> None:
         loop = self._loop
@@ -206,20 +224,15 @@ class Redis:
         connection, self._connection = self._connection, None
         waiting, self._waiting = self._waiting, deque()
         unsent, self._unsent = self._unsent, []
-        for future in waiting:
-            _fail(future, OutcomeUnknown("Redis did not answer in time"), error)
-        for _, future in unsent:
-            _fail(future, StoreAway("Redis does not answer"), error)
+        self._gathering.clear()
+        for waiter in waiting:
+            waiter.fail(OutcomeUnknown("Redis did not answer in time"), error)
+        for waiter in unsent:
+            waiter.fail(StoreAway("Redis does not answer"), error)
         if transport is not None:
             transport.abort()
         if connection is not None:
             self._spawn(connection.disconnect(nowait=True))
-
-
-def _fail(future: asyncio.Future[Reply], fault: StoreAway, cause: BaseException) -> None:
-    if not future.done():
-        fault.__cause__ = cause
-        future.set_exception(fault)
 
 
 class _Replies(asyncio.Protocol):
@@ -228,18 +241,19 @@ class _Replies(asyncio.Protocol):
     def __init__(self, redis: Redis, transport: asyncio.Transport) -> None:
         self._redis = redis
         self._transport = transport
-        self._reader = hiredis.Reader(notEnoughData=NOTHING_YET, replyError=_refusal)
+        self._reader = hiredis.Reader(notEnoughData=NOTHING_YET, replyError=refusal)
 
     def data_received(self, data: bytes) -> None:
         """Resolve what has come."""
         reader, redis = self._reader, self._redis
         reader.feed(data)
-        redis.answered()
         try:
             while (reply := reader.gets()) is not NOTHING_YET:
                 redis.answer(reply)
         except (hiredis.HiredisError, IndexError):  # not the protocol, or nobody asked
             self._transport.abort()
+            return
+        redis.answered()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Redis, or we, ended it."""

@@ -31,13 +31,14 @@ def holds() -> list[str]:
 class Keys:
     """The keys of one application; `outbox` and `holds` are shared by its shard."""
 
-    __slots__ = ("application_id", "holds", "limit_prefix", "outbox", "tag")
+    __slots__ = ("application_id", "holds", "limit_prefix", "outbox", "shared", "tag")
 
     def __init__(self, application_id: str) -> None:
         self.application_id = application_id
         self.tag = f"{{s{shard(application_id):02d}}}"
         self.outbox = f"{self.tag}:outbox"
         self.holds = f"{self.tag}:holds"
+        self.shared = (self.holds, self.outbox)
         self.limit_prefix = f"{self.tag}:l:{application_id}:"
 
     def limit(self, limit_id: str) -> str:

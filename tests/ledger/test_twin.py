@@ -161,21 +161,36 @@ class Machine(RuleBasedStateMachine):
         target=calls, asked=st.lists(st.tuples(names, pico, pico, tokens), min_size=1, max_size=4)
     )
     def reserve(self, asked: list[tuple[str, int, int, int]]) -> Any:
-        """All limits of a call are decided together, all or nothing."""
-        admitted = [self.admit(*one) for one in asked]
+        """All limits of a call are decided together, all or nothing; of calls at once, in turn."""
+        verdicts = self.run(self.together([self.reserving(*one) for one in asked]))
+        admitted = [
+            self.admitted(*one, *found) for one, found in zip(asked, verdicts, strict=True)
+        ]
         return multiple(*(call for call in admitted if call is not None))
 
-    def admit(self, names: str, likely: int, more: int, used: int) -> Call | None:
-        """One call, and whether the verdict on it is right."""
-        twins = [self.twins[name] for name in names]
-        ceiling, most = likely + more, used + 10
+    @staticmethod
+    async def together(work: list[Any]) -> list[Any]:
+        """What several things come to that are begun in one tick: one script takes them all."""
+        return await asyncio.gather(*work)
+
+    def reserving(self, names: str, likely: int, more: int, used: int) -> Any:
+        """One call, asked of the ledger."""
         bounds = Bounds(
-            likely_pico=likely, ceiling_pico=ceiling, likely_tokens=used, ceiling_tokens=most
+            likely_pico=likely,
+            ceiling_pico=likely + more,
+            likely_tokens=used,
+            ceiling_tokens=used + 10,
         )
         one = row(application_id=self.application_id, request_id=str(uuid7(1, os.urandom(10))))
-        verdict, hold = self.run(
-            self.ledger.reserve(one, [self.own(it) for it in twins], bounds, expected_ms=3_000)
-        )
+        limits = [self.own(self.twins[name]) for name in names]
+        return self.ledger.reserve(one, limits, bounds, expected_ms=3_000)
+
+    def admitted(
+        self, names: str, likely: int, more: int, used: int, verdict: Any, hold: Hold | None
+    ) -> Call | None:
+        """Whether the verdict on one call is right."""
+        twins = [self.twins[name] for name in names]
+        ceiling, most = likely + more, used + 10
         blocked = [
             it
             for it in twins

@@ -19,7 +19,6 @@ local function now_ms()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
-local function numbers(v, from) for i = from, #v do v[i] = tonumber(v[i]) or 0 end return v end
 -- A limit hash: mode, unit, ep (its epoch), def (max, threshold) and cnt, the counters, packed: one
 -- field is read and written in a fraction of the time of seventeen. Each is a double that is whole.
 local DEF, CNT = '<dddd', '<ddddddddddddddddd'
@@ -32,6 +31,31 @@ local function read(key)  -- mode, unit, epoch, max whole, part, threshold whole
   return v[1], v[2], v[3], mw, mp, tw, tp, {struct.unpack(CNT, v[5])}
 end
 local function write(key, c) redis.call('HSET', key, 'cnt', struct.pack(CNT, unpack(c, 1, 17))) end
+-- The limits of a batch of calls: each is read once, as the calls before have left it, and written once.
+local function limits_of_batch()
+  local read_already, self = {}, {}
+  function self.get(key)  -- nil: not loaded
+    local l = read_already[key]
+    if not l then
+      local mode, unit, ep, mw, mp, tw, tp, c = read(key)
+      if not mode then return end
+      l = {key = key, mode = mode, unit = unit, ep = ep, mw = mw, mp = mp, tw = tw, tp = tp, c = c, held = {}, ended = {}}
+      read_already[key] = l
+    end
+    return l
+  end
+  function self.save(l)  -- `held`: when each new hold should end, and its record; `ended`: records
+    if l.changed then write(l.key, l.c) end
+    if #l.held > 0 then redis.call('ZADD', l.key .. ':h', unpack(l.held)) end
+    if #l.ended > 0 then redis.call('ZREM', l.key .. ':h', unpack(l.ended)) end
+    l.changed, l.held, l.ended = false, {}, {}
+  end
+  function self.save_all() for _, l in pairs(read_already) do self.save(l) end end
+  return self
+end
+local function cannot_be_read(fault)  -- what pcall gives of a call whose keys are not what they should be
+  return {-2, type(fault) == 'table' and (fault.err or fault[1]) or tostring(fault)}
+end
 -- A hold's share of one limit, as kept in the record: id|epoch|unit|mode|likely w|p|ceiling w|p;
 local SHARE = '([^|;]+)|(%d+)|(%a+)|(%a+)|(%d+)|(%d+)|(%d+)|(%d+);'
 local function state(sw, sp, mw, mp, tw, tp)

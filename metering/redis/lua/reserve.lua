@@ -1,78 +1,113 @@
--- Decide all limits of a call and hold them, all or nothing; a refusal leaves its row.
--- KEYS: 1 record, 2 holds (zset by deadline), 3 outbox (stream), 4.. limit hashes
--- ARGV: 1 ttl ms, 2 expected duration ms, 3 row, 4-5 likely, 6-7 ceiling (usd), 8 likely tokens,
---       9 ceiling tokens, 10.. limit ids in the order of the keys
--- Returns: {1, epochs} held | {2, status} known already | {-1, i} limit i is not loaded |
---          {0, final, retry_ms, charges, id, max w, p, settled w, p, held w, p, needed w, p, holds, ...}
-local record, holds, outbox = KEYS[1], KEYS[2], KEYS[3]
-local known = redis.call('HGET', record, 'st')
-if known then return {2, known} end
-local now = now_ms()
+-- Decide calls in turn; each holds all of its limits or none. A refusal leaves its row.
+-- KEYS: 1 holds (zset by deadline), 2 outbox (stream), then of each call: record, limit hashes
+-- ARGV: 1 ttl ms, then of each call: 1 how many limits, 2 expected duration ms, 3 row, 4-5 likely,
+--       6-7 ceiling (usd), 8 likely tokens, 9 ceiling tokens, limit ids in the order of the keys
+-- Returns: of each call {1, epochs} held | {2, status} known already | {-1, i} limit i is not loaded |
+--          {-2, why} this one cannot be read | {0, final, retry_ms, charges, id, max w, p, settled w, p,
+--          held w, p, needed w, p, holds, ...} refused
+local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
+local limits = limits_of_batch()
 
 local function own(unit, w, p, tokens)
   if unit == 'usd' then return w, p elseif unit == 'tokens' then return tokens, 0 end
   return 1, 0
 end
 
--- 1: read and decide; no write.
-local limits, blocked, final, retry_ms = {}, {}, 0, 0
-for i = 4, #KEYS do
-  local mode, unit, ep, mw, mp, _, _, c = read(KEYS[i])
-  if not mode then return {-1, i - 3} end
-  local lw, lp = own(unit, tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[8]))
-  local cw, cp = own(unit, tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[9]))
-  limits[i] = {mode = mode, unit = unit, ep = ep, c = c, lw = lw, lp = lp, cw = cw, cp = cp}
-  if mode ~= 'allow' then
-    local hw, hp, ow, op = c[7], c[8], 0, 0  -- block: likely cost in flight, the own not counted
-    if unit == 'requests' or unit == 'concurrent' then ow = 1
-    elseif mode == 'hard' then hw, hp, ow, op = c[9], c[10], cw, cp end
-    local fw, fp = add(c[1], c[2], ow, op)
-    local tw, tp = add(fw, fp, hw, hp)
-    if gt(tw, tp, mw, mp) then
-      if gt(fw, fp, mw, mp) then final = 1 end
-      local n = redis.call('ZCARD', KEYS[i] .. ':h')
-      if n > 0 then
-        local mid = math.floor(n / 2)
-        local left = tonumber(redis.call('ZRANGE', KEYS[i] .. ':h', mid, mid, 'WITHSCORES')[2]) - now
-        retry_ms = math.max(retry_ms, left)
+local function retry_ms(key)  -- how long until half of a limit's live holds are expected to end
+  local n = redis.call('ZCARD', key .. ':h')
+  if n == 0 then return 0 end
+  local mid = math.floor(n / 2)
+  return redis.call('ZRANGE', key .. ':h', mid, mid, 'WITHSCORES')[2] - now
+end
+
+-- 1: read and decide; no write but of what calls before this one have come to.
+local function decide(k, a)
+  local status = redis.call('HGET', KEYS[k], 'st')
+  if status then return {2, status} end
+  local call = {blocked = {}, final = 0, retry_ms = 0}
+  local w, p, t = tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]), tonumber(ARGV[a + 7])
+  local cw, cp, ct = tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6]), tonumber(ARGV[a + 8])
+  for i = 1, tonumber(ARGV[a]) do
+    local l = limits.get(KEYS[k + i])
+    if not l then return {-1, i} end
+    local mine = {limit = l, id = ARGV[a + 8 + i]}
+    mine.lw, mine.lp = own(l.unit, w, p, t)
+    mine.cw, mine.cp = own(l.unit, cw, cp, ct)
+    call[i] = mine
+    if l.mode ~= 'allow' then
+      local c = l.c
+      local hw, hp, ow, op = c[7], c[8], 0, 0  -- block: likely cost in flight, the own not counted
+      if l.unit == 'requests' or l.unit == 'concurrent' then ow = 1
+      elseif l.mode == 'hard' then hw, hp, ow, op = c[9], c[10], mine.cw, mine.cp end
+      local fw, fp = add(c[1], c[2], ow, op)
+      local tw, tp = add(fw, fp, hw, hp)
+      if gt(tw, tp, l.mw, l.mp) then
+        if gt(fw, fp, l.mw, l.mp) then call.final = 1 end
+        limits.save(l)
+        call.retry_ms = math.max(call.retry_ms, retry_ms(l.key))
+        call.blocked[#call.blocked + 1] = {mine.id, l.mw, l.mp, c[1], c[2], hw, hp, ow, op, c[11]}
+        mine.blocked = true
       end
-      blocked[#blocked + 1] = {ARGV[i + 6], mw, mp, c[1], c[2], hw, hp, ow, op, c[11]}
-      limits[i].blocked = true
     end
   end
+  return nil, call
 end
 
 -- 2: only writes that cannot fail.
-if #blocked > 0 then
+local function refuse(record, row, call)
   local charges = ''
-  for i = 4, #KEYS do
-    local l = limits[i]
-    local what = l.blocked and 'blocked' or 'blocked_external'
+  for _, mine in ipairs(call) do
+    local l = mine.limit
+    local what = mine.blocked and 'blocked' or 'blocked_external'
     l.c[STATE[what]] = l.c[STATE[what]] + 1
-    write(KEYS[i], l.c)
-    charges = charges .. ARGV[i + 6] .. '|' .. l.ep .. '|' .. l.unit .. '|0|0|' .. what .. ';'
+    l.changed = true
+    charges = charges .. mine.id .. '|' .. l.ep .. '|' .. l.unit .. '|0|0|' .. what .. ';'
   end
-  redis.call('HSET', record, 'st', 'blocked', 'row', ARGV[3], 'lim', charges)
-  redis.call('XADD', outbox, '*', 'kind', 'blocked', 'row', ARGV[3], 'lim', charges)
-  local reply = {0, final, s(retry_ms), charges}
-  for _, b in ipairs(blocked) do
+  redis.call('HSET', record, 'st', 'blocked', 'row', row, 'lim', charges)
+  redis.call('XADD', outbox, '*', 'kind', 'blocked', 'row', row, 'lim', charges)
+  local reply = {0, call.final, s(call.retry_ms), charges}
+  for _, b in ipairs(call.blocked) do
     reply[#reply + 1] = b[1]
     for j = 2, 10 do reply[#reply + 1] = s(b[j]) end
   end
   return reply
 end
-local shares, epochs = {}, {}
-for i = 4, #KEYS do
-  local l = limits[i]
-  local c = l.c
-  c[7], c[8] = add(c[7], c[8], l.lw, l.lp)
-  c[9], c[10] = add(c[9], c[10], l.cw, l.cp)
-  c[11] = c[11] + 1
-  write(KEYS[i], c)
-  redis.call('ZADD', KEYS[i] .. ':h', s(now + ARGV[2]), record)
-  shares[#shares + 1] = table.concat({ARGV[i + 6], l.ep, l.unit, l.mode, s(l.lw), s(l.lp), s(l.cw), s(l.cp)}, '|') .. ';'
-  epochs[#epochs + 1] = l.ep
+
+local function hold(record, row, ends, call)
+  local shares, epochs = {}, {}
+  for i, mine in ipairs(call) do
+    local l = mine.limit
+    local c = l.c
+    c[7], c[8] = add(c[7], c[8], mine.lw, mine.lp)
+    c[9], c[10] = add(c[9], c[10], mine.cw, mine.cp)
+    c[11] = c[11] + 1
+    l.changed = true
+    l.held[#l.held + 1] = ends
+    l.held[#l.held + 1] = record
+    shares[i] = table.concat({mine.id, l.ep, l.unit, l.mode, s(mine.lw), s(mine.lp), s(mine.cw), s(mine.cp)}, '|') .. ';'
+    epochs[i] = l.ep
+  end
+  redis.call('HSET', record, 'st', 'held', 'row', row, 'lim', table.concat(shares))
+  return {1, table.concat(epochs, ',')}
 end
-redis.call('HSET', record, 'st', 'held', 'row', ARGV[3], 'lim', table.concat(shares), 'fw', 0, 'fp', 0, 'ft', 0)
-redis.call('ZADD', holds, s(now + ARGV[1]), record)
-return {1, table.concat(epochs, ',')}
+
+local replies, held, k, a = {}, {}, 3, 2
+local deadline = s(now + ARGV[1])
+while k <= #KEYS do
+  local n, record, row = tonumber(ARGV[a]), KEYS[k], ARGV[a + 2]
+  local readable, reply, call = pcall(decide, k, a)
+  if not readable then
+    reply = cannot_be_read(reply)
+  elseif call and #call.blocked > 0 then
+    reply = refuse(record, row, call)
+  elseif call then
+    reply = hold(record, row, s(now + ARGV[a + 1]), call)
+    held[#held + 1] = deadline
+    held[#held + 1] = record
+  end
+  replies[#replies + 1] = reply
+  k, a = k + 1 + n, a + 9 + n
+end
+limits.save_all()
+if #held > 0 then redis.call('ZADD', holds, unpack(held)) end
+return replies
