@@ -123,8 +123,8 @@ class Redis:
     def answered(self) -> None:
         """Note that Redis lives, and send what has gathered meanwhile."""
         self._answered_at = self._loop.time()
-        if self._unsent and not self._waiting and not self._flushing:
-            self._flush_later()
+        if self._unsent and not self._waiting and self._transport is not None:
+            self._write(self._transport)  # at once: Redis works on these while we do on those
 
     def lost(self, transport: asyncio.BaseTransport, error: BaseException | None) -> None:
         """The connection has ended."""
