@@ -11,14 +11,15 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 import uvicorn
 
 from metering import api, tokens
-from metering.app.cork import CorkedProtocol
 from metering.app.first import DEFAULT_APPLICATION, clock_ms, configure_logs, derived
+from metering.app.front import Front
 from metering.core.estimate import Learned
 from metering.directory import Directory
 from metering.duties import every
@@ -130,8 +131,8 @@ class Worker:
 
 
 def build(worker: Worker) -> Any:
-    """The ASGI application: the data plane by raw path, everything else is the control plane's."""
-    control = api.build(
+    """The control plane, as an ASGI application."""
+    return api.build(
         api.Services(
             settings=worker.settings,
             store=worker.store,
@@ -145,16 +146,9 @@ def build(worker: Worker) -> Any:
         )
     )
 
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and _is_data_plane(scope["raw_path"]):
-            await worker.flow(scope, receive, send)
-        else:
-            await control(scope, receive, send)
 
-    return application
-
-
-def _is_data_plane(raw_path: bytes) -> bool:
+def is_data_plane(raw_path: bytes) -> bool:
+    """Whether a path, as it stands on the wire, is of a call to a provider."""
     if raw_path.startswith(PROXY_PREFIX):
         return True
     return raw_path.startswith(b"//") and raw_path.lstrip(b"/").startswith(PROXY_PREFIX[1:])
@@ -203,7 +197,7 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> int:
         server = _Server(
             uvicorn.Config(
                 build(worker),
-                http=CorkedProtocol,
+                http=partial(Front, serve=worker.flow.begin, owns=is_data_plane),  # type: ignore[arg-type]
                 loop="uvloop",
                 lifespan="off",
                 access_log=False,

@@ -1,76 +1,186 @@
-"""One HTTP exchange with a client, over plain ASGI."""
+"""One HTTP exchange with a client: its request as it came, and the one answer to it.
+
+What is written goes to the client's socket at once; a client that takes nothing makes the provider
+wait. Nothing here is ever cancelled: of a client that has gone, writes are forgotten.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Protocol
 
 from metering.errors import BodyTooLarge, InvalidRequest
 
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 BODY_DEADLINE_S = 60
+BODY_AHEAD_BYTES = 64 * 1024
+"""So much of a body is taken before anyone has asked for it."""
+WAITING_BYTES_MAX = 256 * 1024
+"""So much may wait for a client to read; then its provider has to wait."""
+READS_WITHIN_S = 120
+"""A client that takes nothing for so long, while so much waits, counts as gone."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientLeft(Exception):
     """The client closed the connection before its request was whole."""
 
 
+class Flow(Protocol):
+    """How a connection holds its two directions back."""
+
+    write_paused: bool
+    """Whether too much waits for the client."""
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the client for now."""
+
+    def resume_reading(self) -> None:
+        """Take more."""
+
+    async def drain(self) -> None:
+        """Returns when the client has taken what waited, or has gone."""
+
+
 class Exchange:
-    """A request as it came, and the one answer to it."""
+    """A request and its answer. The connection feeds it, and is told when it has ended."""
 
-    __slots__ = ("_receive", "_send", "headers", "method", "query", "raw_path", "started")
+    __slots__ = (
+        "_body",
+        "_changed",
+        "_chunked",
+        "_expects",
+        "_flow",
+        "_left_bytes",
+        "_on_end",
+        "_permanent",
+        "_size",
+        "_transport",
+        "_whole",
+        "announced_bytes",
+        "broken",
+        "gone",
+        "headers",
+        "http_10",
+        "keep_alive",
+        "method",
+        "on_gone",
+        "query",
+        "raw_path",
+        "response_complete",
+        "started",
+    )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.method: str = scope["method"]
-        self.raw_path: bytes = scope["raw_path"]
-        self.query: bytes = scope["query_string"]
-        self.headers: Headers = scope["headers"]
-        self._receive = receive
-        self._send = send
+    def __init__(
+        self,
+        method: str,
+        target: tuple[bytes, bytes],
+        headers: Headers,
+        *,
+        transport: asyncio.Transport,
+        flow: Flow,
+        permanent: Sequence[tuple[bytes, bytes]] = (),
+        on_end: Callable[[], None],
+    ) -> None:
+        """`target` is path and query as they came, `headers` are in lower case. `permanent` are
+        headers of every answer. `on_end` is called when the connection may take the next one."""
+        self.method = method
+        self.raw_path, self.query = target
+        self.headers = headers
+        self.announced_bytes = 0
+        self.http_10 = False
+        self.keep_alive = True
         self.started = False
+        self.response_complete = False
+        self.gone = False
+        """The client has gone, or counts as gone."""
+        self.broken = False
+        """Not all of the answer came through to it."""
+        self.on_gone: Callable[[], None] | None = None
+        self._transport = transport
+        self._flow = flow
+        self._permanent = permanent
+        self._on_end = on_end
+        self._body: list[bytes] = []
+        self._size = 0
+        self._whole = False
+        self._expects = False
+        self._changed: asyncio.Future[None] | None = None
+        self._chunked = False
+        self._left_bytes: int | None = None
+
+    # The connection's side
+
+    def expect(self) -> None:
+        """The client waits for a word before it sends its body."""
+        self._expects = True
+
+    def feed(self, data: bytes) -> None:
+        """A piece of the request's body; after the answer nobody wants it."""
+        if self.response_complete:
+            return
+        self._body.append(data)
+        self._size += len(data)
+        if self._changed is not None:
+            self._wake()
+        elif self._size > BODY_AHEAD_BYTES:
+            self._flow.pause_reading()
+
+    def end_of_request(self) -> None:
+        """The request is whole."""
+        self._whole = True
+        if self._changed is not None:
+            self._wake()
+
+    def lost(self) -> None:
+        """The connection has ended."""
+        self.leave()
+        if self._changed is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    def leave(self) -> None:
+        """The client has gone: tell whoever wants to know, unless all was said already."""
+        if not self.gone:
+            self.gone = True
+            if self.on_gone is not None and not self.response_complete:
+                self.on_gone()
+
+    # The request
 
     async def body(self, bytes_max: int) -> bytes:
         """The whole request body; BodyTooLarge before it fills memory, and a deadline."""
-        self._check(self._announced(), bytes_max)
-        first = await self._receive()
-        if first["type"] == "http.disconnect":
-            raise ClientLeft
-        body: bytes = first.get("body", b"")
-        if not first.get("more_body"):
-            self._check(len(body), bytes_max)
-            return body
-        try:
-            async with asyncio.timeout(BODY_DEADLINE_S):
-                return await self._rest(body, bytes_max)
-        except TimeoutError:
-            raise InvalidRequest(
-                f"the request body did not arrive within {BODY_DEADLINE_S} s"
-            ) from None
+        self._check(self.announced_bytes, bytes_max)
+        if not self._whole:
+            try:
+                async with asyncio.timeout(BODY_DEADLINE_S):
+                    await self._rest(bytes_max)
+            except TimeoutError:
+                raise InvalidRequest(
+                    f"the request body did not arrive within {BODY_DEADLINE_S} s"
+                ) from None
+            finally:
+                self._changed = None
+        self._check(self._size, bytes_max)
+        return self._body[0] if len(self._body) == 1 else b"".join(self._body)
 
-    async def _rest(self, body: bytes, bytes_max: int) -> bytes:
-        parts, size, more = [body], len(body), True
-        while more:
-            self._check(size, bytes_max)
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
+    async def _rest(self, bytes_max: int) -> None:
+        if self._expects and not self._body:
+            self._transport.write(CONTINUE)
+        loop = asyncio.get_running_loop()
+        while not self._whole:
+            if self.gone:
                 raise ClientLeft
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            more = message.get("more_body", False)
-        self._check(size, bytes_max)
-        return b"".join(parts)
-
-    def _announced(self) -> int:
-        """The length the request announces; 0 where it does not. The server has checked it."""
-        for name, value in self.headers:
-            if name == b"content-length":
-                return int(value)
-        return 0
+            self._check(self._size, bytes_max)
+            self._changed = loop.create_future()
+            self._flow.resume_reading()
+            await self._changed
 
     @staticmethod
     def _check(size: int, bytes_max: int) -> None:
@@ -80,22 +190,90 @@ class Exchange:
                 "XPROXY_BODY_BYTES_MAX raises the bound"
             )
 
-    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer at once."""
-        sized = [*headers, (b"content-length", str(len(body)).encode())]
-        await self.start(status, sized)
-        await self._send({"type": "http.response.body", "body": body})
+    # The answer
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Begin an answer that comes in pieces."""
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer at once, in one piece."""
         self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        if not self.gone:
+            lines = self._head(status, headers)
+            lines.append(b"content-length: %d\r\n\r\n" % len(body))
+            if self.method != "HEAD":
+                lines.append(body)
+            self._transport.write(b"".join(lines))
+        self._end()
 
-    async def piece(self, data: bytes, *, last: bool = False) -> None:
-        """A piece of the answer. Without its last piece the client sees that it was cut."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+    def start(self, status: int, headers: Headers) -> None:
+        """Begin an answer that comes in pieces, of the length that its headers name, if any."""
+        self.started = True
+        if self.gone:
+            return
+        bodiless = self.method == "HEAD" or status in (204, 304)
+        length = next((int(value) for name, value in headers if name == b"content-length"), None)
+        if length is None and not bodiless:
+            self._chunked = not self.http_10
+            self.keep_alive = self.keep_alive and self._chunked
+        self._left_bytes = 0 if bodiless else length
+        lines = self._head(status, headers)
+        lines.append(b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n")
+        self._transport.write(b"".join(lines))
 
-    async def left(self) -> None:
-        """Returns when the client has gone."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    async def piece(self, data: bytes) -> None:
+        """The next bytes of the answer, at once, unless too much waits for the client already."""
+        if self._flow.write_paused and not self.gone:
+            await self._wait_for_room()
+        if not data or self.gone:
+            return
+        if self._chunked:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        elif self._left_bytes is None:
+            self._transport.write(data)
+        else:
+            data = data[: self._left_bytes]  # more than was announced would be the next answer
+            self._left_bytes -= len(data)
+            self._transport.write(data)
+
+    async def _wait_for_room(self) -> None:
+        try:
+            async with asyncio.timeout(READS_WITHIN_S):
+                await self._flow.drain()
+        except TimeoutError:
+            self.broken = True
+            self.leave()
+
+    def finish(self, *, broken: bool) -> None:
+        """The end of an answer that came in pieces; a broken one is seen to have been cut."""
+        if self.response_complete:
+            return
+        self.broken = self.broken or broken or bool(self._left_bytes)
+        if self.broken:
+            self.keep_alive = False
+        elif self._chunked and not self.gone:
+            self._transport.write(b"0\r\n\r\n")
+        self._end()
+
+    def _end(self) -> None:
+        self.response_complete = True
+        if not self.keep_alive or self.gone:
+            self._transport.close()
+        self._on_end()
+
+    def _head(self, status: int, headers: Headers) -> list[bytes]:
+        """The status line and the headers, but for those that say how long the body is."""
+        if self._expects and not self._whole:
+            self.keep_alive = False  # whether it sends its body now, nobody knows
+        lines = [STATUS_LINES.get(status) or _status_line(status)]
+        for name, value in (*self._permanent, *headers):
+            lines += (name, b": ", value, b"\r\n")
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        elif self.http_10:
+            lines.append(b"connection: keep-alive\r\n")
+        return lines
+
+
+def _status_line(status: int, phrase: str = "") -> bytes:
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode("latin-1")
+
+
+STATUS_LINES = {it.value: _status_line(it.value, it.phrase) for it in HTTPStatus}

@@ -2,8 +2,8 @@
 
     plan (authenticate, annotate, price) - estimate - reserve - forward - tap - settle - respond
 
-Each step takes the frozen value of the step before. What follows the provider's first byte is the
-pump's, which outlives the client.
+Each step takes the frozen value of the step before. From `forward` on it is the pump's. A call has
+one task, which its client's leaving does not end: whoever leaves, the call is settled.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from metering.core.ids import uuid7
 from metering.core.limits import Refused
 from metering.core.result import result_json
 from metering.errors import OurFault, XproxyError
-from metering.ledger import Hold, Ledger
+from metering.ledger import Ledger
 from metering.ledger.replies import blocked
 from metering.meter import Meter
 from metering.proxy.call import Call
-from metering.proxy.exchange import ClientLeft, Exchange, Receive, Scope, Send
+from metering.proxy.exchange import ClientLeft, Exchange
 from metering.proxy.plan import Planner
 from metering.proxy.pump import Pump
 from metering.settings import Settings
@@ -55,22 +55,27 @@ class Flow:
         self._clock_s = clock_s
         self._random = random
         self._loop = asyncio.get_running_loop()  # kept: asking for it costs a system call
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; every fault is answered in the surface's grammar."""
+    def begin(self, exchange: Exchange) -> asyncio.Task[None]:
+        """Serve a call, whoever leaves meanwhile; every fault is answered in the surface's grammar."""
+        task = self._loop.create_task(self._answer(exchange))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        return task
+
+    async def _answer(self, exchange: Exchange) -> None:
         now_ms, started_s = self._clock_ms(), self._clock_s()
         request_id = str(uuid7(now_ms, self._random(10)))
-        exchange = Exchange(scope, receive, send)
         try:
             await self._serve(exchange, request_id, now_ms, started_s)
         except XproxyError as fault:
-            await self._fail(exchange, fault, request_id)
+            self._fail(exchange, fault, request_id)
         except ClientLeft:
             return
         except Exception:  # a bug of ours: the caller gets an answer, the log the trace
             log.exception("flow_failed", request_id=request_id)
-            await self._fail(exchange, OurFault(retry_after_s=1), request_id)
+            self._fail(exchange, OurFault(retry_after_s=1), request_id)
 
     async def _serve(
         self, exchange: Exchange, request_id: str, now_ms: int, started_s: float
@@ -87,12 +92,8 @@ class Flow:
             call.row, call.limits, bounds, expected_ms=expected_ms
         )
         if isinstance(verdict, Refused) or hold is None:
-            await self._refuse(exchange, call, verdict)  # type: ignore[arg-type]
+            self._refuse(exchange, call, verdict)  # type: ignore[arg-type]
             return
-        await self._relay(exchange, self._forward(call, hold))
-
-    def _forward(self, call: Call, hold: Hold) -> Pump:
-        """Start the task that makes the call and sees it through, whoever leaves."""
         pump = Pump(
             call,
             hold,
@@ -100,51 +101,28 @@ class Flow:
             meter=self._meter,
             settings=self._settings,
             clock_s=self._clock_s,
-            answer=self._loop.create_future(),
+            client=exchange,
         )
-        task = self._loop.create_task(pump.run())
-        self._pumps.add(task)
-        task.add_done_callback(self._pumps.discard)
-        return pump
+        await pump.run()
 
-    async def _relay(self, exchange: Exchange, pump: Pump) -> None:
-        answer = await pump.answer
-        if answer.body is not None:
-            await exchange.respond(answer.status, answer.headers, answer.body)
-            return
-        await exchange.start(answer.status, answer.headers)
-        watch = self._loop.create_task(_watch(exchange, pump))
-        try:
-            while (data := await pump.pipe.get()) is not None:
-                await exchange.piece(data)
-        finally:
-            watch.cancel()
-            pump.pipe.leave()  # also when we are cancelled: the pump must not wait for room
-        if not pump.pipe.broken:  # else the client must see that the answer was cut
-            await exchange.piece(b"", last=True)
-
-    async def _refuse(self, exchange: Exchange, call: Call, refused: Refused) -> None:
+    def _refuse(self, exchange: Exchange, call: Call, refused: Refused) -> None:
         row = blocked(call.row)
         result = result_json(row, refused.states, blocked_limit_ids=refused.blocked_limit_ids)
         answer = payi.refusal(refused, row.request_id, result, self._settings.budget_status)
-        await exchange.respond(*answer)
+        exchange.respond(*answer)
 
-    async def _fail(self, exchange: Exchange, fault: XproxyError, request_id: str) -> None:
+    def _fail(self, exchange: Exchange, fault: XproxyError, request_id: str) -> None:
         if exchange.started:
-            return
-        await exchange.respond(*payi.error(fault, request_id))
+            exchange.finish(broken=True)  # the client must see that it was cut
+        else:
+            exchange.respond(*payi.error(fault, request_id))
 
     @property
     def running(self) -> int:
-        """How many provider calls are under way."""
-        return len(self._pumps)
+        """How many calls are under way."""
+        return len(self._calls)
 
     async def finish(self, within_s: float) -> None:
         """Wait for the calls under way: their clients may have gone, their costs have not."""
-        if self._pumps:
-            await asyncio.wait(self._pumps, timeout=max(0.0, within_s))
-
-
-async def _watch(exchange: Exchange, pump: Pump) -> None:
-    await exchange.left()
-    pump.pipe.leave()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=max(0.0, within_s))

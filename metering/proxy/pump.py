@@ -1,7 +1,7 @@
-"""One detached task per provider call: it reads the provider, feeds the client, settles once.
+"""A provider call between admission and settlement: reads the provider, feeds the client, settles.
 
-The task is not tied to the client's request: when the client leaves, it reads on (or closes and
-estimates, as the call asked), so that every call is settled. It is never cancelled.
+It is not tied to the client: when that leaves, it reads on (or closes and estimates, as the call
+asked), so that every call is settled, once. It is never cancelled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metering.ledger import Hold, nothing_certain
 from metering.meter import Meter, Outcome
 from metering.providers.base import StreamTap, Usage
 from metering.proxy.call import Call, Headers
-from metering.proxy.pipe import Pipe
+from metering.proxy.exchange import Exchange
 from metering.settings import Settings
 from metering.surfaces import payi
 from metering.upstream import Reply, Upstream
@@ -37,16 +37,8 @@ ERROR_BYTES_MAX = 1 << 20
 """How large a compressed error may become."""
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What the client is told first. `body` None: it comes through the pipe."""
-
-    status: int
-    headers: Headers
-    body: bytes | None = None
-
-
 class Pump:
-    """The life of one call between admission and settlement."""
+    """One provider call."""
 
     def __init__(
         self,
@@ -57,10 +49,11 @@ class Pump:
         meter: Meter,
         settings: Settings,
         clock_s: Callable[[], float],
-        answer: asyncio.Future[Answer],
+        client: Exchange,
     ) -> None:
         self._call = call
         self._hold = hold
+        self._client = client
         self._upstream = upstream
         self._meter = meter
         self._settings = settings
@@ -70,31 +63,32 @@ class Pump:
         self._patience_ends: float | None = None
         self._drained_bytes = 0
         self._body: AsyncIterator[bytes]
-        self.pipe = Pipe()
-        self.pipe.on_gone = self._client_left
-        self.answer = answer
 
     async def run(self) -> None:
-        """Make the call and see it through; raises nothing."""
-        broken = True
+        """See the call through; raises what its client is to be told instead of an answer."""
+        self._client.on_gone = self._client_left
+        if self._client.gone:
+            self._client_left()
         try:
             broken = await self._guarded()
-        except Exception:  # a bug of ours: the hold is let go, the reaper books the call
+        except XproxyError:
+            raise
+        except Exception as bug:  # of ours: the hold is let go, the reaper books the call
             log.exception("pump_failed", request_id=self._hold.row.request_id)
             self._meter.ledger.abandon(self._hold)
+            raise OurFault(should_retry=False) from bug
         finally:
-            self.pipe.close(broken=broken)
             # who knows us is to forget us: a call in a circle would wait for the collector
-            self.pipe.on_gone = None
+            self._client.on_gone = None
             self._hold.floor = nothing_certain
-            self._tell_fault(OurFault(should_retry=False))  # nobody waits for ever
+        self._client.finish(broken=broken)
 
     async def _guarded(self) -> bool:
         try:
             return await self._run()
         except ProviderFault as fault:
             await self._no_answer(fault)
-            return True
+            raise
 
     async def _run(self) -> bool:
         call = self._call
@@ -127,21 +121,21 @@ class Pump:
         off = self._call.annotations.result_off
         headers = self._headers(reply, changed=not off) + cost_headers(outcome)
         given = body if off else splice_result(plain, outcome.result) or plain
-        self._tell(Answer(reply.status, headers, given))
+        self._client.respond(reply.status, headers, given)
         return False
 
     async def _large(self, reply: Reply, body: bytes) -> bool:
         """Too large to splice: relayed as it comes, read for usage up to four times the size."""
-        self._tell(Answer(reply.status, self._headers(reply, changed=False)))
+        self._client.start(reply.status, self._headers(reply, changed=False))
         kept, size_max = [body], 4 * self._settings.json_bytes_max
         size = len(body)
-        await self.pipe.put(body)
+        await self._client.piece(body)
         try:
             async for chunk in self._chunks():
                 size += len(chunk)
                 if size <= size_max:
                     kept.append(chunk)
-                await self.pipe.put(chunk)
+                await self._client.piece(chunk)
         except ProviderFault:
             await self._meter.expire(self._hold, self._done(reply.status))
             return True
@@ -154,20 +148,20 @@ class Pump:
         tap = self._call.dialect.tap(self._call.endpoint, self._call.ask)
         self._hold.floor = lambda: self._meter.floor(self._call.ask, self._call.priced, tap.usage())
         inflate = _inflater(_header(reply, b"content-encoding"))
-        self._tell(Answer(reply.status, self._headers(reply, changed=True)))
+        self._client.start(reply.status, self._headers(reply, changed=True))
         settled = cut = False
         try:
             async for chunk in self._chunks():
                 for plain in (chunk,) if inflate is None else _inflated(inflate, chunk):
-                    await self.pipe.put(tap.feed(plain))
+                    await self._client.piece(tap.feed(plain))
                     if tap.ready and not settled:
                         settled = True
-                        await self.pipe.put(await self._splice(tap, reply.status))
+                        await self._client.piece(await self._splice(tap, reply.status))
         except (ProviderFault, zlib.error):
             cut = True
         if not settled:
-            await self.pipe.put(tap.finish())
-            await self.pipe.put(await self._splice(tap, reply.status))
+            await self._client.piece(tap.finish())
+            await self._client.piece(await self._splice(tap, reply.status))
         return cut
 
     async def _splice(self, tap: StreamTap, status: int) -> bytes:
@@ -180,11 +174,11 @@ class Pump:
         length = _header(reply, b"content-length")
         if length:
             headers.append((b"content-length", length))
-        self._tell(Answer(reply.status, headers))
+        self._client.start(reply.status, headers)
         cut = False
         try:
             async for chunk in self._chunks():
-                await self.pipe.put(chunk)
+                await self._client.piece(chunk)
         except ProviderFault:
             cut = True
         await self._meter.settle_free(self._hold, self._done(reply.status))
@@ -205,8 +199,7 @@ class Pump:
         status = reply.status
         if self._call.metered and not self._call.annotations.result_off:
             body = payi.provider_error(status, body, outcome.result)
-        headers = self._headers(reply, changed=True)
-        self._tell(Answer(status, headers, body))
+        self._client.respond(status, self._headers(reply, changed=True), body)
         return False
 
     async def _no_answer(self, fault: ProviderFault) -> None:
@@ -218,7 +211,6 @@ class Pump:
             await self._meter.expire(self._hold, row)
         else:
             await self._meter.release(self._hold, row)
-        self._tell_fault(fault)
 
     # Reading
 
@@ -235,7 +227,7 @@ class Pump:
             if chunk is None:
                 return
             yield chunk
-            if self.pipe.gone and self._drained(len(chunk)):
+            if self._client.gone and self._drained(len(chunk)):
                 return
 
     def _drained(self, size: int) -> bool:
@@ -286,14 +278,6 @@ class Pump:
             *from_provider(reply.headers, body_changed=changed, stored=self._call.own_credential),
             *request_headers(self._hold.row.request_id),
         ]
-
-    def _tell(self, answer: Answer) -> None:
-        if not self.answer.done():
-            self.answer.set_result(answer)
-
-    def _tell_fault(self, fault: XproxyError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(fault)
 
 
 def request_headers(request_id: str) -> Headers:

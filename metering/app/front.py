@@ -1,0 +1,154 @@
+"""The front door: uvicorn's connections, whose data-plane requests go straight to the flow.
+
+uvicorn accepts, parses and ends connections, and serves the control plane over ASGI. A call to a
+provider needs none of ASGI's messages: it becomes an `Exchange`, which writes to the socket itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from metering.proxy.exchange import WAITING_BYTES_MAX, Exchange
+
+
+class Front(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(
+        self, *, serve: Callable[[Exchange], object], owns: Callable[[bytes], bool], **given: Any
+    ) -> None:
+        """`serve` begins to serve a call, `owns` tells by its raw path whether it is one; `given`
+        is uvicorn's."""
+        super().__init__(**given)
+        self._serve = serve
+        self._owns = owns
+        self._running: Exchange | None = None
+        self._idle_since: float | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WAITING_BYTES_MAX)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has gone, or we closed."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        running, self._running = self._running, None
+        if isinstance(self.cycle, Exchange):
+            self.cycle = cast(Any, None)
+        super().connection_lost(exc)
+        if running is not None:
+            running.lost()
+
+    # Requests
+
+    def on_message_begin(self) -> None:
+        """A request begins. uvicorn's own dictionary of it is made only for who needs one."""
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: whose request is it?"""
+        url = httptools.parse_url(self.url)
+        if self._owns(url.path):
+            self._begin_exchange(url.path, url.query or b"")
+        else:
+            self._begin_cycle()
+
+    def _begin_cycle(self) -> None:
+        """What uvicorn would have done so far, and what it does now."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
+
+    def _begin_exchange(self, path: bytes, query: bytes) -> None:
+        exchange = Exchange(
+            self.parser.get_method().decode("ascii"),
+            (path, query),
+            [],
+            transport=self.transport,
+            flow=self.flow,
+            permanent=self.server_state.default_headers,
+            on_end=self.on_response_complete,
+        )
+        exchange.http_10 = self.parser.get_http_version() == "1.0"
+        exchange.keep_alive = self.parser.should_keep_alive()
+        for header in self.headers:
+            if header[0] == b"content-length":  # the parser has checked it
+                exchange.announced_bytes = int(header[1])
+                continue
+            if header[0] == b"expect" and header[1].lower() == b"100-continue":
+                exchange.expect()
+            exchange.headers.append(header)
+        before, self.cycle = self.cycle, cast(Any, exchange)
+        if before is None or before.response_complete:
+            self._start(exchange)
+        else:  # it came before its predecessor's answer: it has to wait
+            self.flow.pause_reading()
+            self.pipeline.appendleft(cast(Any, (exchange, None)))
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if isinstance(cycle, Exchange):
+            self._start(cycle)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start(self, exchange: Exchange) -> None:
+        self._running = exchange
+        self._serve(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a request's body."""
+        if isinstance(self.cycle, Exchange):
+            self.cycle.feed(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        if isinstance(self.cycle, Exchange):
+            self.cycle.end_of_request()
+        else:
+            super().on_message_complete()
+
+    # Between requests: one timer a connection, not one an answer
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def on_response_complete(self) -> None:
+        """An answer is whole: the next request, or a wait for one that has an end."""
+        self._running = None
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look)
+
+    def _look(self) -> None:
+        """Close a connection that has been idle for long; else look again when it may have been."""
+        now_s = self.loop.time()
+        idle_s = 0.0 if self._idle_since is None else now_s - self._idle_since
+        if idle_s >= self.timeout_keep_alive:
+            self.timeout_keep_alive_handler()
+        else:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive - idle_s, self._look)
