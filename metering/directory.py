@@ -11,6 +11,7 @@ import contextlib
 import hmac
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import msgspec
@@ -31,6 +32,8 @@ READ_S = 0.25
 AWAY_S = 5.0
 """How long a Postgres that did not answer is not asked again for what is remembered, if stale."""
 ENTRIES_MAX = 50_000
+DIGESTS_MAX = 4_096
+"""So many keys are remembered with their digest, in this process's memory alone."""
 UNKNOWN: Any = object()
 
 Role = Literal["admin", "app", "read"]
@@ -51,6 +54,12 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         return self.role == "admin" or permission in self.permissions
 
 
+def _digest(pepper: bytes, key: str) -> tuple[bytes, tuple[str, str]]:
+    """The digest of a key, and the name of its entry in the cache."""
+    hashed = digest(pepper, key)
+    return hashed, ("key", hashed.hex())
+
+
 class Directory:
     """Names to things. `default_application` is who an admin key acts for."""
 
@@ -67,7 +76,7 @@ class Directory:
     ) -> None:
         self._store = store
         self._redis = redis
-        self._pepper = pepper
+        self._digest = lru_cache(DIGESTS_MAX)(partial(_digest, pepper))
         self._master_secret = master_secret
         self._admin_key = admin_key.encode() if admin_key else None
         self._clock_ms = clock_ms
@@ -84,8 +93,7 @@ class Directory:
 
     async def caller(self, key: str) -> Caller | None:
         """Who a key belongs to; None for one that is unknown, expired or blocked."""
-        hashed = digest(self._pepper, key)
-        name = ("key", hashed.hex())
+        hashed, name = self._digest(key)
         if name not in self._cache:  # what is cached has passed these
             if self.is_admin_key(key) or local_token_valid(
                 self._master_secret, key, self._clock_ms() // 1000

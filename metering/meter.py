@@ -183,7 +183,7 @@ class Meter:
     async def _estimate(self, usage: Usage, model: str, tokens_asked: int) -> dict[str, int]:
         """Counts of an answer without an end: what it said, and what was delivered."""
         counts = dict(usage.counts or {})
-        output = await tokens.count_off_loop(usage.output_text, model) if usage.output_text else 0
+        output = await tokens.count_all([usage.output_text], model) if usage.output_text else 0
         counts.setdefault("input", tokens_asked)
         counts["output"] = max(output, counts.get("output", 0))
         return counts

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import lzma
+from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
@@ -22,6 +24,10 @@ THREAD_FROM_BYTES = 64 * 1024
 GUESS_FROM_BYTES = 1024 * 1024
 """From this size on, tokens are guessed from the size."""
 GUESSED_BYTES_PER_TOKEN = 3
+REMEMBERED_CHARACTERS = 8 * 1024 * 1024
+"""So much text is remembered with its count."""
+REMEMBERED_OVERHEAD = 200
+"""What remembering a text takes beside its characters, in bytes."""
 
 
 class VocabularyError(RuntimeError):
@@ -84,6 +90,7 @@ _loaded: dict[str, Encoding] = {}
 _loading = Lock()
 
 
+@lru_cache(maxsize=1024)
 def encoding_name(model: str) -> str:
     """The encoding of a model; a fine-tuned one (`ft:`) has its base's."""
     name = model.lower().removeprefix("ft:")
@@ -99,14 +106,59 @@ def count(text: str, model: str) -> int:
     return len(_encoding(encoding_name(model)).encode_ordinary(text))
 
 
-async def count_off_loop(text: str, model: str) -> int:
-    """The tokens of a text without holding up the event loop; of a huge one, a guess."""
-    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+async def count_all(texts: Iterable[str], model: str) -> int:
+    """The tokens of several texts without holding up the event loop; of huge ones, a guess.
+
+    What was counted a while ago is remembered: conversations come again with every turn of theirs.
+    """
+    name = encoding_name(model)
+    total, new, size = 0, [], 0
+    for text in texts:
+        known = _counted.get(name, text)
+        if known is None:
+            new.append(text)
+            size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        else:
+            total += known
+    if not new:
+        return total
     if size >= GUESS_FROM_BYTES:
-        return -(-size // GUESSED_BYTES_PER_TOKEN)
-    if size < THREAD_FROM_BYTES and encoding_name(model) in _loaded:
-        return count(text, model)
-    return await asyncio.to_thread(count, text, model)
+        return total + -(-size // GUESSED_BYTES_PER_TOKEN)
+    if size < THREAD_FROM_BYTES and name in _loaded:
+        return total + _count_new(name, new)
+    return total + await asyncio.to_thread(_count_new, name, new)
+
+
+def _count_new(name: str, texts: list[str]) -> int:
+    total = 0
+    for text in texts:
+        tokens = len(_encoding(name).encode_ordinary(text))
+        _counted.keep(name, text, tokens)
+        total += tokens
+    return total
+
+
+class _Counted:
+    """The counts of texts seen lately: bounded in memory, forgotten all at once when it is full."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], int] = {}
+        self._characters = 0
+
+    def get(self, name: str, text: str) -> int | None:
+        """The tokens of a text in an encoding, if remembered."""
+        return self._counts.get((name, text))
+
+    def keep(self, name: str, text: str, tokens: int) -> None:
+        """Remember a count."""
+        size = len(text) + REMEMBERED_OVERHEAD
+        if self._characters + size > REMEMBERED_CHARACTERS:
+            self._counts, self._characters = {}, 0
+        self._counts[name, text] = tokens
+        self._characters += size
+
+
+_counted = _Counted()
 
 
 async def warm() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 class UnitError(ValueError):
@@ -162,6 +163,8 @@ _PARTS = {unit.name: tuple(u.name for u in _ALL if unit.contains(u)) for unit in
 _DEPTH_FIRST = {
     unit.name: rank for rank, unit in enumerate(sorted(_ALL, key=lambda u: -len(u.dimensions)))
 }
+_Order = tuple[tuple[str, tuple[str, ...]], ...]
+_Reported = tuple[tuple[str, str, bool], ...]
 _LEAF = {unit.name: unit.leaf or unit.name for unit in _ALL}
 
 
@@ -173,21 +176,35 @@ def leaves(counts: Mapping[str, int]) -> dict[str, int]:
     reported is not a count. Zero leaves are left out, but for those of the two totals: there, zero
     is something the provider said. Raises UnitError naming the units that do not fit together.
     """
-    rest: dict[str, int] = {}
-    for name in sorted(counts, key=lambda name: _DEPTH_FIRST.get(name, -1)):
-        if name not in UNITS or counts[name] < 0:
-            raise UnitError(f"{counts[name]} {name} is not a count of a unit we know")
-        rest[name] = counts[name] - sum(rest.get(part, 0) for part in _PARTS[name])
-        if rest[name] < 0:
-            raise UnitError(_misfit(name, counts))
     split: dict[str, int] = {}
-    for name in counts:
-        if rest[name] or UNITS[name].leaf:
-            split[_LEAF[name]] = split.get(_LEAF[name], 0) + rest[name]
+    rest: dict[str, int] = {}
+    order, reported = _order(tuple(counts))
+    for name, parts in order:
+        rest[name] = left = counts[name] - sum([rest[part] for part in parts])
+        if left < 0:
+            raise UnitError(_misfit(name, counts))
+    for name, leaf, is_total in reported:
+        if rest[name] or is_total:
+            split[leaf] = split.get(leaf, 0) + rest[name]
     return split
 
 
+@lru_cache(maxsize=1024)
+def _order(names: tuple[str, ...]) -> tuple[_Order, _Reported]:
+    """How to take some units apart, whatever their counts: parts first. Raises UnitError."""
+    for name in names:
+        if name not in UNITS:
+            raise UnitError(f"{name} is not a unit we know")
+    order = tuple(
+        (name, tuple(part for part in _PARTS[name] if part in names))
+        for name in sorted(names, key=lambda name: _DEPTH_FIRST[name])
+    )
+    return order, tuple((name, _LEAF[name], bool(UNITS[name].leaf)) for name in names)
+
+
 def _misfit(name: str, counts: Mapping[str, int]) -> str:
+    if counts[name] < 0:
+        return f"{counts[name]} {name} is not a count"
     parts = {part: counts[part] for part in _PARTS[name] if counts.get(part)}
     listed = " and ".join(f"{part} ({count})" for part, count in parts.items())
     return f"{listed} cannot exceed {name} ({counts[name]}), which contains them"

@@ -6,7 +6,6 @@ hard caps. Factors are whole parts per million: no float comes near money.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping
 from collections.abc import Set as AbstractSet
@@ -27,6 +26,8 @@ SAMPLES_MIN = 8
 """How many it takes before a figure counts as learned."""
 KEYS_MAX = 4_096
 """How many models, and (application, model) pairs, are remembered."""
+NEW_SHARE = 8
+"""A learned figure is looked for anew when one in so many samples is new."""
 PERCENTILE = 95
 VALUE_MAX = 2**63 - 1
 
@@ -145,30 +146,46 @@ class Learned:
         return self._latencies.get((application_id, model)) or DEFAULT_LATENCY_MS
 
 
+class _Latest:
+    """The latest values of one key, and their p95 (nearest rank) as of a moment ago."""
+
+    __slots__ = ("_new", "_values", "p95")
+
+    def __init__(self) -> None:
+        self._values: deque[int] = deque(maxlen=SAMPLES)
+        self._new = 0
+        self.p95: int | None = None
+
+    def add(self, value: int) -> None:
+        """Take in a value; the p95 is looked for anew once an eighth of the values is new."""
+        self._values.append(min(max(value, 0), VALUE_MAX))
+        self._new += 1
+        count = len(self._values)
+        if count >= SAMPLES_MIN and self._new * NEW_SHARE >= count:
+            self._new = 0
+            self.p95 = sorted(self._values)[-(-count * PERCENTILE // 100) - 1]
+
+
 class _Percentiles:
-    """By key, the p95 (nearest rank) of the latest values, kept in order of size and of age."""
+    """By key, what is learned of its latest values."""
 
     def __init__(self, keys_max: int) -> None:
         self._keys_max = keys_max
-        self._values: OrderedDict[Hashable, tuple[list[int], deque[int]]] = OrderedDict()
+        self._latest: OrderedDict[Hashable, _Latest] = OrderedDict()
 
     def add(self, key: Hashable, value: int) -> None:
         """Take in a value of a key."""
-        value = min(max(value, 0), VALUE_MAX)
-        ordered, latest = self._values.setdefault(key, ([], deque()))
-        insort(ordered, value)
-        latest.append(value)
-        if len(latest) > SAMPLES:
-            del ordered[bisect_left(ordered, latest.popleft())]
-        self._values.move_to_end(key)
-        if len(self._values) > self._keys_max:
-            self._values.popitem(last=False)
+        latest = self._latest.get(key)
+        if latest is None:
+            latest = self._latest[key] = _Latest()
+            if len(self._latest) > self._keys_max:
+                self._latest.popitem(last=False)
+        latest.add(value)
 
     def get(self, key: Hashable) -> int | None:
         """The p95 of a key, once there are enough values."""
-        found = self._values.get(key)
-        if found is None or len(found[0]) < SAMPLES_MIN:
+        latest = self._latest.get(key)
+        if latest is None:
             return None
-        self._values.move_to_end(key)
-        ordered = found[0]
-        return ordered[-(-len(ordered) * PERCENTILE // 100) - 1]
+        self._latest.move_to_end(key)
+        return latest.p95

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from metering.core.keys import looks_ours
 from metering.errors import InvalidRequest
@@ -46,6 +47,7 @@ _DROP = HOP_BY_HOP | {
 }
 _FORWARD_REFUSED = HOP_BY_HOP | {b"accept-encoding", b"content-length", b"expect", b"host"}
 _FORWARD_REFUSED_PREFIXES = (*_OURS, b"proxy-")
+_NONE: frozenset[bytes] = frozenset()
 _ANSWER_DROP = HOP_BY_HOP | {
     b"alt-svc",
     b"content-length",
@@ -118,6 +120,8 @@ def _without_our_keys(headers: Headers, our_key: str | None) -> Headers:
 def _listed(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
     """The names that `Connection` declares to be the connection's own."""
     values = [value for name, value in headers if name.lower() == b"connection"]
+    if not values:
+        return _NONE
     return frozenset(item.strip().lower() for value in values for item in value.split(b","))
 
 
@@ -170,20 +174,28 @@ def from_provider(
     `body_changed` drops what described the bytes as they were; `stored` drops what names the
     organization behind a stored credential.
     """
-    listed = _listed(headers)
-    dropped = _ANSWER_DROP | listed
-    if body_changed:
-        dropped |= _BODY_DROP
-    if stored:
-        dropped |= _STORED_DROP
     passed = [
         (name, value)
         for raw_name, value in headers
-        if (name := raw_name.lower()) not in dropped and not name.startswith(_ANSWER_DROP_PREFIXES)
+        if (name := _answer_name(raw_name, body_changed, stored))
     ]
+    listed = _listed(headers)
+    if listed:
+        passed = [header for header in passed if header[0] not in listed]
     if _breaks(b" ".join([value for _, value in passed])):
         passed = [header for header in passed if not _breaks(header[1])]
     return passed
+
+
+@lru_cache(maxsize=2048)
+def _answer_name(raw_name: bytes, body_changed: bool, stored: bool) -> bytes | None:  # noqa: FBT001
+    """The name a header of the provider's passes under; None for one that does not."""
+    name = raw_name.lower()
+    if name in _ANSWER_DROP or name.startswith(_ANSWER_DROP_PREFIXES):
+        return None
+    if (body_changed and name in _BODY_DROP) or (stored and name in _STORED_DROP):
+        return None
+    return name
 
 
 def our_key_and_provider_key(

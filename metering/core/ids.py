@@ -17,6 +17,15 @@ def uuid7(at_ms: int, random: bytes) -> UUID:
     return UUID(int=value)
 
 
+def uuid7_text(at_ms: int, random: bytes) -> str:
+    """The same as text, without the object."""
+    tail = int.from_bytes(random[:10], "big")
+    high = (at_ms & (2**48 - 1)) << 16 | 0x7 << 12 | (tail >> 62 & 0xFFF)
+    low = 0b10 << 62 | tail & (2**62 - 1)
+    high_hex, low_hex = f"{high:016x}", f"{low:016x}"
+    return f"{high_hex[:8]}-{high_hex[8:12]}-{high_hex[12:]}-{low_hex[:4]}-{low_hex[4:]}"
+
+
 def uuid7_ms(request_id: UUID) -> int:
     """The Unix milliseconds a UUIDv7 was made at."""
     return request_id.int >> 80

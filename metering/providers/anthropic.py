@@ -194,7 +194,7 @@ class Anthropic:
             stream=request.flag(fields, "stream"),
             max_output_tokens=request.count(fields, "max_tokens"),
             service_tier=request.word(fields, "service_tier"),
-            text=request.prompt_text(fields, ("system",), ("tools",)),
+            texts=request.prompt_texts(fields, ("system",), ("tools",)),
             body_bytes=len(body),
             changed_body=request.encode(fields) if request.repeats(body, fields) else None,
         )

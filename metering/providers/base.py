@@ -31,8 +31,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     choices: int = 1
     service_tier: str | None = None
-    text: str = ""
-    """All text of the prompt (messages, system, tools), for the tokenizer."""
+    texts: tuple[str, ...] = ()
+    """All text of the prompt (messages, system, tools) in its parts, for the tokenizer."""
     body_bytes: int = 0
     changed_body: bytes | None = None
     """What goes upstream in place of the caller's bytes, where members must be set or were sent

@@ -148,7 +148,7 @@ class OpenAI:
             max_output_tokens=max((cap for cap in caps if cap is not None), default=None),
             choices=choices or 1,
             service_tier=request.word(fields, "service_tier"),
-            text=request.prompt_text(fields, (), ("tools", "functions", "response_format")),
+            texts=request.prompt_texts(fields, (), ("tools", "functions", "response_format")),
             body_bytes=len(body),
             changed_body=request.encode(fields) if changed else None,
         )

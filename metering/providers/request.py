@@ -155,8 +155,10 @@ _parts = msgspec.json.Decoder(list[_Part])
 _text = msgspec.json.Decoder(str)
 
 
-def prompt_text(fields: dict[str, Raw], content: Iterable[str], plain: Iterable[str]) -> str:
-    """The text of a prompt for the tokenizer, images and other base64 left out.
+def prompt_texts(
+    fields: dict[str, Raw], content: Iterable[str], plain: Iterable[str]
+) -> tuple[str, ...]:
+    """The texts of a prompt for the tokenizer, images and other base64 left out.
 
     `content` names members that are text or parts, `plain` those counted as the JSON they are.
     """
@@ -168,7 +170,7 @@ def prompt_text(fields: dict[str, Raw], content: Iterable[str], plain: Iterable[
         texts.extend(_plain(message.tool_calls))
     for name in plain:
         texts.extend(_plain(fields.get(name)))
-    return "\n".join(texts)
+    return tuple(texts)
 
 
 def _decoded_messages(raw: Raw | None) -> list[_Message]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from metering.core.ids import uuid7
+from metering.core.ids import uuid7_text
 from metering.core.limits import Refused
 from metering.core.result import result_json
 from metering.errors import OurFault, XproxyError
@@ -66,7 +66,7 @@ class Flow:
 
     async def _answer(self, exchange: Exchange) -> None:
         now_ms, started_s = self._clock_ms(), self._clock_s()
-        request_id = str(uuid7(now_ms, self._random(10)))
+        request_id = uuid7_text(now_ms, self._random(10))
         try:
             await self._serve(exchange, request_id, now_ms, started_s)
         except XproxyError as fault:

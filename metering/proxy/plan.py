@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from metering import tokens
-from metering.core.annotations import Annotations, annotate
-from metering.core.headers import our_key_and_provider_key, query_to_provider, to_provider
+from metering.core.annotations import Annotations
+from metering.core.headers import query_to_provider
 from metering.core.limits import Limit
 from metering.core.record import Pricing, UsageRow
 from metering.directory import Caller, Directory
@@ -14,6 +14,7 @@ from metering.providers import DIALECTS
 from metering.providers.base import Ask, Dialect, Endpoint
 from metering.proxy.call import Call
 from metering.proxy.exchange import Exchange
+from metering.proxy.said import Reader, Said
 from metering.settings import Settings
 from metering.surfaces import payi
 
@@ -30,6 +31,7 @@ class Planner:
         self._directory = directory
         self._meter = meter
         self._stored = {"openai": settings.openai_api_key, "anthropic": settings.anthropic_api_key}
+        self._reader = Reader(directory.is_admin_key)
         self._bases = {"openai": settings.openai_base_url, "anthropic": settings.anthropic_base_url}
 
     async def plan(
@@ -41,8 +43,9 @@ class Planner:
             raise NotFound(f"there is no provider at {exchange.raw_path.decode('latin-1')}")
         provider, path = route
         dialect = DIALECTS[provider]
-        caller, our_key, stored = await self._authenticate(exchange, dialect)
-        annotations = _permitted(caller, annotate(exchange.headers))
+        said = self._reader.read(exchange.headers)
+        caller, stored = await self._authenticate(said, dialect)
+        annotations = _permitted(caller, said.annotations())
         endpoint = dialect.endpoint(exchange.method, path)
         metered = endpoint.kind == "metered"
         body = await exchange.body(self._settings.body_bytes_max)
@@ -50,7 +53,7 @@ class Planner:
         limits = await self._limits(caller, annotations, endpoint)
         _refuse_unmetered(caller, endpoint, limits, path)
         priced = self._price(dialect, ask, annotations, limits, now_ms)
-        headers = to_provider(exchange.headers, stored, our_key=our_key)
+        headers = said.passed(dialect, stored)
         return Call(
             caller=caller,
             annotations=annotations,
@@ -77,25 +80,24 @@ class Planner:
                 path,
                 query_to_provider(exchange.query, stored=stored is not None),
             ),
-            headers=headers + dialect.default_headers(headers),
+            headers=headers,
             body=dialect.upstream_body(ask, body) if metered else body,
             own_credential=stored is not None,
-            tokens_asked=await tokens.count_off_loop(ask.text, ask.model) if ask.text else 0,
+            tokens_asked=await tokens.count_all(ask.texts, ask.model),
             started_s=started_s,
         )
 
     async def _authenticate(
-        self, exchange: Exchange, dialect: Dialect
-    ) -> tuple[Caller, str, tuple[bytes, bytes] | None]:
-        """The caller, the key that says so, and the stored credential where the slot is free."""
-        key, slot_is_free = our_key_and_provider_key(exchange.headers, self._directory.is_admin_key)
-        caller = await self._directory.caller(key) if key else None
-        if key is None or caller is None:
+        self, said: Said, dialect: Dialect
+    ) -> tuple[Caller, tuple[bytes, bytes] | None]:
+        """The caller, and the stored credential where the provider's slot is free."""
+        caller = await self._directory.caller(said.key) if said.key else None
+        if caller is None:
             raise InvalidApiKey(field="xProxy-Api-Key")
         if caller.role == "read":
             raise NotAllowed("a key with role `read` cannot make provider calls; use an `app` key")
-        if not slot_is_free:
-            return caller, key, None
+        if not said.slot_is_free:
+            return caller, None
         secret = self._stored[dialect.name]
         if secret is None:
             raise InvalidApiKey(
@@ -104,7 +106,7 @@ class Planner:
                 f"{dialect.name.upper()}_API_KEY",
                 code="provider_key_missing",
             )
-        return caller, key, dialect.credential(secret)
+        return caller, dialect.credential(secret)
 
     async def _limits(
         self, caller: Caller, annotations: Annotations, endpoint: Endpoint

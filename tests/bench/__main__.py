@@ -113,7 +113,7 @@ def measure(console: Console, asked: argparse.Namespace) -> tuple[Figures, Figur
 
 def targets(service: Service, proxy: nginx.Nginx, key: str) -> tuple[Target, Target]:
     """nginx, and the service with two limits."""
-    body = json.dumps(ASK).encode()
+    body = json.dumps(ASK, separators=(",", ":")).encode()  # as SDKs send it
     plain = {"Content-Type": "application/json", "Authorization": "Bearer sk-bench"}
     named = plain | {"xProxy-Api-Key": key, "xProxy-Limit-IDs": ",".join(LIMITS)}
     path = "/api/v1/proxy/openai" + nginx.PATH

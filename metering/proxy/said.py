@@ -1,0 +1,62 @@
+"""What the headers of a request say, remembered: an SDK sends the same ones with call after call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from metering.core.annotations import Annotations, annotate
+from metering.core.headers import our_key_and_provider_key, to_provider
+from metering.providers.base import Dialect
+from metering.proxy.exchange import Headers
+
+REMEMBERED_MAX = 1_024
+REMEMBERED_BYTES_MAX = 4_096
+"""Larger heads are read anew each time."""
+
+
+class Said:
+    """One set of headers, each thing read when it is first asked for. Never changes."""
+
+    __slots__ = ("_annotations", "_headers", "_passed", "key", "slot_is_free")
+
+    def __init__(self, headers: Headers, is_admin: Callable[[str], bool]) -> None:
+        self.key, self.slot_is_free = our_key_and_provider_key(headers, is_admin)
+        self._headers = headers
+        self._annotations: Annotations | None = None
+        self._passed: dict[tuple[str, tuple[bytes, bytes] | None], Headers] = {}
+
+    def annotations(self) -> Annotations:
+        """What the call says about itself; raises InvalidRequest."""
+        if self._annotations is None:
+            self._annotations = annotate(self._headers)
+        return self._annotations
+
+    def passed(self, dialect: Dialect, stored: tuple[bytes, bytes] | None) -> Headers:
+        """The headers to send upstream, with a stored credential if any; raises InvalidRequest."""
+        found = self._passed.get((dialect.name, stored))
+        if found is None:
+            passed = to_provider(self._headers, stored, our_key=self.key)
+            found = passed + dialect.default_headers(passed)
+            self._passed[dialect.name, stored] = found
+        return found
+
+
+class Reader:
+    """Reads headers, or remembers what they say; all is forgotten at once when memory is full."""
+
+    def __init__(self, is_admin: Callable[[str], bool]) -> None:
+        """`is_admin`: whether a key is the operator's own, in whatever format."""
+        self._is_admin = is_admin
+        self._remembered: dict[tuple[tuple[bytes, bytes], ...], Said] = {}
+
+    def read(self, headers: Headers) -> Said:
+        """What these headers say."""
+        name = tuple(headers)
+        said = self._remembered.get(name)
+        if said is None:
+            said = Said(headers, self._is_admin)
+            if sum(len(key) + len(value) for key, value in headers) <= REMEMBERED_BYTES_MAX:
+                if len(self._remembered) >= REMEMBERED_MAX:
+                    self._remembered.clear()
+                self._remembered[name] = said
+        return said
