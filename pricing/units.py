@@ -178,6 +178,9 @@ def leaves(counts: Mapping[str, int]) -> dict[str, int]:
     """
     split: dict[str, int] = {}
     rest: dict[str, int] = {}
+    if not counts.keys() <= UNITS.keys():
+        unknown = next(name for name in counts if name not in UNITS)
+        raise UnitError(f"{counts[unknown]} {unknown} is not a count of a unit we know")
     order, reported = _order(tuple(counts))
     for name, parts in order:
         rest[name] = left = counts[name] - sum([rest[part] for part in parts])
@@ -191,10 +194,7 @@ def leaves(counts: Mapping[str, int]) -> dict[str, int]:
 
 @lru_cache(maxsize=1024)
 def _order(names: tuple[str, ...]) -> tuple[_Order, _Reported]:
-    """How to take some units apart, whatever their counts: parts first. Raises UnitError."""
-    for name in names:
-        if name not in UNITS:
-            raise UnitError(f"{name} is not a unit we know")
+    """How to take some units apart, whatever their counts: parts first."""
     order = tuple(
         (name, tuple(part for part in _PARTS[name] if part in names))
         for name in sorted(names, key=lambda name: _DEPTH_FIRST[name])

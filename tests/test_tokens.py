@@ -69,17 +69,35 @@ def test_a_model_has_an_encoding(model: str, encoding: str) -> None:
 async def test_counting_leaves_the_loop_by_size() -> None:
     """Small texts are counted in place, larger ones in a thread, huge ones are guessed."""
     await tokens.warm()
-    assert await tokens.count_off_loop("Hello, world!", "gpt-4o") == 4
+    assert await tokens.count_all(["Hello, world!"], "gpt-4o") == 4
     large = "word " * 20_000
-    assert await tokens.count_off_loop(large, "gpt-4o") == tokens.count(large, "gpt-4o")
-    assert await tokens.count_off_loop("x" * (1024 * 1024 + 1), "gpt-4o") == 349_526
-    assert await tokens.count_off_loop("é" * (512 * 1024), "gpt-4o") == 349_526
+    assert await tokens.count_all([large], "gpt-4o") == tokens.count(large, "gpt-4o")
+    assert await tokens.count_all(["x" * (1024 * 1024 + 1)], "gpt-4o") == 349_526
+    assert await tokens.count_all(["é" * (512 * 1024)], "gpt-4o") == 349_526
+
+
+async def test_what_was_counted_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversation comes again with each turn: only what is new is counted, to the same sum."""
+    monkeypatch.setattr(tokens, "_counted", tokens._Counted())
+    monkeypatch.setattr(tokens, "REMEMBERED_CHARACTERS", 2_000)
+    await tokens.warm()
+    turns = ["Hello, world!", "naïve café 🎉", "x" * 900, "Hello, world!", "", "y" * 900]
+
+    for upto in range(len(turns) + 1):
+        some = turns[:upto]
+        expected = sum(tokens.count(turn, "gpt-4o") for turn in some)
+        assert await tokens.count_all(some, "gpt-4o") == expected
+        assert await tokens.count_all(some, "gpt-4o") == expected
+        assert await tokens.count_all(some, "gpt-4") == sum(
+            tokens.count(turn, "gpt-4") for turn in some
+        )
+    assert tokens._counted._characters <= 2_000
 
 
 async def test_the_first_count_loads_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """An encoding that is not loaded yet is loaded in the thread that counts."""
     monkeypatch.setattr(tokens, "_loaded", {})
-    assert await tokens.count_off_loop("Hello, world!", "gpt-4") == 4
+    assert await tokens.count_all(["Hello, world, again!"], "gpt-4") == 6
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no xz"], ids=["missing", "empty", "garbage"])

@@ -19,6 +19,9 @@ from metering.proxy.exchange import WAITING_BYTES_MAX, Exchange
 class Front(HttpToolsProtocol):
     """One client's connection."""
 
+    IDLE_S = 75.0
+    """How long a connection is kept without a request."""
+
     def __init__(
         self, *, serve: Callable[[Exchange], object], owns: Callable[[bytes], bool], **given: Any
     ) -> None:
@@ -27,7 +30,10 @@ class Front(HttpToolsProtocol):
         super().__init__(**given)
         self._serve = serve
         self._owns = owns
+        self._taken: Exchange | None = None
+        """The call whose request comes in, or came last; None if that was the control plane's."""
         self._running: Exchange | None = None
+        """The call that is being answered; one that was sent ahead of its answer waits."""
         self._idle_since: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -41,7 +47,7 @@ class Front(HttpToolsProtocol):
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         running, self._running = self._running, None
-        if isinstance(self.cycle, Exchange):
+        if self._taken is not None:
             self.cycle = cast(Any, None)
         super().connection_lost(exc)
         if running is not None:
@@ -68,6 +74,7 @@ class Front(HttpToolsProtocol):
 
     def _begin_cycle(self) -> None:
         """What uvicorn would have done so far, and what it does now."""
+        self._taken = None
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url = url
@@ -94,7 +101,8 @@ class Front(HttpToolsProtocol):
             if header[0] == b"expect" and header[1].lower() == b"100-continue":
                 exchange.expect()
             exchange.headers.append(header)
-        before, self.cycle = self.cycle, cast(Any, exchange)
+        before: Any = self.cycle
+        self._taken, self.cycle = exchange, cast(Any, exchange)
         if before is None or before.response_complete:
             self._start(exchange)
         else:  # it came before its predecessor's answer: it has to wait
@@ -113,15 +121,15 @@ class Front(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of a request's body."""
-        if isinstance(self.cycle, Exchange):
-            self.cycle.feed(body)
+        if self._taken is not None:
+            self._taken.feed(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request is whole."""
-        if isinstance(self.cycle, Exchange):
-            self.cycle.end_of_request()
+        if self._taken is not None:
+            self._taken.end_of_request()
         else:
             super().on_message_complete()
 
@@ -142,13 +150,13 @@ class Front(HttpToolsProtocol):
             return
         self._idle_since = self.loop.time()
         if self._idle_timer is None:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look)
+            self._idle_timer = self.loop.call_later(self.IDLE_S, self._look)
 
     def _look(self) -> None:
         """Close a connection that has been idle for long; else look again when it may have been."""
         now_s = self.loop.time()
         idle_s = 0.0 if self._idle_since is None else now_s - self._idle_since
-        if idle_s >= self.timeout_keep_alive:
+        if idle_s >= self.IDLE_S:
             self.timeout_keep_alive_handler()
         else:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive - idle_s, self._look)
+            self._idle_timer = self.loop.call_later(self.IDLE_S - idle_s, self._look)

@@ -206,7 +206,6 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> int:
                 date_header=True,
                 proxy_headers=False,
                 ws="none",
-                timeout_keep_alive=75,
                 timeout_graceful_shutdown=settings.shutdown_s,
             )
         )

@@ -58,7 +58,7 @@ class Flow:
         self._calls: set[asyncio.Task[None]] = set()
 
     def begin(self, exchange: Exchange) -> asyncio.Task[None]:
-        """Serve a call, whoever leaves meanwhile; every fault is answered in the surface's grammar."""
+        """Serve a call, whoever leaves; every fault is answered in the surface's grammar."""
         task = self._loop.create_task(self._answer(exchange))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)

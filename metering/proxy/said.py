@@ -1,4 +1,4 @@
-"""What the headers of a request say, remembered: an SDK sends the same ones with call after call."""
+"""What the headers of a request say, remembered: SDKs send the same ones with call after call."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from metering.redis.connection import Argument, Redis
+from metering.redis.batch import Argument
+from metering.redis.connection import Redis
 from metering.redis.keys import Keys, parse_record, share
 from metering.redis.scripts import SCRIPTS, Script
 

@@ -32,6 +32,12 @@ def refusal(text: str) -> CommandRefused:
     return UnknownScript(text) if text.startswith("NOSCRIPT") else CommandRefused(f"Redis: {text}")
 
 
+def pack(*arguments: Argument) -> bytes:
+    """A command as it goes over the wire."""
+    packed: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type]
+    return packed
+
+
 class Single:
     """One command and who waits for its reply."""
 
@@ -90,14 +96,12 @@ class Batch:
 
     def command(self) -> bytes:
         """The bytes to send."""
-        run = ("EVALSHA", self._script.sha, len(self._keys), *self._keys, *self._arguments)
-        return hiredis.pack_command(run)  # type: ignore[arg-type]
+        return pack("EVALSHA", self._script.sha, len(self._keys), *self._keys, *self._arguments)
 
     def loading(self, future: asyncio.Future[Reply]) -> Single:
         """The command that makes the script known."""
         future.add_done_callback(_retrieved)
-        load = ("SCRIPT", "LOAD", self._script.text)
-        return Single(hiredis.pack_command(load), future)
+        return Single(pack("SCRIPT", "LOAD", self._script.text), future)
 
     def answer(self, replies: Reply) -> None:
         """The script's replies to all calls have come, or its refusal to run."""

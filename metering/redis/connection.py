@@ -25,7 +25,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from metering.errors import OutcomeUnknown, StoreAway
-from metering.redis.batch import Argument, Batch, Reply, Single, UnknownScript, refusal
+from metering.redis.batch import Argument, Batch, Reply, Single, UnknownScript, pack, refusal
 from metering.redis.scripts import SCRIPTS, Script
 
 NOTHING_YET = object()
@@ -61,7 +61,7 @@ class Redis:
     def call(self, *arguments: Argument) -> asyncio.Future[Reply]:
         """Send a command; the future gives the reply, or raises StoreAway."""
         future: asyncio.Future[Reply] = self._loop.create_future()
-        self._unsent.append(Single(hiredis.pack_command(arguments), future))  # type: ignore[arg-type]
+        self._unsent.append(Single(pack(*arguments), future))
         if not self._flushing:
             self._flush_later()
         return future

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.core.estimate import SAMPLES, SAMPLES_MIN, Learned, bounds, unbounded
+from metering.core.estimate import NEW_SHARE, SAMPLES, SAMPLES_MIN, Learned, bounds, unbounded
 from pricing.cost import cost
 from pricing.load import load
 from pricing.rates import Rates
@@ -173,7 +173,7 @@ def learned_from(*samples: tuple[int, int, int]) -> Learned:
         ([(100, 100, 5)] * 19 + [(100, 900, 500)], 1_000_000, 5),
         ([(100, 100, 5)] * 18 + [(100, 900, 500)] * 2, 9_000_000, 500),
         # the latest samples count
-        ([(100, 900, 500)] * 9 + [(100, 100, 5)] * SAMPLES, 1_000_000, 5),
+        ([(100, 900, 500)] * 9 + [(100, 100, 5)] * (SAMPLES + SAMPLES // NEW_SHARE), 1_000_000, 5),
         # a prompt that was not counted says nothing of the factor
         ([(0, 900, 5)] * SAMPLES_MIN, None, 5),
         ([(100, 100, 10**30)] * SAMPLES_MIN, 1_000_000, 2**63 - 1),
@@ -182,7 +182,7 @@ def learned_from(*samples: tuple[int, int, int]) -> Learned:
 def test_what_is_learned(
     samples: list[tuple[int, int, int]], factor_ppm: int | None, output_tokens: int | None
 ) -> None:
-    """Factor and output are the p95 of the latest calls, once there are enough of them."""
+    """Factor and output are the p95 of about the latest calls, once there are enough of them."""
     learned = learned_from(*samples)
     assert learned.input_factor_ppm("m") == factor_ppm
     assert learned.output_tokens("app", "m") == output_tokens

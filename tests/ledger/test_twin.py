@@ -163,9 +163,7 @@ class Machine(RuleBasedStateMachine):
     def reserve(self, asked: list[tuple[str, int, int, int]]) -> Any:
         """All limits of a call are decided together, all or nothing; of calls at once, in turn."""
         verdicts = self.run(self.together([self.reserving(*one) for one in asked]))
-        admitted = [
-            self.admitted(*one, *found) for one, found in zip(asked, verdicts, strict=True)
-        ]
+        admitted = [self.admitted(*one, *found) for one, found in zip(asked, verdicts, strict=True)]
         return multiple(*(call for call in admitted if call is not None))
 
     @staticmethod

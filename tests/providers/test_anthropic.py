@@ -117,7 +117,7 @@ def test_asks() -> None:
 
     assert (ask.model, ask.max_output_tokens, ask.choices) == ("claude", 30, 1)
     assert (ask.service_tier, ask.stream, ask.body_bytes) == ("auto", False, len(raw))
-    assert ask.text.split("\n") == [
+    assert "\n".join(ask.texts).split("\n") == [
         *("one", "two", "three", '{"a":"four"}', "five", "six"),
         *("seven", "eight", "nine", "ten", '[{"name":"eleven"}]'),
     ]

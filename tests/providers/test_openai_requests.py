@@ -173,7 +173,7 @@ def test_asks() -> None:
 
     assert (ask.max_output_tokens, ask.choices, ask.service_tier) == (30, 3, "flex")
     assert ask.body_bytes == len(text)
-    assert ask.text.split("\n") == [
+    assert "\n".join(ask.texts).split("\n") == [
         *("one", "two", '[{"function": {"name": "three"}}]'),
         *('[{"function": {"name": "four"}}]', '{"type": "five"}'),
     ]
@@ -198,5 +198,5 @@ def test_odd_messages(messages: str, text: str) -> None:
     body = b'{"model":"m","service_tier":5,"messages":' + messages.encode("latin-1") + b"}"
     ask = OPENAI.ask(CHAT, body)
 
-    assert ask.text == text
+    assert "\n".join(ask.texts) == text
     assert ask.service_tier is None

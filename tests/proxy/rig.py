@@ -9,17 +9,21 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
+import h11
 import httpx
 
 from metering.core.estimate import Learned
 from metering.core.limits import Charge
 from metering.core.record import UsageRow
 from metering.directory import Directory
+from metering.duties.writer import decode
 from metering.ledger import Ledger
 from metering.meter import Meter
+from metering.proxy.exchange import Exchange
 from metering.proxy.flow import Flow
 from metering.proxy.plan import Planner
 from metering.redis import Redis
+from metering.redis.outbox import Outbox
 from metering.settings import Settings
 from metering.store import Store
 from metering.upstream import Upstream
@@ -71,6 +75,7 @@ class Pieces(httpx.AsyncByteStream):
             elif isinstance(piece, BaseException):
                 raise piece
             else:
+                await asyncio.sleep(0)  # as a socket would: others have their turn
                 self.given += 1
                 yield piece
 
@@ -78,8 +83,12 @@ class Pieces(httpx.AsyncByteStream):
         self.closed = True
 
 
-class Client:
-    """One request over ASGI, and what came back."""
+def _nothing() -> None:
+    """What a connection does that is used for one exchange alone."""
+
+
+class Client(asyncio.Transport):
+    """One request, the socket it came through, and what came back."""
 
     def __init__(
         self,
@@ -89,53 +98,134 @@ class Client:
         method: str = "POST",
         headers: Iterable[tuple[str, str]] = (),
         parts: list[bytes] | None = None,
+        stalls: bool = False,
     ) -> None:
-        """`parts`: the body in these pieces, after which the client leaves unless it is whole."""
+        """`parts`: the body in these pieces, after which the client leaves, or `stalls`."""
+        super().__init__()
         raw_path, _, query = path.encode().partition(b"?")
         sent = {"xproxy-api-key": ADMIN_KEY, "content-type": "application/json", **dict(headers)}
-        self.scope = {
-            "type": "http",
-            "method": method,
-            "raw_path": raw_path,
-            "query_string": query,
-            "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in sent.items()],
-        }
         whole = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self._parts = [whole] if parts is None else parts
-        self._whole = parts is None
-        self.left = asyncio.Event()
+        self.method = method
+        self._target = (raw_path, query)
+        self._sent = [(k.lower().encode(), v.encode("latin-1")) for k, v in sent.items()]
+        self._exchange: Exchange | None = None
+        self.write_paused = False
+        self.room = asyncio.Event()
         self.on_left: Callable[[], None] = lambda: None
         """Called once the service has been told."""
-        self.reads = asyncio.Event()
-        """Cleared, the client takes nothing more."""
-        self.reads.set()
-        self.status: int | None = None
-        self.headers: dict[str, str] = {}
-        self.body = b""
-        self.complete = False
+        self._parts = [whole] if parts is None else parts
+        self._stalls = stalls
+        self._whole = parts is None
+        self.received = b""
+        """What the service wrote."""
+        self.closed = False
+        self.reading = True
+        """Whether the service takes what the client sends."""
 
-    async def receive(self) -> dict[str, Any]:
-        """The next message of the client's; none but its leaving once the body was sent."""
-        if self._parts:
-            part = self._parts.pop(0)
-            more = bool(self._parts) or not self._whole
-            return {"type": "http.request", "body": part, "more_body": more}
+    def head(self) -> Exchange:
+        """Send the head of the request."""
+        self._exchange = Exchange(
+            self.method, self._target, self._sent, transport=self, flow=self, on_end=_nothing
+        )
+        return self._exchange
+
+    def rest(self) -> None:
+        """Send the body of the request."""
+        assert self._exchange is not None
+        for part in self._parts:
+            self._exchange.feed(part)
         if self._whole:
-            await self.left.wait()
-            asyncio.get_running_loop().call_soon(self.on_left)
-        return {"type": "http.disconnect"}
+            self._exchange.end_of_request()
+        elif not self._stalls:
+            asyncio.get_running_loop().call_soon(self.leave)
 
-    async def send(self, message: dict[str, Any]) -> None:
-        """Take a message of the service's."""
-        if message["type"] == "http.response.start":
-            assert self.status is None, "an answer began twice"
-            self.status = message["status"]
-            self.headers = {k.decode(): v.decode("latin-1") for k, v in message["headers"]}
-            return
-        assert not self.complete, "bytes after the end"
-        await self.reads.wait()
-        self.body += message["body"]
-        self.complete = not message.get("more_body", False)
+    def served(self) -> None:
+        """Let go of the request: it has been served."""
+        self._exchange = None
+
+    def leave(self) -> None:
+        """Close the connection."""
+        assert self._exchange is not None
+        self.closed = True
+        self.room.set()
+        self._exchange.lost()
+        self.on_left()
+
+    def stop_reading(self) -> None:
+        """Take nothing more."""
+        self.write_paused = True
+        self.room.clear()
+
+    def read_on(self) -> None:
+        """Take everything again."""
+        self.write_paused = False
+        self.room.set()
+
+    # As the service sees it: a transport, and the flow over it
+
+    def write(self, data: Any) -> None:
+        """Take bytes of the service's."""
+        assert not self.closed, "bytes for a connection that is closed"
+        self.received += bytes(data)
+
+    def close(self) -> None:
+        """The service closes the connection."""
+        self.closed = True
+
+    def pause_reading(self) -> None:
+        """The service takes nothing more for now."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """The service takes more."""
+        self.reading = True
+
+    async def drain(self) -> None:
+        """Returns when there is room again."""
+        await self.room.wait()
+
+    # What came back
+
+    @property
+    def _answer(self) -> tuple[int | None, dict[str, str], bytes, bool]:
+        """Status, headers, body, and whether it came to its end."""
+        peer = h11.Connection(h11.CLIENT)
+        peer.send(h11.Request(method=self.method, target="/", headers=[("host", "x")]))
+        peer.send(h11.EndOfMessage())
+        if self.received:  # nothing would mean the end
+            peer.receive_data(self.received)
+        status, headers, body = None, {}, b""
+        while (event := peer.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+            if isinstance(event, h11.Response):
+                status = event.status_code
+                headers = {k.decode(): v.decode("latin-1") for k, v in event.headers}
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                assert not peer.trailing_data[0], "bytes after the end"
+                return status, headers, body, True
+        return status, headers, body, False
+
+    @property
+    def status(self) -> int | None:
+        """The status of the answer, if there is one."""
+        return self._answer[0]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer, less those that frame it."""
+        frame = ("transfer-encoding", "connection")
+        return {name: value for name, value in self._answer[1].items() if name not in frame}
+
+    @property
+    def body(self) -> bytes:
+        """The body of the answer so far."""
+        return self._answer[2]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer came to its end."""
+        return self._answer[3]
 
     @property
     def json(self) -> dict[str, Any]:
@@ -164,6 +254,7 @@ class Rig:
         )
         self.ledger = ledger
         self.store = store
+        self.redis = redis
         self.meter = Meter(BOOK, ledger, Learned())
         self.requests: list[httpx.Request] = []
         self.answer: Answer = httpx.Response(500)
@@ -187,16 +278,19 @@ class Rig:
         )
 
     async def call(self, client: Client) -> Client:
-        """Serve a client to the end of its answer, and the call to the end of its pump."""
+        """Serve a client to the end of its call."""
         async with asyncio.timeout(10):
             await self.serve(client)
-        await self.flow.finish(5)
+        await asyncio.sleep(0)
         assert self.flow.running == 0
         return client
 
     async def serve(self, client: Client) -> None:
         """Serve a client."""
-        await self.flow(client.scope, client.receive, client.send)
+        serving = self.flow.begin(client.head())
+        client.rest()
+        await serving
+        client.served()
 
     async def post(
         self, answer: Answer, body: object = ASK, path: str = CHAT, **headers: str
@@ -215,6 +309,10 @@ class Rig:
     async def row(self, client: Client) -> UsageRow:
         """The row of a call."""
         return (await self.record(client))[0]
+
+    async def rows(self) -> list[UsageRow]:
+        """The rows of all calls that have ended, in that order."""
+        return [decode(entry)[0] for entry in await Outbox(self.redis).read(1_000)]
 
 
 def completion(**members: Any) -> bytes:

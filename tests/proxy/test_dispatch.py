@@ -7,12 +7,14 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
 import uvicorn
 
-from metering.app.worker import _Server
+from metering.app.front import Front
+from metering.app.worker import _Server, is_data_plane
 from metering.upstream import unreachable
 from tests.builders import APPLICATION
 from tests.proxy.rig import (
@@ -186,17 +188,8 @@ async def test_too_large_a_body(rig: Rig, parts: list[bytes]) -> None:
 async def test_a_body_that_does_not_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait for the rest of a body has an end."""
     monkeypatch.setattr("metering.proxy.exchange.BODY_DEADLINE_S", 0.01)
-    client = Client(parts=[b"{"])
-    receive = client.receive
-
-    async def stalls() -> dict[str, object]:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            await asyncio.sleep(60)
-        return message
-
-    async with asyncio.timeout(5):
-        await rig.flow(client.scope, stalls, client.send)
+    client = Client(parts=[b"{"], stalls=True)
+    await rig.call(client)
 
     assert client.status == 400
     assert "did not arrive" in client.json["message"]
@@ -210,8 +203,8 @@ async def port(rig: Rig) -> AsyncIterator[int]:
     """The data plane behind the real server, as the service runs it."""
     sock = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        rig.flow,
-        http="httptools",
+        control,
+        http=partial(Front, serve=rig.flow.begin, owns=is_data_plane),  # type: ignore[arg-type]
         lifespan="off",
         access_log=False,
         log_level="critical",
@@ -224,6 +217,15 @@ async def port(rig: Rig) -> AsyncIterator[int]:
     yield sock.getsockname()[1]
     server.should_exit = True
     await serving
+
+
+async def control(scope: Any, receive: Any, send: Any) -> None:
+    """A control plane that says what it was asked."""
+    message = await receive()
+    text = f"{scope['method']} {scope['path']} {len(message['body'])}".encode()
+    headers = [(b"content-length", str(len(text)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
 
 
 async def exchange(port: int, request: bytes) -> bytes:
@@ -290,6 +292,36 @@ async def test_two_requests_on_one_connection(rig: Rig, port: int, sent: bytes) 
 
     assert [it.content for it in rig.requests] == [BODY]
     assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"200", b"401"]
+
+
+async def test_the_two_planes_share_a_connection(rig: Rig, port: int) -> None:
+    """Requests that come together, for either, are answered in their order, each by its own."""
+    rig.answer = answer(completion())
+    ours = b"POST /api/v1/limits?a=b HTTP/1.1\r\nhost: x\r\nContent-Length: 3\r\n\r\nabc"
+    call = request(BODY, LENGTH)
+    found = await exchange(port, ours + call + ours + HIDDEN + call)
+
+    statuses = [b"200", b"200", b"200", b"401", b"200"]
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) == statuses
+    assert found.count(b"POST /api/v1/limits 3") == 2
+    assert [it.content for it in rig.requests] == [BODY, BODY]
+
+
+async def test_idle_connections_are_closed(
+    rig: Rig, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once nothing has come for a while, not before: each answer starts the time anew."""
+    monkeypatch.setattr(Front, "IDLE_S", 0.3)
+    rig.answer = answer(completion())
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(4):
+        writer.write(request(BODY, LENGTH))
+        assert await reader.readuntil(b"}}}}")
+        await asyncio.sleep(0.15)
+    async with asyncio.timeout(2):
+        assert await reader.read() == b""
+    writer.close()
+    assert len(rig.requests) == 4
 
 
 async def test_a_cut_stream_is_seen_to_be_cut(rig: Rig, port: int) -> None:
