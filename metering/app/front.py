@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from metering.proxy.exchange import WAITING_BYTES_MAX, Exchange
@@ -66,9 +65,9 @@ class Front(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole: whose request is it?"""
-        url = httptools.parse_url(self.url)
-        if self._owns(url.path):
-            self._begin_exchange(url.path, url.query or b"")
+        target = _target(self.url)
+        if self._owns(target[0]):
+            self._begin_exchange(target)
         else:
             self._begin_cycle()
 
@@ -82,10 +81,10 @@ class Front(HttpToolsProtocol):
             super().on_header(name, value)
         super().on_headers_complete()
 
-    def _begin_exchange(self, path: bytes, query: bytes) -> None:
+    def _begin_exchange(self, target: tuple[bytes, bytes]) -> None:
         exchange = Exchange(
             self.parser.get_method().decode("ascii"),
-            (path, query),
+            target,
             [],
             transport=self.transport,
             flow=self.flow,
@@ -160,3 +159,11 @@ class Front(HttpToolsProtocol):
             self.timeout_keep_alive_handler()
         else:
             self._idle_timer = self.loop.call_later(self.IDLE_S - idle_s, self._look)
+
+
+def _target(url: bytes) -> tuple[bytes, bytes]:
+    """Path and query of a request target, as they came; the parser has checked its characters."""
+    path, _, query = url.partition(b"#")[0].partition(b"?")
+    if not path.startswith(b"/"):  # the form for proxies: with scheme and host
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    return path, query

@@ -307,6 +307,16 @@ async def test_the_two_planes_share_a_connection(rig: Rig, port: int) -> None:
     assert [it.content for it in rig.requests] == [BODY, BODY]
 
 
+@pytest.mark.parametrize("target", [CHAT + "?a=b#c", f"http://x{CHAT}?a=b"])
+async def test_targets_in_other_forms(rig: Rig, port: int, target: str) -> None:
+    """With scheme and host, as to a proxy, or with a fragment: path and query are what counts."""
+    rig.answer = answer(completion())
+    found = await exchange(port, request(BODY, LENGTH, path=target))
+
+    assert found.startswith(b"HTTP/1.1 200")
+    assert str(rig.requests[0].url) == "https://openai.test/v1/chat/completions?a=b"
+
+
 async def test_idle_connections_are_closed(
     rig: Rig, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
