@@ -37,13 +37,17 @@ _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT = 1, 8, 47
 _CAP_DAC_OVERRIDE, _CAPABILITY_VERSION_3 = 1, 0x20080522
 
 
-def tie(death: signal.Signals, identity: Identity = "direct") -> Callable[[], None]:
+def tie(
+    death: signal.Signals, identity: Identity = "direct", *, niceness: int = 0
+) -> Callable[[], None]:
     """A `preexec_fn`: become the identity, and get `death` when our parent dies."""
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("only the main thread may start a child: it dies with its thread")
     parent = os.getpid()
 
     def enter() -> None:
+        if niceness:
+            os.nice(niceness)
         if identity == "namespace":
             _enter_namespace()
         elif identity == "nobody":

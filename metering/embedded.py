@@ -46,6 +46,7 @@ class Server:
     title: ClassVar[str]
     programs: ClassVar[tuple[str, ...]]
     stop_signal: ClassVar[signal.Signals]
+    niceness: ClassVar[int] = 0
 
     def __init__(self, data_dir: Path, sockets: Path, bin_path: Path | None = None) -> None:
         """`bin_path` is the directory of the programs, instead of the wheel's."""
@@ -115,7 +116,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 env=ENVIRONMENT,
                 start_new_session=True,  # Ctrl-C is ours to handle; workers still need the servers
-                preexec_fn=tie(death, identity),
+                preexec_fn=tie(death, identity, niceness=self.niceness),
             )
 
 
@@ -124,6 +125,7 @@ class Postgres(Server):
 
     title = "PostgreSQL"
     programs = ("postgres",)
+    niceness = 5  # no call waits for it; all of them wait for Valkey
     stop_signal = signal.SIGINT  # "fast": ends sessions, writes a checkpoint
 
     def __init__(

@@ -28,7 +28,9 @@ from metering.store import Store, usage
 log = structlog.get_logger()
 
 PARTITIONS_S = 6 * 3600
-WRITER_S = 0.05
+WRITER_S = 0.1
+NICENESS = 10
+"""Calls come first: what the keeper does may wait, for as long as it is done at all."""
 FLUSH_S = 10
 REDIS_TIMEOUT_MS = 2_000
 """No call waits for the keeper: it may wait longer than a worker."""
@@ -84,6 +86,7 @@ class Keeper:
 async def keep(settings: Settings) -> int:
     """Run the keeper until SIGTERM or SIGINT; gives the exit code."""
     configure_logs()
+    os.nice(NICENESS)
     until = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

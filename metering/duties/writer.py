@@ -44,9 +44,9 @@ class Writer:
         self._lease = lease
 
     async def step(self) -> None:
-        """Land one batch, if the duty is ours."""
-        if await self._lease.held():
-            await self.land()
+        """Land what there is, if the duty is ours."""
+        while await self._lease.held() and await self.land() >= BATCH:
+            pass
 
     async def land(self) -> int:
         """Land what there is, at most a batch a shard; gives how many entries."""

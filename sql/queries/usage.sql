@@ -39,23 +39,37 @@ WITH landed AS (
     ORDER BY application_id, request_id, attempt, entry, position
     ON CONFLICT DO NOTHING
     RETURNING *
+), alike AS (
+    -- What is counted under the same values is summed before it is counted under each of them.
+    SELECT
+        application_id, date_trunc('hour', admitted_at, 'UTC') AS hour,
+        model, provider, key_id, user_id, use_case_name, tags,
+        jsonb_path_query_array(charges, '$[*][0]') AS limit_ids,
+        count(*) FILTER (WHERE entry = 'call' AND status = 'ok') AS ok,
+        count(*) FILTER (WHERE entry = 'call' AND status = 'failed') AS failed,
+        count(*) FILTER (WHERE entry = 'call' AND status = 'blocked') AS blocked,
+        count(*) FILTER (WHERE entry = 'call' AND status = 'unresolved') AS unresolved,
+        count(*) FILTER (WHERE entry = 'call' AND estimated) AS estimated,
+        count(*) FILTER (WHERE entry = 'call' AND pricing = 'unpriced') AS unpriced,
+        sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
+        sum(input_pico) AS input_pico, sum(output_pico) AS output_pico, sum(cost_pico) AS cost_pico
+    FROM landed
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 ), rolled AS (
     INSERT INTO rollups AS r (
         application_id, dimension, value, hour, ok, failed, blocked, unresolved, estimated, unpriced,
         input_tokens, output_tokens, input_pico, output_pico, cost_pico
     )
     SELECT
-        application_id, d.dimension, d.value, date_trunc('hour', admitted_at, 'UTC') AS hour,
-        count(*) FILTER (WHERE entry = 'call' AND status = 'ok'),
-        count(*) FILTER (WHERE entry = 'call' AND status = 'failed'),
-        count(*) FILTER (WHERE entry = 'call' AND status = 'blocked'),
-        count(*) FILTER (WHERE entry = 'call' AND status = 'unresolved'),
-        count(*) FILTER (WHERE entry = 'call' AND estimated),
-        count(*) FILTER (WHERE entry = 'call' AND pricing = 'unpriced'),
-        sum(input_tokens), sum(output_tokens), sum(input_pico), sum(output_pico), sum(cost_pico)
-    FROM landed
+        application_id, d.dimension, d.value, hour, sum(ok), sum(failed), sum(blocked),
+        sum(unresolved), sum(estimated), sum(unpriced), sum(input_tokens), sum(output_tokens),
+        sum(input_pico), sum(output_pico), sum(cost_pico)
+    FROM alike
+    CROSS JOIN LATERAL (
+        SELECT coalesce(jsonb_agg(jsonb_build_array(id)), '[]') AS charges
+        FROM jsonb_array_elements(limit_ids) AS id) AS its
     CROSS JOIN LATERAL usage_dimensions(
-        model, provider, key_id, user_id, use_case_name, tags, charges) AS d
+        model, provider, key_id, user_id, use_case_name, tags, its.charges) AS d
     GROUP BY application_id, d.dimension, d.value, hour
     ORDER BY application_id, d.dimension, d.value, hour
     ON CONFLICT (application_id, dimension, value, hour) DO UPDATE SET

@@ -4,6 +4,4 @@
 -- Returns: how many entries were deleted
 local n = tonumber(ARGV[1])
 for i = 2, #KEYS do redis.call('PEXPIRE', KEYS[i], ARGV[n + i]) end
-local deleted = 0
-for i = 1, n do deleted = deleted + redis.call('XDEL', KEYS[1], ARGV[i + 1]) end
-return deleted
+return redis.call('XDEL', KEYS[1], unpack(ARGV, 2, n + 1))

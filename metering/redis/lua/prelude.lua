@@ -1,6 +1,8 @@
 -- Exact arithmetic, put before every script. An amount is (whole, part): whole USD floored and
 -- pico 0..10^12-1 for money, (count, 0) for other units; so every Lua number stays below 2^53.
+-- Amounts from arguments and records may stay the digits they are: arithmetic takes them as numbers.
 -- KEYS: none. ARGV: none. Returns: nothing (defines locals).
+local redis_call, tonumber, format, unpack = redis.call, tonumber, string.format, unpack
 local B = 1000000000000
 local function add(aw, ap, bw, bp)
   local w, p = aw + bw, ap + bp
@@ -14,9 +16,9 @@ local function sub(aw, ap, bw, bp)  -- below zero is kept, floored, never clampe
 end
 local function gt(aw, ap, bw, bp) return aw > bw or (aw == bw and ap > bp) end
 local function ge(aw, ap, bw, bp) return aw > bw or (aw == bw and ap >= bp) end
-local function s(n) return string.format('%.0f', n) end
+local function s(n) return format('%.0f', n) end
 local function now_ms()
-  local t = redis.call('TIME')
+  local t = redis_call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 -- A limit hash: mode, unit, ep (its epoch), def (max, threshold) and cnt, the counters, packed: one
@@ -25,34 +27,33 @@ local DEF, CNT = '<dddd', '<ddddddddddddddddd'
 -- 1-2 settled, 3-4 input, 5-6 output, 7-8 likely and 9-10 ceilings of live holds, 11 how many
 local STATE = {ok = 12, exceeded = 13, overrun = 14, blocked = 15, blocked_external = 16, failed = 17}
 local function read(key)  -- mode, unit, epoch, max whole, part, threshold whole, part, counters
-  local v = redis.call('HMGET', key, 'mode', 'unit', 'ep', 'def', 'cnt')
+  local v = redis_call('HMGET', key, 'mode', 'unit', 'ep', 'def', 'cnt')
   if not v[1] then return end
   local mw, mp, tw, tp = struct.unpack(DEF, v[4])
   return v[1], v[2], v[3], mw, mp, tw, tp, {struct.unpack(CNT, v[5])}
 end
-local function write(key, c) redis.call('HSET', key, 'cnt', struct.pack(CNT, unpack(c, 1, 17))) end
--- The limits of a batch of calls: each is read once, as the calls before have left it, and written once.
-local function limits_of_batch()
-  local read_already, self = {}, {}
-  function self.get(key)  -- nil: not loaded
-    local l = read_already[key]
-    if not l then
-      local mode, unit, ep, mw, mp, tw, tp, c = read(key)
-      if not mode then return end
-      l = {key = key, mode = mode, unit = unit, ep = ep, mw = mw, mp = mp, tw = tw, tp = tp, c = c, held = {}, ended = {}}
-      read_already[key] = l
-    end
-    return l
+local function write(key, c) redis_call('HSET', key, 'cnt', struct.pack(CNT, unpack(c, 1, 17))) end
+-- The limits of a batch of calls: each is read once, then it is as the calls so far have left it,
+-- and is written once. `held`: when each new hold should end, and its record; `ended`: records.
+local batch = {}
+local function limit_of(key)  -- nil: not loaded
+  local l = batch[key]
+  if not l then
+    local mode, unit, ep, mw, mp, tw, tp, c = read(key)
+    if not mode then return end
+    l = {key = key, mode = mode, unit = unit, ep = ep, mw = mw, mp = mp, tw = tw, tp = tp, c = c,
+         changed = false, held = {}, ended = {}, kind = '|' .. ep .. '|' .. unit .. '|'}
+    batch[key] = l
   end
-  function self.save(l)  -- `held`: when each new hold should end, and its record; `ended`: records
-    if l.changed then write(l.key, l.c) end
-    if #l.held > 0 then redis.call('ZADD', l.key .. ':h', unpack(l.held)) end
-    if #l.ended > 0 then redis.call('ZREM', l.key .. ':h', unpack(l.ended)) end
-    l.changed, l.held, l.ended = false, {}, {}
-  end
-  function self.save_all() for _, l in pairs(read_already) do self.save(l) end end
-  return self
+  return l
 end
+local function save(l)
+  if l.changed then write(l.key, l.c) end
+  if #l.held > 0 then redis_call('ZADD', l.key .. ':h', unpack(l.held)) end
+  if #l.ended > 0 then redis_call('ZREM', l.key .. ':h', unpack(l.ended)) end
+  l.changed, l.held, l.ended = false, {}, {}
+end
+local function save_all() for _, l in pairs(batch) do save(l) end end
 local function cannot_be_read(fault)  -- what pcall gives of a call whose keys are not what they should be
   return {-2, type(fault) == 'table' and (fault.err or fault[1]) or tostring(fault)}
 end

@@ -6,45 +6,43 @@
 --          {-2, why} this one cannot be read | {0, final, retry_ms, charges, id, max w, p, settled w, p,
 --          held w, p, needed w, p, holds, ...} refused
 local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
-local limits = limits_of_batch()
-
-local function own(unit, w, p, tokens)
-  if unit == 'usd' then return w, p elseif unit == 'tokens' then return tokens, 0 end
-  return 1, 0
-end
 
 local function retry_ms(key)  -- how long until half of a limit's live holds are expected to end
-  local n = redis.call('ZCARD', key .. ':h')
+  local n = redis_call('ZCARD', key .. ':h')
   if n == 0 then return 0 end
   local mid = math.floor(n / 2)
-  return redis.call('ZRANGE', key .. ':h', mid, mid, 'WITHSCORES')[2] - now
+  return redis_call('ZRANGE', key .. ':h', mid, mid, 'WITHSCORES')[2] - now
+end
+
+local function own(unit, a)  -- likely and ceiling of a call in a limit's unit, as digits
+  if unit == 'usd' then return ARGV[a + 3], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6] end
+  if unit == 'tokens' then return ARGV[a + 7], '0', ARGV[a + 8], '0' end
+  return '1', '0', '1', '0'
 end
 
 -- 1: read and decide; no write but of what calls before this one have come to.
 local function decide(k, a)
-  local status = redis.call('HGET', KEYS[k], 'st')
+  local status = redis_call('HGET', KEYS[k], 'st')
   if status then return {2, status} end
-  local call = {blocked = {}, final = 0, retry_ms = 0}
-  local w, p, t = tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]), tonumber(ARGV[a + 7])
-  local cw, cp, ct = tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6]), tonumber(ARGV[a + 8])
+  local call = {blocked = false, final = 0, retry_ms = 0}
   for i = 1, tonumber(ARGV[a]) do
-    local l = limits.get(KEYS[k + i])
+    local l = limit_of(KEYS[k + i])
     if not l then return {-1, i} end
-    local mine = {limit = l, id = ARGV[a + 8 + i]}
-    mine.lw, mine.lp = own(l.unit, w, p, t)
-    mine.cw, mine.cp = own(l.unit, cw, cp, ct)
+    local lw, lp, cw, cp = own(l.unit, a)
+    local mine = {limit = l, id = ARGV[a + 8 + i], lw = lw, lp = lp, cw = cw, cp = cp, blocked = false}
     call[i] = mine
     if l.mode ~= 'allow' then
       local c = l.c
       local hw, hp, ow, op = c[7], c[8], 0, 0  -- block: likely cost in flight, the own not counted
       if l.unit == 'requests' or l.unit == 'concurrent' then ow = 1
-      elseif l.mode == 'hard' then hw, hp, ow, op = c[9], c[10], mine.cw, mine.cp end
+      elseif l.mode == 'hard' then hw, hp, ow, op = c[9], c[10], cw, cp end
       local fw, fp = add(c[1], c[2], ow, op)
       local tw, tp = add(fw, fp, hw, hp)
       if gt(tw, tp, l.mw, l.mp) then
         if gt(fw, fp, l.mw, l.mp) then call.final = 1 end
-        limits.save(l)
+        save(l)
         call.retry_ms = math.max(call.retry_ms, retry_ms(l.key))
+        call.blocked = call.blocked or {}
         call.blocked[#call.blocked + 1] = {mine.id, l.mw, l.mp, c[1], c[2], hw, hp, ow, op, c[11]}
         mine.blocked = true
       end
@@ -61,10 +59,10 @@ local function refuse(record, row, call)
     local what = mine.blocked and 'blocked' or 'blocked_external'
     l.c[STATE[what]] = l.c[STATE[what]] + 1
     l.changed = true
-    charges = charges .. mine.id .. '|' .. l.ep .. '|' .. l.unit .. '|0|0|' .. what .. ';'
+    charges = charges .. mine.id .. l.kind .. '0|0|' .. what .. ';'
   end
-  redis.call('HSET', record, 'st', 'blocked', 'row', row, 'lim', charges)
-  redis.call('XADD', outbox, '*', 'kind', 'blocked', 'row', row, 'lim', charges)
+  redis_call('HSET', record, 'st', 'blocked', 'row', row, 'lim', charges)
+  redis_call('XADD', outbox, '*', 'kind', 'blocked', 'row', row, 'lim', charges)
   local reply = {0, call.final, s(call.retry_ms), charges}
   for _, b in ipairs(call.blocked) do
     reply[#reply + 1] = b[1]
@@ -74,21 +72,21 @@ local function refuse(record, row, call)
 end
 
 local function hold(record, row, ends, call)
-  local shares, epochs = {}, {}
+  local shares, epochs = '', ''
   for i, mine in ipairs(call) do
     local l = mine.limit
-    local c = l.c
+    local c, held = l.c, l.held
     c[7], c[8] = add(c[7], c[8], mine.lw, mine.lp)
     c[9], c[10] = add(c[9], c[10], mine.cw, mine.cp)
     c[11] = c[11] + 1
     l.changed = true
-    l.held[#l.held + 1] = ends
-    l.held[#l.held + 1] = record
-    shares[i] = table.concat({mine.id, l.ep, l.unit, l.mode, s(mine.lw), s(mine.lp), s(mine.cw), s(mine.cp)}, '|') .. ';'
-    epochs[i] = l.ep
+    held[#held + 1] = ends
+    held[#held + 1] = record
+    shares = shares .. mine.id .. l.kind .. l.mode .. '|' .. mine.lw .. '|' .. mine.lp .. '|' .. mine.cw .. '|' .. mine.cp .. ';'
+    epochs = i == 1 and l.ep or epochs .. ',' .. l.ep
   end
-  redis.call('HSET', record, 'st', 'held', 'row', row, 'lim', table.concat(shares))
-  return {1, table.concat(epochs, ',')}
+  redis_call('HSET', record, 'st', 'held', 'row', row, 'lim', shares)
+  return {1, epochs}
 end
 
 local replies, held, k, a = {}, {}, 3, 2
@@ -98,7 +96,7 @@ while k <= #KEYS do
   local readable, reply, call = pcall(decide, k, a)
   if not readable then
     reply = cannot_be_read(reply)
-  elseif call and #call.blocked > 0 then
+  elseif call and call.blocked then
     reply = refuse(record, row, call)
   elseif call then
     reply = hold(record, row, s(now + ARGV[a + 1]), call)
@@ -108,6 +106,6 @@ while k <= #KEYS do
   replies[#replies + 1] = reply
   k, a = k + 1 + n, a + 9 + n
 end
-limits.save_all()
-if #held > 0 then redis.call('ZADD', holds, unpack(held)) end
+save_all()
+if #held > 0 then redis_call('ZADD', holds, unpack(held)) end
 return replies

@@ -7,38 +7,39 @@
 --          correct it | {4} not due yet | {5} the hold is gone: ask the rows whether it had ended |
 --          {-2, why} this one cannot be read
 local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
-local limits = limits_of_batch()
 
 -- 1: read; no write.
 local function look(k, a)
   local record, verb, when = KEYS[k], ARGV[a + 1], ARGV[a + 10]
-  local r = redis.call('HMGET', record, 'st', 'lim', 'fw', 'fp', 'ft')
+  local r = redis_call('HMGET', record, 'st', 'lim', 'fw', 'fp', 'ft')
   local status = r[1]
   if status == 'expired' and verb ~= 'expire' then return {3, r[2]} end
   if status and status ~= 'held' then return {2, r[2]} end
   if not status and when == 'held' then return {5} end
   if when == 'due' then
-    local deadline = redis.call('ZSCORE', holds, record)
+    local deadline = redis_call('ZSCORE', holds, record)
     if not status or (deadline and tonumber(deadline) > now) then return {4} end
   end
-  local call = {verb = verb, fw = tonumber(r[3]) or 0, fp = tonumber(r[4]) or 0, ft = tonumber(r[5]) or 0, shares = {}}
-  for id, ep, unit, mode, lw, lp, cw, cp in string.gmatch(r[2] or '', SHARE) do  -- what it holds, by limit id
-    call.shares[id] = {ep = ep, unit = unit, mode = mode, lw = tonumber(lw), lp = tonumber(lp), cw = tonumber(cw), cp = tonumber(cp)}
+  local shares = {}  -- what it holds, by limit id
+  for id, ep, unit, mode, lw, lp, cw, cp in string.gmatch(r[2] or '', SHARE) do
+    shares[id] = {ep = ep, unit = unit, mode = mode, lw = lw, lp = lp, cw = cw, cp = cp}
   end
-  for i = 1, tonumber(ARGV[a]) do call[i] = limits.get(KEYS[k + 1 + i]) or {} end
+  local call = {record = record, verb = verb, shares = shares, fw = r[3] or '0', fp = r[4] or '0', ft = r[5] or '0'}
+  for i = 1, tonumber(ARGV[a]) do call[i] = limit_of(KEYS[k + 1 + i]) or {} end
   return nil, call
 end
 
-local function amount(a, call, unit, share)
-  if call.verb == 'release' or unit == 'concurrent' then return 0, 0 end
-  if unit == 'requests' then return 1, 0 end
-  if call.verb == 'expire' then
+local function amount(a, call, unit, share)  -- what a limit is charged, as digits
+  local verb = call.verb
+  if verb == 'release' or unit == 'concurrent' then return '0', '0' end
+  if unit == 'requests' then return '1', '0' end
+  if verb == 'expire' then
     if share and share.mode == 'hard' then return share.cw, share.cp end
-    if unit == 'tokens' then return call.ft, 0 end
+    if unit == 'tokens' then return call.ft, '0' end
     return call.fw, call.fp
   end
-  if unit == 'tokens' then return tonumber(ARGV[a + 9]), 0 end
-  return tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
+  if unit == 'tokens' then return ARGV[a + 9], '0' end
+  return ARGV[a + 3], ARGV[a + 4]
 end
 
 -- 2: only writes that cannot fail.
@@ -46,8 +47,8 @@ local function charge(a, call, l, share, unit, aw, ap)  -- gives how many counte
   local c, underflows = l.c, 0
   c[1], c[2] = add(c[1], c[2], aw, ap)
   if unit == 'usd' and call.verb == 'settle' then
-    c[3], c[4] = add(c[3], c[4], tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6]))
-    c[5], c[6] = add(c[5], c[6], tonumber(ARGV[a + 7]), tonumber(ARGV[a + 8]))
+    c[3], c[4] = add(c[3], c[4], ARGV[a + 5], ARGV[a + 6])
+    c[5], c[6] = add(c[5], c[6], ARGV[a + 7], ARGV[a + 8])
   elseif unit == 'usd' then
     c[3], c[4] = add(c[3], c[4], aw, ap)
   end
@@ -63,28 +64,27 @@ local function charge(a, call, l, share, unit, aw, ap)  -- gives how many counte
 end
 
 local function finish(k, a, call)
-  local charges, underflows, n = {}, 0, tonumber(ARGV[a])
-  call.record = KEYS[k]
-  for i = 1, n do
-    local l, id, ep = call[i], ARGV[a + 10 + 2 * i], ARGV[a + 11 + 2 * i]
+  local charges, underflows, verb = '', 0, call.verb
+  for i, l in ipairs(call) do
+    local id, ep = ARGV[a + 10 + 2 * i], ARGV[a + 11 + 2 * i]
     local share = call.shares[id]
     ep = share and share.ep or (ep ~= '0' and ep) or l.ep or '0'
     local unit = share and share.unit or l.unit or 'usd'
     local aw, ap = amount(a, call, unit, share)
-    local nothing = call.verb == 'release' or (call.verb == 'expire' and aw == 0 and ap == 0)
+    local nothing = verb == 'release' or (verb == 'expire' and aw == '0' and ap == '0')
     local what = nothing and 'failed' or 'ok'
     if l.ep == ep then  -- money of an old epoch never enters a new one
       underflows = underflows + charge(a, call, l, share, unit, aw, ap)
       if not nothing then what = state(l.c[1], l.c[2], l.mw, l.mp, l.tw, l.tp) end
       l.c[STATE[what]] = l.c[STATE[what]] + 1
     end
-    charges[i] = table.concat({id, ep, unit, s(aw), s(ap), what}, '|') .. ';'
+    charges = charges .. id .. '|' .. ep .. '|' .. unit .. '|' .. aw .. '|' .. ap .. '|' .. what .. ';'
   end
-  local text, row, index = table.concat(charges), ARGV[a + 2], KEYS[k + 1]
-  redis.call('HSET', call.record, 'st', call.verb == 'expire' and 'expired' or 'settled', 'row', row, 'lim', text)
-  redis.call('XADD', outbox, '*', 'kind', 'call', 'row', row, 'lim', text)
-  if index ~= call.record then redis.call('SET', index, ARGV[a + 11]) end
-  return {1, text, underflows}
+  local record, row, index = call.record, ARGV[a + 2], KEYS[k + 1]
+  redis_call('HSET', record, 'st', verb == 'expire' and 'expired' or 'settled', 'row', row, 'lim', charges)
+  redis_call('XADD', outbox, '*', 'kind', 'call', 'row', row, 'lim', charges)
+  if index ~= record then redis_call('SET', index, ARGV[a + 11]) end
+  return {1, charges, underflows}
 end
 
 local replies, ended, k, a = {}, {}, 3, 1
@@ -100,6 +100,6 @@ while k <= #KEYS do
   replies[#replies + 1] = reply
   k, a = k + 2 + n, a + 12 + 2 * n
 end
-limits.save_all()
-if #ended > 0 then redis.call('ZREM', holds, unpack(ended)) end
+save_all()
+if #ended > 0 then redis_call('ZREM', holds, unpack(ended)) end
 return replies
