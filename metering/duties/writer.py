@@ -6,6 +6,9 @@ means that the same rows are offered again. Postgres away: the outbox grows and 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import msgspec
 import structlog
 
@@ -18,7 +21,11 @@ from metering.redis.outbox import Outbox, OutboxEntry
 from metering.store import Store, usage
 
 log = structlog.get_logger()
-BATCH = 500
+BATCH = 512
+TOGETHER = 128
+"""So many rows go to Postgres at once, and so many are made ready without a pause."""
+PAUSE_S = 0.001
+"""Long work holds up whoever shares the processor: calls come first, so it is done in small parts."""
 LANDED_TTL_MS = 15 * 60_000
 """How long marks and results outlive the landing of their row."""
 UNRESOLVED_TTL_MS = 60 * 60_000
@@ -54,12 +61,18 @@ class Writer:
         by_stream: dict[str, list[OutboxEntry]] = {}
         for entry in entries:
             by_stream.setdefault(entry.stream, []).append(entry)
-        for stream, some in by_stream.items():
-            landed = [it for entry in some if (it := await self._decoded(entry)) is not None]
-            await usage.insert(self._store, landed)
-            kept = {key: ttl_ms for row, _ in landed for key, ttl_ms in _kept(row)}
-            await self._outbox.landed(stream, [entry.id for entry in some], kept)
+        for stream, all_of_it in by_stream.items():
+            for start in range(0, len(all_of_it), TOGETHER):
+                await self._land(stream, all_of_it[start : start + TOGETHER])
+                await asyncio.sleep(PAUSE_S)
         return len(entries)
+
+    async def _land(self, stream: str, entries: Sequence[OutboxEntry]) -> None:
+        landed = [it for entry in entries if (it := await self._decoded(entry)) is not None]
+        await asyncio.sleep(PAUSE_S)
+        await usage.insert(self._store, landed)
+        kept = {key: ttl_ms for row, _ in landed for key, ttl_ms in _kept(row)}
+        await self._outbox.landed(stream, [entry.id for entry in entries], kept)
 
     async def _decoded(self, entry: OutboxEntry) -> Landed | None:
         """The row of an entry; one that cannot be read is kept with the reason."""
