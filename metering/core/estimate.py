@@ -7,12 +7,14 @@ hard caps. Factors are whole parts per million: no float comes near money.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from collections.abc import Set as AbstractSet
+from typing import Generic, TypeVar
 
 from metering.core.limits import Bounds
 from pricing.rates import Rates
 
+What = TypeVar("What")
 PPM = 1_000_000
 DEFAULT_OUTPUT_TOKENS = 1_000
 """Likely output of a call before anything was learned of its application and model."""
@@ -108,9 +110,8 @@ class Learned:
     """What past calls taught: bounded in memory, the least recently used is forgotten first."""
 
     def __init__(self, keys_max: int = KEYS_MAX) -> None:
-        self._factors = _Percentiles(keys_max)
-        self._outputs = _Percentiles(keys_max)
-        self._latencies = _Percentiles(keys_max)
+        self._factors = _Remembered(keys_max, _Latest)
+        self._calls = _Remembered(keys_max, _Calls)
 
     def observe(
         self,
@@ -128,22 +129,26 @@ class Learned:
         choice. A call whose prompt was not counted (0) teaches nothing about the factor.
         """
         if estimated_input > 0:
-            self._factors.add(model, -(-actual_input * PPM // estimated_input))
-        self._outputs.add((application_id, model), output_tokens)
+            self._factors.of(model).add(-(-actual_input * PPM // estimated_input))
+        calls = self._calls.of((application_id, model))
+        calls.outputs.add(output_tokens)
         if latency_ms:
-            self._latencies.add((application_id, model), latency_ms)
+            calls.latencies.add(latency_ms)
 
     def input_factor_ppm(self, model: str) -> int | None:
         """The p95 of actual / estimated input tokens of a model; None before enough calls."""
-        return self._factors.get(model)
+        latest = self._factors.get(model)
+        return latest.p95 if latest else None
 
     def output_tokens(self, application_id: str, model: str) -> int | None:
         """The p95 of output tokens of an application's calls of a model; None before enough."""
-        return self._outputs.get((application_id, model))
+        calls = self._calls.get((application_id, model))
+        return calls.outputs.p95 if calls else None
 
     def latency_ms(self, application_id: str, model: str) -> int:
         """The p95 of how long an application's calls of a model take; a guess before enough."""
-        return self._latencies.get((application_id, model)) or DEFAULT_LATENCY_MS
+        calls = self._calls.get((application_id, model))
+        return (calls.latencies.p95 if calls else None) or DEFAULT_LATENCY_MS
 
 
 class _Latest:
@@ -166,26 +171,36 @@ class _Latest:
             self.p95 = sorted(self._values)[-(-count * PERCENTILE // 100) - 1]
 
 
-class _Percentiles:
-    """By key, what is learned of its latest values."""
+class _Calls:
+    """What is learned of one application's calls of one model."""
 
-    def __init__(self, keys_max: int) -> None:
+    __slots__ = ("latencies", "outputs")
+
+    def __init__(self) -> None:
+        self.outputs = _Latest()
+        self.latencies = _Latest()
+
+
+class _Remembered(Generic[What]):
+    """Something for each key, as long as it is among the most recently used."""
+
+    def __init__(self, keys_max: int, make: Callable[[], What]) -> None:
         self._keys_max = keys_max
-        self._latest: OrderedDict[Hashable, _Latest] = OrderedDict()
+        self._make = make
+        self._found: OrderedDict[Hashable, What] = OrderedDict()
 
-    def add(self, key: Hashable, value: int) -> None:
-        """Take in a value of a key."""
-        latest = self._latest.get(key)
-        if latest is None:
-            latest = self._latest[key] = _Latest()
-            if len(self._latest) > self._keys_max:
-                self._latest.popitem(last=False)
-        latest.add(value)
+    def get(self, key: Hashable) -> What | None:
+        """What is remembered of a key."""
+        found = self._found.get(key)
+        if found is not None:
+            self._found.move_to_end(key)
+        return found
 
-    def get(self, key: Hashable) -> int | None:
-        """The p95 of a key, once there are enough values."""
-        latest = self._latest.get(key)
-        if latest is None:
-            return None
-        self._latest.move_to_end(key)
-        return latest.p95
+    def of(self, key: Hashable) -> What:
+        """The same, made now if there is nothing."""
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._make()
+            if len(self._found) > self._keys_max:
+                self._found.popitem(last=False)
+        return found

@@ -22,10 +22,10 @@ from metering.store import Store, usage
 
 log = structlog.get_logger()
 BATCH = 512
-TOGETHER = 128
+TOGETHER = 256
 """So many rows go to Postgres at once, and so many are made ready without a pause."""
 PAUSE_S = 0.001
-"""Long work holds up whoever shares the processor: calls come first, so it is done in small parts."""
+"""Long work holds up whoever shares the processor, and calls come first: it is done in parts."""
 LANDED_TTL_MS = 15 * 60_000
 """How long marks and results outlive the landing of their row."""
 UNRESOLVED_TTL_MS = 60 * 60_000

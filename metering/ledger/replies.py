@@ -23,12 +23,16 @@ def amount(unit: Unit, whole: int, part: int) -> int:
 def parse_charges(text: bytes | str) -> tuple[Charge, ...]:
     """The charges a script wrote: `id|epoch|unit|whole|part|state;`..."""
     text = text.decode() if isinstance(text, bytes) else text
-    charges = []
-    for part in text.split(";")[:-1]:
-        limit_id, epoch, unit, whole, pico, state = part.split("|")
-        spent = amount(unit, int(whole), int(pico))  # type: ignore[arg-type]
-        charges.append(Charge(limit_id, int(epoch), unit, spent, state))  # type: ignore[arg-type]
-    return tuple(charges)
+    parts = text.replace(";", "|").split("|")
+    return tuple(
+        [
+            Charge(limit_id, int(epoch), unit, amount(unit, int(whole), int(pico)), state)
+            for limit_id, epoch, unit, whole, pico, state in zip(
+                *[iter(parts)] * 6,
+                strict=False,  # the last part is what follows the last `;`
+            )
+        ]
+    )
 
 
 def format_charges(charges: Sequence[Charge]) -> str:

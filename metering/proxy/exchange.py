@@ -263,8 +263,8 @@ class Exchange:
         if self._expects and not self._whole:
             self.keep_alive = False  # whether it sends its body now, nobody knows
         lines = [STATUS_LINES.get(status) or _status_line(status)]
-        for name, value in (*self._permanent, *headers):
-            lines += (name, b": ", value, b"\r\n")
+        lines += [b"%b: %b\r\n" % header for header in self._permanent]
+        lines += [b"%b: %b\r\n" % header for header in headers]
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         elif self.http_10:

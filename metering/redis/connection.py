@@ -1,9 +1,9 @@
 """One connection per worker: what is asked while Redis is busy travels together.
 
 A `call` returns a future at once. What has gathered by the end of the tick is written as one, or,
-while replies are outstanding, when the last of them has come: so under load Redis syncs its log to
-disk once for many calls, and without load nothing waits. Runs of the scripts that take many calls
-(`each`) become one run. Replies resolve the futures in order, without a task in between. redis-py
+while Redis has enough to do, when it has replied: so under load it syncs its log to disk once for
+many calls, and without load nothing waits. Runs of the scripts that take many calls (`each`) become
+one run. Replies resolve the futures in order, without a task in between. redis-py
 connects, authenticates and selects; then its socket is ours, because its own reading and writing
 cost a quarter of a call. Nothing is retried here: a script would run twice. A reply that does not
 come within the deadline breaks the connection, and everything waiting on it fails with `StoreAway`,
@@ -29,6 +29,9 @@ from metering.redis.batch import Argument, Batch, Reply, Single, UnknownScript, 
 from metering.redis.scripts import SCRIPTS, Script
 
 NOTHING_YET = object()
+UNDER_WAY_MAX = 3
+"""With so many commands and batches to do, Redis is busy: what comes next gathers. Fewer would let
+it wait for us, more would make batches smaller."""
 
 
 class Redis:
@@ -123,7 +126,7 @@ class Redis:
     def answered(self) -> None:
         """Note that Redis lives, and send what has gathered meanwhile."""
         self._answered_at = self._loop.time()
-        if self._unsent and not self._waiting and self._transport is not None:
+        if self._unsent and len(self._waiting) < UNDER_WAY_MAX and self._transport is not None:
             self._write(self._transport)  # at once: Redis works on these while we do on those
 
     def lost(self, transport: asyncio.BaseTransport, error: BaseException | None) -> None:
@@ -134,7 +137,7 @@ class Redis:
     # Sending
 
     def _flush_later(self) -> None:
-        if not self._waiting:  # else the last reply that comes sends us on
+        if len(self._waiting) < UNDER_WAY_MAX:  # else a reply that comes sends us on
             self._flushing = True
             self._loop.call_soon(self._flush)
 
@@ -150,7 +153,8 @@ class Redis:
     def _write(self, transport: asyncio.Transport) -> None:
         batch, self._unsent = self._unsent, []
         self._gathering.clear()
-        self._watch_out()
+        if not self._waiting:
+            self._watch_out()
         self._waiting.extend(batch)
         transport.write(b"".join([it.command() for it in batch]))
 

@@ -19,6 +19,7 @@ JSON_FIELDS = frozenset(
 )
 _decode_charges = msgspec.json.Decoder(tuple[Charge, ...]).decode
 _decode = msgspec.json.decode
+_encode = msgspec.json.Encoder().encode
 
 
 def columns(landed: Sequence[Landed]) -> list[tuple[object, ...]]:
@@ -87,8 +88,10 @@ def read(record: Record) -> Landed:
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    if not value:  # as most labels of most rows are
+        return "{}" if isinstance(value, dict) else "[]"
+    return _encode(value).decode()
 
 
 def _sum(units: Mapping[str, int], names: frozenset[str]) -> int:
-    return sum(count for unit, count in units.items() if unit in names)
+    return sum([count for unit, count in units.items() if unit in names])
