@@ -24,7 +24,7 @@ from metering.proxy.call import Call, Headers
 from metering.proxy.exchange import Exchange
 from metering.settings import Settings
 from metering.surfaces import payi
-from metering.upstream import Reply, Upstream
+from metering.upstream import Body, Reply, Upstream
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class Pump:
         self._patience: asyncio.Timeout | None = None
         self._patience_ends: float | None = None
         self._drained_bytes = 0
-        self._body: AsyncIterator[bytes]
+        self._body: Body
 
     async def run(self) -> None:
         """See the call through; raises what its client is to be told instead of an answer."""
@@ -93,7 +93,7 @@ class Pump:
     async def _run(self) -> bool:
         call = self._call
         reply = await self._upstream.send(call.method, call.url, call.headers, call.body)
-        self._body = aiter(reply.stream)
+        self._body = reply.stream
         try:
             self._ttft_ms = self._elapsed_ms()
             if not 200 <= reply.status < 300:
@@ -219,12 +219,12 @@ class Pump:
         while True:
             try:
                 async with asyncio.timeout_at(self._patience_ends) as self._patience:
-                    chunk = await anext(self._body, None)
+                    chunk = await self._body.read()
             except TimeoutError:
                 return
             finally:
                 self._patience = None
-            if chunk is None:
+            if not chunk:
                 return
             yield chunk
             if self._client.gone and self._drained(len(chunk)):
@@ -247,9 +247,9 @@ class Pump:
     async def _read(self, bytes_max: int) -> tuple[bytes, bool]:
         """The body up to a size, and whether that is all of it."""
         parts, size = [], 0
-        async for chunk in self._body:
-            parts.append(chunk)
-            size += len(chunk)
+        while data := await self._body.read():
+            parts.append(data)
+            size += len(data)
             if size > bytes_max:
                 return b"".join(parts), False
         return parts[0] if len(parts) == 1 else b"".join(parts), True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import httpx
 
 from metering.upstream.connection import timed_out, unreachable
-from metering.upstream.engine import EngineTransport, Reply
+from metering.upstream.engine import Body, EngineTransport, Reply
 
-__all__ = ["EngineTransport", "Reply", "Upstream", "timed_out", "unreachable"]
+__all__ = ["Body", "EngineTransport", "Reply", "Upstream", "timed_out", "unreachable"]
 
 
 class Upstream:
@@ -30,8 +32,27 @@ class Upstream:
             raise timed_out(sent=True) from error
         except httpx.TransportError as error:
             raise unreachable(sent=True) from error
-        return Reply(response.status_code, response.headers.raw, response.stream)  # type: ignore[arg-type]
+        return Reply(response.status_code, response.headers.raw, _Foreign(response))
 
     async def close(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
+
+
+class _Foreign:
+    """A body from another transport than ours."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._pieces = aiter(cast(httpx.AsyncByteStream, response.stream))
+
+    async def read(self) -> bytes:
+        """See `Body`."""
+        while (data := await anext(self._pieces, None)) is not None:
+            if data:
+                return data
+        return b""
+
+    async def aclose(self) -> None:
+        """See `Body`."""
+        await cast(httpx.AsyncByteStream, self._response.stream).aclose()

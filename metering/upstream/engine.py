@@ -13,7 +13,7 @@ import select
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -27,12 +27,22 @@ LOOK_AFTER_S = 0.2
 SWEEP_S = 0.5
 
 
+class Body(Protocol):
+    """An answer's body as it comes."""
+
+    async def read(self) -> bytes:
+        """The next bytes, waiting for some; empty at the end. Raises ProviderFault."""
+
+    async def aclose(self) -> None:
+        """Give the connection back if all was read, else close it."""
+
+
 class Reply(NamedTuple):
     """A provider's answer whose head has come."""
 
     status: int
     headers: Sequence[tuple[bytes, bytes]]
-    stream: httpx.AsyncByteStream
+    stream: Body
     """Raw bytes as they come; to be closed."""
 
 
@@ -91,13 +101,19 @@ class EngineTransport(httpx.AsyncBaseTransport):
         """The way httpx sends a request; the response's stream is raw bytes, to be closed."""
         passed = [header for header in request.headers.raw if header[0].lower() not in _OURS]
         body = await request.aread()
-        reply = await self.send(request.method, str(request.url), passed, body)
-        return httpx.Response(reply.status, headers=list(reply.headers), stream=reply.stream)
+        connection, stream = await self._send(request.method, str(request.url), passed, body)
+        return httpx.Response(connection.status, headers=connection.headers, stream=stream)
 
     async def send(
         self, method: str, url: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
     ) -> Reply:
         """The same without httpx's objects. The engine sets Host and Content-Length."""
+        connection, stream = await self._send(method, url, headers, body)
+        return Reply(connection.status, connection.headers, stream)
+
+    async def _send(
+        self, method: str, url: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> tuple[Connection, _Stream]:
         address = _address(url)
         head = _head(method, address, headers, len(body))
         connection = self._take(address) or await self._connect(address)
@@ -107,7 +123,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
         except BaseException:
             self._drop(connection)
             raise
-        return Reply(connection.status, connection.headers, _Stream(self, address, connection))
+        return connection, _Stream(self, address, connection)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -197,9 +213,13 @@ class _Stream(httpx.AsyncByteStream):
         self._address = address
         self._connection: Connection | None = connection
 
+    async def read(self) -> bytes:
+        """The next bytes, once; ProviderFault if the provider breaks off or falls silent."""
+        return b"" if self._connection is None else await self._connection.read()
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Each piece, once; ProviderFault if the provider breaks off or falls silent."""
-        while self._connection is not None and (data := await self._connection.read()):
+        """The same in the way of httpx."""
+        while data := await self.read():
             yield data
 
     async def aclose(self) -> None:

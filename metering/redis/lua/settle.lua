@@ -11,7 +11,7 @@ local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
 -- 1: read; no write.
 local function look(k, a)
   local record, verb, when = KEYS[k], ARGV[a + 1], ARGV[a + 10]
-  local r = redis_call('HMGET', record, 'st', 'lim', 'fw', 'fp', 'ft')
+  local r = redis_call('HMGET', record, 'st', 'lim')
   local status = r[1]
   if status == 'expired' and verb ~= 'expire' then return {3, r[2]} end
   if status and status ~= 'held' then return {2, r[2]} end
@@ -24,7 +24,8 @@ local function look(k, a)
   for id, ep, unit, mode, lw, lp, cw, cp in string.gmatch(r[2] or '', SHARE) do
     shares[id] = {ep = ep, unit = unit, mode = mode, lw = lw, lp = lp, cw = cw, cp = cp}
   end
-  local call = {record = record, verb = verb, shares = shares, fw = r[3] or '0', fp = r[4] or '0', ft = r[5] or '0'}
+  local call = {record = record, verb = verb, shares = shares, floor = false}
+  if verb == 'expire' then call.floor = redis_call('HMGET', record, 'fw', 'fp', 'ft') end
   for i = 1, tonumber(ARGV[a]) do call[i] = limit_of(KEYS[k + 1 + i]) or {} end
   return nil, call
 end
@@ -35,8 +36,8 @@ local function amount(a, call, unit, share)  -- what a limit is charged, as digi
   if unit == 'requests' then return '1', '0' end
   if verb == 'expire' then
     if share and share.mode == 'hard' then return share.cw, share.cp end
-    if unit == 'tokens' then return call.ft, '0' end
-    return call.fw, call.fp
+    if unit == 'tokens' then return call.floor[3] or '0', '0' end
+    return call.floor[1] or '0', call.floor[2] or '0'
   end
   if unit == 'tokens' then return ARGV[a + 9], '0' end
   return ARGV[a + 3], ARGV[a + 4]
