@@ -169,16 +169,12 @@ def query_to_provider(query: bytes, *, stored: bool) -> bytes:
 def from_provider(
     headers: Sequence[tuple[bytes, bytes]], *, body_changed: bool, stored: bool = False
 ) -> Headers:
-    """The provider's headers to pass on; `content-length` is the sender's to set again.
+    """The provider's headers, names in lower case, to pass on; `content-length` is the sender's.
 
     `body_changed` drops what described the bytes as they were; `stored` drops what names the
     organization behind a stored credential.
     """
-    passed = [
-        (name, value)
-        for raw_name, value in headers
-        if (name := _answer_name(raw_name, body_changed, stored))
-    ]
+    passed = [(name, value) for name, value in headers if _passes(name, body_changed, stored)]
     listed = _listed(headers)
     if listed:
         passed = [header for header in passed if header[0] not in listed]
@@ -188,14 +184,11 @@ def from_provider(
 
 
 @lru_cache(maxsize=2048)
-def _answer_name(raw_name: bytes, body_changed: bool, stored: bool) -> bytes | None:  # noqa: FBT001
-    """The name a header of the provider's passes under; None for one that does not."""
-    name = raw_name.lower()
+def _passes(name: bytes, body_changed: bool, stored: bool) -> bool:  # noqa: FBT001
+    """Whether a header of the provider's may pass, as far as its name tells."""
     if name in _ANSWER_DROP or name.startswith(_ANSWER_DROP_PREFIXES):
-        return None
-    if (body_changed and name in _BODY_DROP) or (stored and name in _STORED_DROP):
-        return None
-    return name
+        return False
+    return not ((body_changed and name in _BODY_DROP) or (stored and name in _STORED_DROP))
 
 
 def our_key_and_provider_key(

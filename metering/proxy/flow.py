@@ -83,7 +83,7 @@ class Flow:
         call = await self._planner.plan(
             exchange, request_id=request_id, now_ms=now_ms, started_s=started_s
         )
-        hard = any(limit.mode == "hard" for limit in call.limits)
+        hard = "hard" in [limit.mode for limit in call.limits]
         bounds = self._meter.bounds(
             call.row, call.ask, call.priced, call.tokens_asked, ceiling=hard
         )

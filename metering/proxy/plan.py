@@ -116,8 +116,9 @@ class Planner:
         if not named or endpoint.kind == "free":
             return ()
         found = await self._directory.limits(caller.application_id, named)
-        missing = [limit_id for limit_id, it in zip(named, found, strict=True) if it is None]
-        if missing:
+        known = tuple([it for it in found if it is not None])
+        if len(known) < len(found):
+            missing = [limit_id for limit_id, it in zip(named, found, strict=True) if it is None]
             raise InvalidRequest(
                 f"xProxy-Limit-IDs names limits that do not exist: {', '.join(missing)}. Create "
                 f'one with POST /api/v1/limits {{"limit_id": "{missing[0]}", "limit_name": '
@@ -126,7 +127,7 @@ class Planner:
                 code="invalid_limit_ids",
                 field="xProxy-Limit-IDs",
             )
-        return tuple(it for it in found if it is not None)
+        return known
 
     def _price(
         self,
@@ -145,9 +146,11 @@ class Planner:
         priced = self._meter.price_of(
             provider, model, now_ms, estimate=self._settings.unpriced == "estimate"
         )
+        if priced.rates is not None:
+            return priced
         binding = any(limit.binding for limit in limits)
         policy = self._settings.unpriced
-        if priced.rates is None and (policy == "refuse" or (policy == "default" and binding)):
+        if policy == "refuse" or (policy == "default" and binding):
             where = "xProxy-PriceAs-Resource" if annotations.price_as_resource else "model"
             raise NotAllowed(
                 f"no price is known for {where} {model!r} of {provider}, and a limit that blocks "
@@ -160,6 +163,8 @@ class Planner:
 
 
 def _permitted(caller: Caller, annotations: Annotations) -> Annotations:
+    if annotations.price_as_category is annotations.price_as_resource is None:
+        return annotations
     for header, value in (
         ("xProxy-PriceAs-Category", annotations.price_as_category),
         ("xProxy-PriceAs-Resource", annotations.price_as_resource),
@@ -172,8 +177,10 @@ def _permitted(caller: Caller, annotations: Annotations) -> Annotations:
 def _refuse_unmetered(
     caller: Caller, endpoint: Endpoint, limits: tuple[Limit, ...], path: str
 ) -> None:
+    if endpoint.kind != "unmetered":
+        return
     binding = [limit.limit_id for limit in limits if limit.binding]
-    if endpoint.kind == "unmetered" and binding and not caller.may("unmetered"):
+    if binding and not caller.may("unmetered"):
         raise NotAllowed(
             f"the cost of {path} is not metered, and limit {binding[0]!r} blocks: call it without "
             "that limit, or with a key that has the permission `unmetered`",

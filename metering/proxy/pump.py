@@ -298,7 +298,7 @@ def cost_headers(outcome: Outcome) -> Headers:
 
 def _header(reply: Reply, name: bytes) -> bytes:
     for key, value in reply.headers:
-        if key.lower() == name:
+        if key == name:
             return value
     return b""
 

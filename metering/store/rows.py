@@ -23,8 +23,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def columns(landed: Sequence[Landed]) -> list[tuple[object, ...]]:
-    """The arguments of `land_usage`: one array for each column, in its order."""
-    return list(zip(*(_values(row, charges) for row, charges in landed), strict=True))
+    """The arguments of `land_usage`: one array for each column, in its order.
+
+    A column in which no row has anything is an empty array, which Postgres fills with nulls.
+    """
+    arrays = zip(*[_values(row, charges) for row, charges in landed], strict=True)
+    return [() if array.count(None) == len(array) else array for array in arrays]
 
 
 def _values(row: UsageRow, charges: tuple[Charge, ...]) -> tuple[object, ...]:

@@ -12,6 +12,7 @@ Our bodies have no member `error`: the provider's SDKs would show that alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import unquote
 
 import msgspec
@@ -28,6 +29,8 @@ PROVIDERS: dict[str, tuple[str, str]] = {
 """What follows the prefix: which provider it is, and what its path begins with."""
 LIMIT_REACHED = "Insufficient limit for the requested operation"
 PROVIDER_ERROR = "The downstream provider returned an error."
+PATH_REMEMBERED_MAX = 256
+"""What longer paths mean is looked at anew each time: memory is bounded."""
 FOREIGN_BODY_MAX = 16 * 1024
 """How much of a provider's error page is passed on, in bytes."""
 
@@ -44,6 +47,13 @@ def match(raw_path: bytes | str) -> tuple[str, str] | None:
 
     Percent-encoding is kept. A path that climbs (`..`, encoded dots) matches nothing.
     """
+    if len(raw_path) > PATH_REMEMBERED_MAX:
+        return _match.__wrapped__(raw_path)
+    return _match(raw_path)
+
+
+@lru_cache(maxsize=1024)
+def _match(raw_path: bytes | str) -> tuple[str, str] | None:
     path = raw_path.decode("latin-1") if isinstance(raw_path, bytes) else raw_path
     if path.startswith("//"):
         path = "/" + path.lstrip("/")

@@ -32,7 +32,8 @@ class Upstream:
             raise timed_out(sent=True) from error
         except httpx.TransportError as error:
             raise unreachable(sent=True) from error
-        return Reply(response.status_code, response.headers.raw, _Foreign(response))
+        named = [(name.lower(), value) for name, value in response.headers.raw]
+        return Reply(response.status_code, named, _Foreign(response))
 
     async def close(self) -> None:
         """Close every connection."""

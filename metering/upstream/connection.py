@@ -165,11 +165,11 @@ class Connection(asyncio.Protocol):
     # What the parser says
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """One header; its name in lower case."""
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > HEAD_BYTES_MAX:
             raise ValueError("the head is too large")  # the parser's caller makes it a fault
-        self.headers.append((name, value))
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole; that of an interim answer (1xx) does not count."""
@@ -178,7 +178,7 @@ class Connection(asyncio.Protocol):
             self.headers = []
             return
         self.status = status
-        names = {name.lower() for name, _ in self.headers}
+        names = {name for name, _ in self.headers}
         sized = b"content-length" in names or b"transfer-encoding" in names
         self._ends = "length" if sized or status in (204, 304) else "close"
         if self._head is not None and not self._head.done():

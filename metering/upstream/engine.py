@@ -42,6 +42,7 @@ class Reply(NamedTuple):
 
     status: int
     headers: Sequence[tuple[bytes, bytes]]
+    """Names in lower case."""
     stream: Body
     """Raw bytes as they come; to be closed."""
 

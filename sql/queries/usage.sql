@@ -38,7 +38,10 @@ WITH landed AS (
     -- Writers that overlap wait in one order; of a row that came twice the first lands.
     ORDER BY application_id, request_id, attempt, entry, position
     ON CONFLICT DO NOTHING
-    RETURNING *
+    RETURNING
+        application_id, admitted_at, entry, status, estimated, pricing, model, provider, key_id,
+        user_id, use_case_name, tags, charges, input_tokens, output_tokens, input_pico,
+        output_pico, cost_pico
 ), alike AS (
     -- What is counted under the same values is summed before it is counted under each of them.
     SELECT

@@ -196,7 +196,7 @@ KEPT = [b"content-type", b"x-request-id", b"retry-after", b"x-should-retry"]
 def test_answers() -> None:
     """Of an answer, what is the connection's or the server's stays; the rest passes in order."""
     dropped = [
-        *(b"Server", b"set-cookie", b"alt-svc", b"strict-transport-security", b"www-authenticate"),
+        *(b"server", b"set-cookie", b"alt-svc", b"strict-transport-security", b"www-authenticate"),
         *(b"transfer-encoding", b"connection", b"content-length", b"x-hop", b"xproxy-request-id"),
         *(b"access-control-allow-origin", b"x-litellm-call-id"),
     ]
