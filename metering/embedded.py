@@ -227,8 +227,6 @@ class Valkey(Server):
         self.directory.mkdir(mode=0o700, exist_ok=True)
         flags = "--port 0 --daemonize no --appendonly yes --appendfsync always --save"
         more = "--maxmemory-policy noeviction --unixsocketperm 700 --aof-load-truncated yes"
-        # a log that is rewritten less often, without packing: both would be paid for by calls
-        more += " --auto-aof-rewrite-min-size 256mb --rdbcompression no --latency-tracking no"
         place = ("--dir", self.directory.absolute(), "--unixsocket", self.sockets / "valkey.sock")
         program = valkey_bin(self.bin_path)
         command: list[str | Path] = [program, *flags.split(), "", *more.split(), *place]
