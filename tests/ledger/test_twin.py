@@ -66,6 +66,21 @@ class Call:
 
 
 @dataclass
+class Truth:
+    """How a call ended, and what it used."""
+
+    verb: Any
+    into: int
+    out: int
+    used: int
+
+    @staticmethod
+    def of(verb: Any, into: int, out: int, used: int) -> Truth:
+        """A call that is released has used nothing."""
+        return Truth(verb, 0, 0, 0) if verb == "release" else Truth(verb, into, out, used)
+
+
+@dataclass
 class Twin:
     """One limit as the rules have it."""
 
@@ -241,16 +256,41 @@ class Machine(RuleBasedStateMachine):
     def end(self, call: Call, verb: Any, into: int, out: int, used: int, beat: Beat) -> None:
         """The truth is charged once; after an expiry, as a correction, once."""
         self.beat(call, beat)
-        if verb == "release":
-            into = out = used = 0
+        truth = Truth.of(verb, into, out, used)
+        self.ended(call, truth, self.run(self.ending(call, truth)))
+
+    @rule(
+        some=st.lists(
+            st.tuples(calls, st.sampled_from(["settle", "settle", "release"]), pico, pico, tokens),
+            min_size=2,
+            max_size=4,
+        )
+    )
+    def end_together(self, some: list[tuple[Call, Any, int, int, int]]) -> None:
+        """Calls that end in one tick are ended in turn, by one script."""
+        ends = {id(one[0]): (one[0], Truth.of(*one[1:])) for one in some if one[0].status == "held"}
+        found = self.run(self.together([self.ending(*end) for end in ends.values()]))
+        for (call, truth), charges in zip(ends.values(), found, strict=True):
+            self.ended(call, truth, charges)
+
+    def ending(self, call: Call, truth: Truth) -> Any:
+        """The end of a call, asked of the ledger."""
         one = msgspec.structs.replace(
-            call.hold.row, status="ok", cost_pico=into + out, input_pico=into, output_pico=out
+            call.hold.row,
+            status="ok",
+            cost_pico=truth.into + truth.out,
+            input_pico=truth.into,
+            output_pico=truth.out,
         )
         self.ledger.abandon(call.hold)
-        charges = self.run(self.ledger.apply(verb, one, call.hold.limits, used, "held"))
+        return self.ledger.apply(truth.verb, one, call.hold.limits, truth.used, "held")
+
+    def ended(self, call: Call, truth: Truth, charges: Any) -> None:
+        """Whether a call was charged what it should be."""
+        into, out, used = truth.into, truth.out, truth.used
         if call.status == "held":
             call.status = "settled"
-            if verb == "release":
+            if truth.verb == "release":
                 self.charge(call, dict.fromkeys(call.shares, 0), None, failed=set(call.shares))
             else:
                 owns = {name: self.twins[name].own(into + out, used) for name in call.shares}
