@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import gzip
 import http.client
 import json
@@ -294,6 +295,31 @@ def test_broken_off(standin: Standin, member: str, offset: int, *, stream: bool)
     assert entry.body_sent == offset
     assert entry.status == (200 if offset else None)
     assert (entry.usage is None) == (stream and offset == 0)
+
+
+@pytest.mark.parametrize(
+    ("short_by", "stated"), [(0, True), (1, True), (14, True), (15, False), (900, False)]
+)
+def test_what_was_stated_is_billed(standin: Standin, short_by: int, *, stated: bool) -> None:
+    """Broken off after it has said what was used, that is what it bills; before, a part of it."""
+    ask = ASK | {"stream": True, "stream_options": {"include_usage": True}}
+    url = standin.openai_url + "/chat/completions"
+
+    def stream(**told: int) -> bytes:
+        got = b""
+        with contextlib.suppress(httpx.TransportError):
+            headers = {"x-standin": json.dumps({"text": "word " * 40} | told)}
+            with httpx.stream("POST", url, json=ask, headers=headers, trust_env=False) as response:
+                for piece in response.iter_raw():
+                    got += piece
+        standin.wait_idle()
+        return got
+
+    whole = stream()
+    assert whole.endswith(b"data: [DONE]\n\n")
+    stream(**({"cut_at_byte": len(whole) - short_by} if short_by else {}))
+    first, second = [entry.usage["completion_tokens"] for entry in standin.ledger() if entry.usage]
+    assert second == first if stated else second < first
 
 
 def test_a_client_that_leaves(standin: Standin) -> None:

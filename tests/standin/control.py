@@ -65,7 +65,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     content_encoding: str | None = None
     """gzip, deflate, or any other name, which is then claimed and not done."""
     bill: Literal["full", "delivered", "none"] | None = None
-    """What is billed; by default all of a complete answer and the delivered part of another."""
+    """What is billed; by default all of an answer that is complete or has stated its usage, and the
+    delivered part of another."""
     recording: str | None = None
     """Answer with a recording, `openai:12`: the file and the line in it, from 0."""
     body_bytes: int | None = None

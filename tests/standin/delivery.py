@@ -36,11 +36,17 @@ class Delivery:
         self.control = control
         self.body_sent = 0
         self.body_total = 0
+        self._stated_at: int | None = None
         self.begun = False
         self.complete = False
         self._finished = False
         self._transport = transport
         self._on_last = on_last
+
+    @property
+    def stated(self) -> bool:
+        """Whether the client was told the final usage: that is what it then pays."""
+        return self._stated_at is not None and self.body_sent >= self._stated_at
 
     @property
     def client(self) -> bool:
@@ -53,6 +59,8 @@ class Delivery:
         if control.delay_ms:
             await asyncio.sleep(control.delay_ms / 1000)
         pieces = faults.malform(self.answer.pieces, control.malformed)
+        if not control.content_encoding:
+            self._stated_at = _end_of_usage(b"".join(pieces))
         pieces = encoded(pieces, control.content_encoding)
         self.body_total = sum(map(len, pieces))
         pieces = recut(pieces, control.split, control.split_at)
@@ -122,6 +130,13 @@ class Delivery:
         while (await receive())["type"] != "http.disconnect":
             pass
         self._finish()
+
+
+def _end_of_usage(body: bytes) -> int | None:
+    """Where the event of a stream ends that states the usage last."""
+    at = max(body.rfind(b'"usage":{'), body.rfind(b'"usage": {'))
+    end = body.find(b"\n\n", at)
+    return end + 2 if at >= 0 and end >= 0 else None
 
 
 def encoded(pieces: list[bytes], encoding: str | None) -> list[bytes]:

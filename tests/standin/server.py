@@ -285,7 +285,8 @@ def _leaks(request: Request) -> list[str]:
 
 def _billed(told: Control, answer: Answer, delivery: Delivery) -> dict[str, Any] | None:
     """The usage to charge: all of it, or the output in proportion to what was handed over."""
-    mode = told.bill or ("full" if delivery.complete or not answer.stream else "delivered")
+    whole = delivery.complete or delivery.stated or not answer.stream
+    mode = told.bill or ("full" if whole else "delivered")
     if answer.usage is None or mode == "none" or answer.status != 200:
         return None
     if told.bill is None and not delivery.begun and told.hang:
