@@ -183,7 +183,7 @@ def from_provider(
     return passed
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=256)
 def _passes(name: bytes, body_changed: bool, stored: bool) -> bool:  # noqa: FBT001
     """Whether a header of the provider's may pass, as far as its name tells."""
     if name in _ANSWER_DROP or name.startswith(_ANSWER_DROP_PREFIXES):

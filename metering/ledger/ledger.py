@@ -81,9 +81,10 @@ class Ledger(Counters):
     ) -> tuple[Admitted | Refused, Hold | None]:
         """Decide and hold all limits of a call; raises StoreAway where a limit must refuse then."""
         place = share(row.application_id)
-        names = [place.limit(it.limit_id) for it in limits]
+        names = [place.record(row.request_id, row.attempt)]
+        names += [place.limit(it.limit_id) for it in limits]
         arguments: list[Argument] = [
-            len(names),
+            len(limits),
             expected_ms,
             encode_row(row),
             *split(bounds.likely_pico),
@@ -92,7 +93,6 @@ class Ledger(Counters):
             bounds.ceiling_tokens,
             *(it.limit_id for it in limits),
         ]
-        names.insert(0, place.record(row.request_id, row.attempt))
         try:
             reply = await self._redis.each(RESERVE, place.shared, self._ttl, names, arguments)
             while reply[0] == -1:  # not loaded is not the same as no limit
