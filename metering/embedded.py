@@ -115,7 +115,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=ENVIRONMENT,
-                start_new_session=True,  # Ctrl-C is ours to handle; workers still need the servers
+                process_group=0,  # Ctrl-C is ours to handle; workers still need the servers
                 preexec_fn=tie(death, identity, niceness=self.niceness),
             )
 

@@ -85,7 +85,9 @@ class Workers:
             [sys.executable, "-m", "metering", *command],
             env=environment(self._settings),
             pass_fds=[self._listener.fileno()] if command[0] == "worker" else [],
-            start_new_session=True,  # Ctrl-C is the parent's to hear; a worker gets SIGTERM
+            # Ctrl-C is the parent's to hear; a worker gets SIGTERM. Not a session of its own: Linux
+            # shares processors out among sessions first, and niceness would count for nothing.
+            process_group=0,
             preexec_fn=tie(signal.SIGKILL),
         )
 

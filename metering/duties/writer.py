@@ -7,7 +7,7 @@ means that the same rows are offered again. Postgres away: the outbox grows and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import structlog
@@ -26,8 +26,9 @@ TOGETHER = 256
 """So many rows go to Postgres at once, and so many are made ready without a pause."""
 PAUSE_S = 0.001
 """Long work holds up whoever shares the processor, and calls come first: it is done in parts."""
-LANDED_TTL_MS = 15 * 60_000
-"""How long marks and results outlive the landing of their row."""
+REPLAYED_TTL_MS = 15 * 60_000
+"""How long the mark of a replayed call outlives the landing of its row: the same end may be on its
+way a second time, and nothing but the mark stops it, as there was no hold. Others end with it."""
 UNRESOLVED_TTL_MS = 60 * 60_000
 """The same for a call that was expired: its truth may still come."""
 
@@ -68,11 +69,11 @@ class Writer:
         return len(entries)
 
     async def _land(self, stream: str, entries: Sequence[OutboxEntry]) -> None:
-        landed = [it for entry in entries if (it := await self._decoded(entry)) is not None]
+        read = [(entry, await self._decoded(entry)) for entry in entries]
         await asyncio.sleep(PAUSE_S)
-        await usage.insert(self._store, landed)
-        kept = {key: ttl_ms for row, _ in landed for key, ttl_ms in _kept(row)}
-        await self._outbox.landed(stream, [entry.id for entry in entries], kept)
+        await usage.insert(self._store, [it for _, it in read if it is not None])
+        fate = _fate((it[0], entry.kind) for entry, it in read if it is not None)
+        await self._outbox.landed(stream, [entry.id for entry in entries], *fate)
 
     async def _decoded(self, entry: OutboxEntry) -> Landed | None:
         """The row of an entry; one that cannot be read is kept with the reason."""
@@ -91,11 +92,22 @@ class Writer:
             await self._lease.give_up()
 
 
-def _kept(row: UsageRow) -> list[tuple[str, int]]:
-    """The keys of a landed row, and how long they live on."""
-    place = share(row.application_id)
-    ttl_ms = UNRESOLVED_TTL_MS if row.status == "unresolved" else LANDED_TTL_MS
-    kept = [(place.record(row.request_id, row.attempt), ttl_ms)]
-    if row.provider_id:
-        kept.append((place.index(row.category, row.provider_id), ttl_ms))
-    return kept
+def _fate(landed: Iterable[tuple[UsageRow, str]]) -> tuple[list[str], dict[str, int]]:
+    """What is forgotten of calls whose rows have landed, and what lives on for how long, in ms.
+
+    Each row comes with the kind of its entry.
+    """
+    forgotten: list[str] = []
+    kept: dict[str, int] = {}
+    for row, kind in landed:
+        place = share(row.application_id)
+        names = [place.record(row.request_id, row.attempt)]
+        if row.provider_id:
+            names.append(place.index(row.category, row.provider_id))
+        if row.status == "unresolved":
+            kept |= dict.fromkeys(names, UNRESOLVED_TTL_MS)
+        elif kind == "replayed":
+            kept |= dict.fromkeys(names, REPLAYED_TTL_MS)
+        else:
+            forgotten += names
+    return forgotten, kept

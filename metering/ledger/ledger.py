@@ -337,7 +337,8 @@ class Ledger(Counters):
         if row is None:
             return
         record = share(row.application_id).record(row.request_id, row.attempt)
-        if not await self._redis.call("EXISTS", record) and await self._landed(entry, row, record):
+        known = await self._redis.call("EXISTS", record)
+        if not known and await self._landed(entry, row, record):
             return
         for limit_id, _ in entry.limits:
             await self.load(row.application_id, limit_id)
@@ -346,7 +347,8 @@ class Ledger(Counters):
             verb = entry.kind
         else:
             row = msgspec.structs.replace(row, status="unresolved", estimated=True)
-        await self.apply(verb, row, entry.limits, entry.tokens, "any")
+        # one that is known now and gone a moment later has landed meanwhile: the rows will tell
+        await self.apply(verb, row, entry.limits, entry.tokens, "held" if known else "any")
 
     async def _landed(self, entry: Entry, row: UsageRow, record: str) -> bool:
         """Whether a call that Redis does not know has ended, as its rows tell.

@@ -7,7 +7,7 @@ consumer groups: what is in them is what has not landed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -17,7 +17,8 @@ from metering.redis.scripts import SCRIPTS
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):
-    """One entry: `kind` is `call`, `blocked` or `correction`; `row` and `charges` as written."""
+    """One entry: `kind` is `call`, `replayed`, `blocked` or `correction`; `row` and `charges` as
+    written. `replayed`: the end of a call of which Redis had not known."""
 
     stream: str
     id: str
@@ -49,12 +50,16 @@ class Outbox:
             for entry_id, fields in entries
         ]
 
-    async def landed(self, stream: str, ids: Sequence[str], kept: Mapping[str, int]) -> None:
+    async def landed(
+        self, stream: str, ids: Sequence[str], forgotten: Iterable[str], kept: Mapping[str, int]
+    ) -> None:
         """Forget entries of one stream whose rows are in Postgres.
 
-        `kept`: keys of the same shard that live on, and for how long in ms. All or nothing.
+        `forgotten` and `kept`: keys of the same shard that end now, and those that live on, with
+        for how long in ms. All or nothing.
         """
-        await self._redis.run(SCRIPTS["landed"], [stream, *kept], [len(ids), *ids, *kept.values()])
+        names = [stream, *kept, *forgotten]
+        await self._redis.run(SCRIPTS["landed"], names, [len(ids), *ids, *kept.values()])
 
     async def depth(self) -> int:
         """How many rows have not landed."""

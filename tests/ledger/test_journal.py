@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -212,6 +213,70 @@ async def test_a_truth_in_the_journal_outlives_the_reaper(
     found = await stored_requests.by_request(store, APPLICATION, hold.row.request_id)
     assert found is not None
     assert (found.row.status, found.row.cost_pico) == ("ok", 40)
+    assert await settled(ledger) == 40
+
+
+async def lifetime_s(redis: Redis, hold: Hold) -> int | None:
+    """How long the mark of a call lives on: None if it is gone, -1 for ever."""
+    left: int = await redis.call("TTL", hold.record)
+    return None if left == -2 else left
+
+
+async def test_marks_live_as_long_as_a_call_may_be_ended_again(
+    redis: Redis, away: Redis, ledger: Ledger, team: Limit, writer: Writer
+) -> None:
+    """Settled: until its row has landed. Unresolved: an hour more. Replayed without a hold: 15 min.
+
+    What is kept is enough for the same end to change nothing.
+    """
+    settled_once, given_up = await held(ledger, team), await held(ledger, team)
+    ledger._redis = away
+    without_hold = await held(ledger, team)
+    await ledger.settle(without_hold, truth(without_hold, 2), 1)
+    ledger._redis = redis
+    await ledger.settle(settled_once, truth(settled_once, 40), 4)
+    await ledger.expire(given_up, msgspec.structs.replace(given_up.row, status="unresolved"))
+    await ledger.replay()
+    holds = (settled_once, given_up, without_hold)
+    assert [await lifetime_s(redis, it) for it in holds] == [-1, -1, -1]
+
+    await writer.flush()
+
+    gone, hour, quarter = [await lifetime_s(redis, it) for it in holds]
+    assert gone is None
+    assert hour is not None
+    assert 3_500 < hour <= 3_600
+    assert quarter is not None
+    assert 800 < quarter <= 900
+    await ledger.apply("settle", truth(without_hold, 2), without_hold.limits, 1, "any")
+    assert await settled(ledger) == 42
+
+
+async def test_a_call_that_lands_while_it_is_replayed_is_charged_once(
+    redis: Redis, ledger: Ledger, team: Limit, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reply to its settle was lost, its mark was there and then gone: the rows know."""
+    hold = await held(ledger, team)
+    await ledger.settle(hold, truth(hold, 40), 4)
+    await ledger._spool.append(
+        Entry(
+            kind="settle",
+            request_id=hold.row.request_id,
+            row=truth(hold, 40),
+            limits=list(hold.limits),
+            tokens=4,
+        )
+    )
+    apply = ledger.apply
+
+    async def late(*given: Any) -> Any:
+        await writer.flush()
+        return await apply(*given)
+
+    monkeypatch.setattr(ledger, "apply", late)
+    assert await ledger.replay() == 0
+    assert await ledger.replay() == 1
+
     assert await settled(ledger) == 40
 
 

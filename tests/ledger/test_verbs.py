@@ -298,7 +298,7 @@ async def test_every_verdict_leaves_one_row(ledger: Ledger, redis: Redis) -> Non
     entries = await Outbox(redis).read(10)
 
     assert [it.kind for it in entries] == ["call", "blocked", "call"]
-    await Outbox(redis).landed(entries[0].stream, [it.id for it in entries], {})
+    await Outbox(redis).landed(entries[0].stream, [it.id for it in entries], [], {})
     assert await Outbox(redis).depth() == 0
 
 

@@ -83,7 +83,7 @@ local function finish(k, a, call)
   end
   local record, row, index = call.record, ARGV[a + 2], KEYS[k + 1]
   redis_call('HSET', record, 'st', verb == 'expire' and 'expired' or 'settled', 'row', row, 'lim', charges)
-  redis_call('XADD', outbox, '*', 'kind', 'call', 'row', row, 'lim', charges)
+  redis_call('XADD', outbox, '*', 'kind', ARGV[a + 10] == 'any' and 'replayed' or 'call', 'row', row, 'lim', charges)
   if index ~= record then redis_call('SET', index, ARGV[a + 11]) end
   return {1, charges, underflows}
 end
