@@ -15,10 +15,11 @@ import msgspec
 from metering import tokens
 from metering.core import estimate
 from metering.core.estimate import Learned
-from metering.core.limits import Bounds, Charge, State
+from metering.core.limits import Bounds, State
 from metering.core.record import UsageRow
 from metering.core.result import result_json
 from metering.ledger import Hold, Ledger
+from metering.ledger.replies import states_of
 from metering.providers.base import Ask, Usage
 from pricing.book import PriceBook
 from pricing.cost import cost
@@ -43,7 +44,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What a call came to."""
 
     row: UsageRow
-    charges: tuple[Charge, ...]
+    states: dict[str, State]
+    """What each limit was left in; empty while that is not known."""
     result: bytes
     """The `xproxy_result` object, as JSON."""
 
@@ -77,8 +79,7 @@ class Meter:
         if not estimated:
             self._learn(row, ask, counts, tokens_asked)
         total_tokens = counts.get("input", 0) + counts.get("output", 0)
-        charges = await self.ledger.settle(hold, row, total_tokens)
-        return self.outcome(row, charges)
+        return self.outcome(row, await self.ledger.settle(hold, row, total_tokens))
 
     async def release(self, hold: Hold, row: UsageRow) -> Outcome:
         """End a call that used nothing: a provider's error, or no connection."""
@@ -94,14 +95,13 @@ class Meter:
         row = msgspec.structs.replace(row, status="unresolved", estimated=True)
         return self.outcome(row, await self.ledger.expire(hold, row))
 
-    def outcome(self, row: UsageRow, charges: tuple[Charge, ...] | None) -> Outcome:
+    def outcome(self, row: UsageRow, charged: bytes | None) -> Outcome:
         """The result of a row; without limit states when Redis did not answer in time."""
-        warnings = row.warnings
-        if charges is None:
-            warnings = [*warnings, "limit states are not known yet"]
+        if charged is None:
+            warnings = [*row.warnings, "limit states are not known yet"]
             row = msgspec.structs.replace(row, warnings=warnings)
-        states: dict[str, State] = {it.limit_id: it.state for it in charges or ()}
-        return Outcome(row, charges or (), result_json(row, states, unpriced=_unpriced(row)))
+        states = states_of(charged) if charged else {}
+        return Outcome(row, states, result_json(row, states, unpriced=_unpriced(row)))
 
     # Pricing
 

@@ -82,10 +82,15 @@ class Front(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _begin_exchange(self, target: tuple[bytes, bytes]) -> None:
+        named = dict(self.headers)
+        length = named.get(b"content-length")
+        headers = self.headers
+        if length is not None:
+            headers = [header for header in headers if header[0] != b"content-length"]
         exchange = Exchange(
             self.parser.get_method().decode("ascii"),
             target,
-            [],
+            headers,
             transport=self.transport,
             flow=self.flow,
             permanent=self.server_state.default_headers,
@@ -93,13 +98,9 @@ class Front(HttpToolsProtocol):
         )
         exchange.http_10 = self.parser.get_http_version() == "1.0"
         exchange.keep_alive = self.parser.should_keep_alive()
-        for header in self.headers:
-            if header[0] == b"content-length":  # the parser has checked it
-                exchange.announced_bytes = int(header[1])
-                continue
-            if header[0] == b"expect" and header[1].lower() == b"100-continue":
-                exchange.expect()
-            exchange.headers.append(header)
+        exchange.announced_bytes = int(length or 0)  # the parser has checked it
+        if named.get(b"expect", b"").lower() == b"100-continue":
+            exchange.expect()
         before: Any = self.cycle
         self._taken, self.cycle = exchange, cast(Any, exchange)
         if before is None or before.response_complete:

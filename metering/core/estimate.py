@@ -154,21 +154,25 @@ class Learned:
 class _Latest:
     """The latest values of one key, and their p95 (nearest rank) as of a moment ago."""
 
-    __slots__ = ("_new", "_values", "p95")
+    __slots__ = ("_missing", "_values", "p95")
 
     def __init__(self) -> None:
         self._values: deque[int] = deque(maxlen=SAMPLES)
-        self._new = 0
+        self._missing = SAMPLES_MIN
         self.p95: int | None = None
 
     def add(self, value: int) -> None:
         """Take in a value; the p95 is looked for anew once an eighth of the values is new."""
-        self._values.append(min(max(value, 0), VALUE_MAX))
-        self._new += 1
+        self._values.append(value)
+        self._missing -= 1
+        if not self._missing:
+            self._look()
+
+    def _look(self) -> None:
         count = len(self._values)
-        if count >= SAMPLES_MIN and self._new * NEW_SHARE >= count:
-            self._new = 0
-            self.p95 = sorted(self._values)[-(-count * PERCENTILE // 100) - 1]
+        self._missing = -(-count // NEW_SHARE)
+        found = sorted(self._values)[-(-count * PERCENTILE // 100) - 1]
+        self.p95 = min(max(found, 0), VALUE_MAX)
 
 
 class _Calls:

@@ -120,7 +120,7 @@ def _without_our_keys(headers: Headers, our_key: str | None) -> Headers:
 def _listed(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
     """The names that `Connection` declares to be the connection's own."""
     values = [value for name, value in headers if name.lower() == b"connection"]
-    if not values:
+    if not values or values == [b"keep-alive"]:  # which is dropped in any case
         return _NONE
     return frozenset(item.strip().lower() for value in values for item in value.split(b","))
 

@@ -95,12 +95,6 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     ceiling_tokens: int = 0
 
 
-class Admitted(msgspec.Struct, frozen=True):
-    """The call may go ahead; its hold counts against these limits until it is ended."""
-
-    epochs: tuple[int, ...]
-
-
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """The call must not go ahead: why, in numbers."""
 
@@ -110,9 +104,6 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: int = 0
     numbers: dict[str, dict[str, int]] = {}
     """By blocked limit: max, settled, held, needed, holds; in the limit's unit."""
-
-
-Verdict = Admitted | Refused
 
 
 def state_after(settled: int, limit: Limit) -> State:

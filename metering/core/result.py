@@ -63,6 +63,8 @@ _encode = msgspec.json.Encoder().encode
 
 def digits(amount_pico: int) -> bytes:
     """An amount in USD as plain decimal digits: no exponent, no trailing zeros, exact."""
+    if 0 < amount_pico < PICO_PER_USD:  # as most costs of a call are
+        return (b"0.%012d" % amount_pico).rstrip(b"0")
     whole, pico = divmod(abs(amount_pico), PICO_PER_USD)
     text = f"{whole}.{pico:012d}".rstrip("0") if pico else str(whole)
     return (b"-" if amount_pico < 0 else b"") + text.encode()

@@ -10,19 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Literal
 
 import msgspec
 import structlog
 
-from metering.core.limits import (
-    Admitted,
-    Bounds,
-    Charge,
-    Limit,
-    Refused,
-)
+from metering.core.limits import Bounds, Charge, Limit, Refused
 from metering.core.money import join, split
 from metering.core.record import UsageRow, decode_row, encode_row
 from metering.errors import OutcomeUnknown, StoreAway
@@ -78,11 +72,14 @@ class Ledger(Counters):
 
     async def reserve(
         self, row: UsageRow, limits: Sequence[Limit], bounds: Bounds, *, expected_ms: int
-    ) -> tuple[Admitted | Refused, Hold | None]:
+    ) -> Hold | Refused:
         """Decide and hold all limits of a call; raises StoreAway where a limit must refuse then."""
         place = share(row.application_id)
-        names = [place.record(row.request_id, row.attempt)]
-        names += [place.limit(it.limit_id) for it in limits]
+        limit_ids = [it.limit_id for it in limits]
+        names = [
+            place.record(row.request_id, row.attempt),
+            *[place.limit_prefix + it for it in limit_ids],
+        ]
         arguments: list[Argument] = [
             len(limits),
             expected_ms,
@@ -91,7 +88,7 @@ class Ledger(Counters):
             *split(bounds.ceiling_pico),
             bounds.likely_tokens,
             bounds.ceiling_tokens,
-            *(it.limit_id for it in limits),
+            *limit_ids,
         ]
         try:
             reply = await self._redis.each(RESERVE, place.shared, self._ttl, names, arguments)
@@ -101,14 +98,13 @@ class Ledger(Counters):
         except StoreAway as fault:
             return await self._reserve_without_redis(row, limits, fault)
         if reply[0] == 0:
-            return refused(reply), None
-        epochs = tuple(int(part) for part in reply[1].split(b",") if part)
-        pairs = [(it.limit_id, epoch) for it, epoch in zip(limits, epochs, strict=False)]
-        return Admitted(epochs), self._alive(Hold(row, pairs, spooled=False))
+            return refused(reply)
+        epochs = [int(part) for part in reply[1].split(b",") if part]
+        return self._alive(Hold(row, list(zip(limit_ids, epochs, strict=False)), spooled=False))
 
     async def _reserve_without_redis(
         self, row: UsageRow, limits: Sequence[Limit], fault: StoreAway
-    ) -> tuple[Admitted, Hold]:
+    ) -> Hold:
         pairs = [(it.limit_id, 0) for it in limits]
         if any(it.binding for it in limits):
             if isinstance(fault, OutcomeUnknown):  # the hold may be there: let it go later
@@ -122,27 +118,28 @@ class Ledger(Counters):
         except OSError as error:  # nobody would know of the call if this process died
             self._spool.done(opened)
             raise StoreAway from error
-        return Admitted((0,) * len(limits)), self._alive(Hold(row, pairs, spooled=True))
+        return self._alive(Hold(row, pairs, spooled=True))
 
-    async def settle(self, hold: Hold, row: UsageRow, tokens: int) -> tuple[Charge, ...] | None:
-        """Charge the truth, once. None: Redis did not answer in time, the journal has it."""
-        return await self._end("settle", hold, row, tokens)
+    # These give the charges as the script wrote them (`replies` reads them), or None: Redis did
+    # not answer in time, the journal has the call.
 
-    async def release(self, hold: Hold, row: UsageRow) -> tuple[Charge, ...] | None:
+    def settle(self, hold: Hold, row: UsageRow, tokens: int) -> Awaitable[bytes | None]:
+        """Charge the truth, once."""
+        return self._end("settle", hold, row, tokens)
+
+    def release(self, hold: Hold, row: UsageRow) -> Awaitable[bytes | None]:
         """End a hold of a call that used nothing; its row stays."""
-        return await self._end("release", hold, row, 0)
+        return self._end("release", hold, row, 0)
 
-    async def expire(self, hold: Hold, row: UsageRow) -> tuple[Charge, ...] | None:
+    def expire(self, hold: Hold, row: UsageRow) -> Awaitable[bytes | None]:
         """End a hold whose truth nobody knows: its ceiling on hard caps, elsewhere its floor."""
-        return await self._end("expire", hold, row, 0)
+        return self._end("expire", hold, row, 0)
 
-    async def _end(
-        self, verb: Verb, hold: Hold, row: UsageRow, tokens: int
-    ) -> tuple[Charge, ...] | None:
+    async def _end(self, verb: Verb, hold: Hold, row: UsageRow, tokens: int) -> bytes | None:
         when: When = "any" if hold.spooled else "held"
         try:
             # within the deadline of the connection itself: a timer of our own would cost more
-            charges = await self.apply(verb, row, hold.limits, tokens, when)
+            charged = await self.apply(verb, row, hold.limits, tokens, when)
         except Exception as fault:  # whatever went wrong, what was used must not be forgotten
             if not isinstance(fault, StoreAway):
                 log.exception("settle_failed", record=hold.record)
@@ -152,7 +149,7 @@ class Ledger(Counters):
             self._live.pop(hold.record, None)
         if hold.spooled:
             self._spool.done(_entry(verb, row, (), 0))
-        return charges
+        return charged
 
     async def apply(
         self,
@@ -161,11 +158,11 @@ class Ledger(Counters):
         limits: Sequence[tuple[str, int]],
         tokens: int,
         when: When,
-    ) -> tuple[Charge, ...] | None:
+    ) -> bytes | None:
         """Run the script that ends a call; None: a hold that was to expire is not due.
 
-        StoreAway where a hold that must be there is not: Redis was emptied, or forgot it after its
-        row had landed.
+        Gives the charges as the script wrote them. StoreAway where a hold that must be there is
+        not: Redis was emptied, or forgot it after its row had landed.
         """
         place = share(row.application_id)
         record = place.record(row.request_id, row.attempt)
@@ -183,7 +180,7 @@ class Ledger(Counters):
             f"{row.request_id}:{row.attempt}",
         ]
         for limit_id, epoch in limits:
-            names.append(place.limit(limit_id))
+            names.append(place.limit_prefix + limit_id)
             arguments += (limit_id, epoch)
         reply = await self._redis.each(SETTLE, place.shared, (), names, arguments)
         if reply[0] == 4:
@@ -194,11 +191,12 @@ class Ledger(Counters):
             return await self._correct("late", row, parse_charges(reply[1]), tokens)
         if reply[0] == 1 and reply[2]:
             log.error("hold_underflow", record=record, limits=reply[2])
-        return parse_charges(reply[1])
+        charged: bytes = reply[1]
+        return charged
 
     async def _correct(
         self, entry: str, row: UsageRow, charged: Sequence[Charge], tokens: int
-    ) -> tuple[Charge, ...]:
+    ) -> bytes:
         """The truth of an expired call came late: one signed row makes the difference good."""
         place = share(row.application_id)
         record = place.record(row.request_id, row.attempt)
@@ -217,7 +215,8 @@ class Ledger(Counters):
                 *(it.limit_id for it in charged),
             ],
         )
-        return parse_charges(reply[1]) if reply[0] == 1 else ()
+        corrected: bytes = reply[1] if reply[0] == 1 else b""
+        return corrected
 
     # Life of a hold
 

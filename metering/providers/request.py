@@ -17,6 +17,7 @@ from metering.errors import InvalidRequest
 COUNT_MAX = 10**9
 MODEL_MAX = 256
 """The longest model name, in characters."""
+_COUNT_EXPECTED = f"a whole number from 0 to {COUNT_MAX}"
 DEPTH_MAX = 4
 """How deep parts within parts are read as text; deeper ones are counted as JSON."""
 
@@ -109,12 +110,13 @@ def flag(fields: dict[str, Raw], name: str) -> bool:
 
 def count(fields: dict[str, Raw], name: str) -> int | None:
     """A member that counts something; raises InvalidRequest."""
-    expected = f"a whole number from 0 to {COUNT_MAX}"
-    value = _value(fields, name, int, expected)
+    if name not in fields:
+        return None
+    value = _value(fields, name, int, _COUNT_EXPECTED)
     if not isinstance(value, int):
         return None
     if not 0 <= value <= COUNT_MAX:
-        raise wrong(name, expected)
+        raise wrong(name, _COUNT_EXPECTED)
     return value
 
 
@@ -167,9 +169,11 @@ def prompt_texts(
         texts.extend(_content(fields.get(name)))
     for message in _decoded_messages(fields.get("messages")):
         texts.extend(_content(message.content))
-        texts.extend(_plain(message.tool_calls))
+        if message.tool_calls:
+            texts.extend(_plain(message.tool_calls))
     for name in plain:
-        texts.extend(_plain(fields.get(name)))
+        if name in fields:
+            texts.extend(_plain(fields[name]))
     return tuple(texts)
 
 

@@ -88,15 +88,13 @@ class Flow:
             call.row, call.ask, call.priced, call.tokens_asked, ceiling=hard
         )
         expected_ms = self._meter.learned.latency_ms(call.row.application_id, call.ask.model)
-        verdict, hold = await self._ledger.reserve(
-            call.row, call.limits, bounds, expected_ms=expected_ms
-        )
-        if isinstance(verdict, Refused) or hold is None:
-            self._refuse(exchange, call, verdict)  # type: ignore[arg-type]
+        verdict = await self._ledger.reserve(call.row, call.limits, bounds, expected_ms=expected_ms)
+        if isinstance(verdict, Refused):
+            self._refuse(exchange, call, verdict)
             return
         pump = Pump(
             call,
-            hold,
+            verdict,
             upstream=self._upstream,
             meter=self._meter,
             settings=self._settings,

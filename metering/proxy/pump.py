@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import msgspec
 import structlog
@@ -70,7 +70,7 @@ class Pump:
         if self._client.gone:
             self._client_left()
         try:
-            broken = await self._guarded()
+            broken = await self._run()
         except XproxyError:
             raise
         except Exception as bug:  # of ours: the hold is let go, the reaper books the call
@@ -83,29 +83,30 @@ class Pump:
             self._hold.floor = nothing_certain
         self._client.finish(broken=broken)
 
-    async def _guarded(self) -> bool:
+    async def _run(self) -> bool:
+        call = self._call
         try:
-            return await self._run()
+            reply = await self._upstream.send(call.method, call.url, call.headers, call.body)
+            self._body = reply.stream
+            try:
+                self._ttft_ms = self._elapsed_ms()
+                return await self._relay(reply)
+            finally:
+                await reply.stream.aclose()
         except ProviderFault as fault:
             await self._no_answer(fault)
             raise
 
-    async def _run(self) -> bool:
+    def _relay(self, reply: Reply) -> Awaitable[bool]:
         call = self._call
-        reply = await self._upstream.send(call.method, call.url, call.headers, call.body)
-        self._body = reply.stream
-        try:
-            self._ttft_ms = self._elapsed_ms()
-            if not 200 <= reply.status < 300:
-                return await self._provider_error(reply)
-            if not call.metered:
-                return await self._pass_through(reply)
-            if b"event-stream" in _header(reply, b"content-type"):
-                return await self._stream(reply)
-            self._hold.floor = lambda: self._meter.floor(call.ask, call.priced, Usage())
-            return await self._json(reply)
-        finally:
-            await reply.stream.aclose()
+        if not 200 <= reply.status < 300:
+            return self._provider_error(reply)
+        if not call.metered:
+            return self._pass_through(reply)
+        if b"event-stream" in _header(reply, b"content-type"):
+            return self._stream(reply)
+        self._hold.floor = lambda: self._meter.floor(call.ask, call.priced, Usage())
+        return self._json(reply)
 
     # The four kinds of answer; each says whether it was cut
 
@@ -256,9 +257,9 @@ class Pump:
 
     # Settling and telling
 
-    async def _settle(self, usage: Usage, status: int) -> Outcome:
+    def _settle(self, usage: Usage, status: int) -> Awaitable[Outcome]:
         self._hold.row = self._done(status)
-        return await self._meter.settle(
+        return self._meter.settle(
             self._hold, self._call.ask, usage, self._call.priced, self._call.tokens_asked
         )
 
@@ -290,8 +291,8 @@ def cost_headers(outcome: Outcome) -> Headers:
     """The headers of an answer whose cost is known before it goes."""
     cost = digits(outcome.row.cost_pico)
     headers = [(b"xproxy-cost", cost), (b"x-litellm-response-cost", cost)]
-    if outcome.charges:
-        states = ",".join(f"{it.limit_id}={it.state}" for it in outcome.charges)
+    if outcome.states:
+        states = ",".join([f"{limit_id}={state}" for limit_id, state in outcome.states.items()])
         headers.append((b"xproxy-limits", states.encode()))
     return headers
 

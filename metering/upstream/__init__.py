@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import cast
 
 import httpx
@@ -19,12 +20,17 @@ class Upstream:
         """`EngineTransport` is asked without httpx's objects; `MockTransport` is for tests."""
         self._transport = transport
 
-    async def send(
+    def send(
         self, method: str, url: str, headers: list[tuple[bytes, bytes]], body: bytes
-    ) -> Reply:
+    ) -> Awaitable[Reply]:
         """Send a call; read the reply's stream, then close it. Raises ProviderFault."""
         if isinstance(self._transport, EngineTransport):
-            return await self._transport.send(method, url, headers, body)
+            return self._transport.send(method, url, headers, body)
+        return self._send(method, url, headers, body)
+
+    async def _send(
+        self, method: str, url: str, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> Reply:
         request = httpx.Request(method, url, headers=headers, content=body or None)
         try:
             response = await self._transport.handle_async_request(request)

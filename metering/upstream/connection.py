@@ -68,19 +68,20 @@ class Connection(asyncio.Protocol):
 
     # An exchange
 
-    async def exchange(self, method: str, head: bytes, body: bytes) -> None:
-        """Send a request and wait for the head of its answer; raises ProviderFault."""
+    def exchange(self, method: str, head: bytes, body: bytes) -> asyncio.Future[None]:
+        """Send a request; the future ends with the head of its answer, or with a ProviderFault."""
         self.status, self.headers = 0, []
         self._head_bytes = self._before_head_bytes = 0
         self.whole = self._keep = False
         self._bodiless = method == "HEAD"
         self._parser = httptools.HttpResponseParser(self)
-        self._head = self._loop.create_future()
+        self._head = answered = self._loop.create_future()
         self.active_at = self._loop.time()
-        self._transport.write(head + body if len(body) < READ_AHEAD_BYTES else head)
-        if len(body) >= READ_AHEAD_BYTES:
-            self._transport.write(body)
-        await self._head
+        if len(body) < READ_AHEAD_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+        return answered
 
     async def read(self) -> bytes:
         """All bytes there are, waiting for some; empty at the end. Raises ProviderFault."""

@@ -13,7 +13,7 @@ import select
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -102,19 +102,14 @@ class EngineTransport(httpx.AsyncBaseTransport):
         """The way httpx sends a request; the response's stream is raw bytes, to be closed."""
         passed = [header for header in request.headers.raw if header[0].lower() not in _OURS]
         body = await request.aread()
-        connection, stream = await self._send(request.method, str(request.url), passed, body)
-        return httpx.Response(connection.status, headers=connection.headers, stream=stream)
+        reply = await self.send(request.method, str(request.url), passed, body)
+        stream = cast(httpx.AsyncByteStream, reply.stream)
+        return httpx.Response(reply.status, headers=list(reply.headers), stream=stream)
 
     async def send(
         self, method: str, url: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
     ) -> Reply:
         """The same without httpx's objects. The engine sets Host and Content-Length."""
-        connection, stream = await self._send(method, url, headers, body)
-        return Reply(connection.status, connection.headers, stream)
-
-    async def _send(
-        self, method: str, url: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
-    ) -> tuple[Connection, _Stream]:
         address = _address(url)
         head = _head(method, address, headers, len(body))
         connection = self._take(address) or await self._connect(address)
@@ -124,7 +119,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
         except BaseException:
             self._drop(connection)
             raise
-        return connection, _Stream(self, address, connection)
+        return Reply(connection.status, connection.headers, _Stream(self, address, connection))
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -12,6 +12,7 @@ from metering.core.limits import Bounds, Refused
 from metering.core.money import PICO_PER_USD as USD
 from metering.errors import StoreAway
 from metering.ledger import Hold, Ledger
+from metering.ledger.replies import states_of
 from metering.redis import Redis, share
 from metering.redis.batch import CALLS_MAX
 from tests.builders import APPLICATION, limit, row
@@ -23,7 +24,7 @@ BROKEN = limit("broken", mode="block")
 
 
 async def reserve_all(ledger: Ledger, *limits: Any) -> list[Any]:
-    """A call for each limit, all in one tick: verdicts with holds, or faults."""
+    """A call for each limit, all in one tick: holds, refusals, or faults."""
     asked = (ledger.reserve(row(), [it], BOUNDS, expected_ms=5_000) for it in limits)
     return await asyncio.gather(*asked, return_exceptions=True)
 
@@ -52,7 +53,7 @@ async def test_many_at_once_are_decided_in_turn(ledger: Ledger, redis: Redis) ->
     found = await reserve_all(ledger, *[TEAM] * (3 * CALLS_MAX))
     took = await runs(redis) - before
 
-    admitted = [hold is not None for _, hold in found]
+    admitted = [isinstance(it, Hold) for it in found]
     assert admitted == [True] * 21 + [False] * (3 * CALLS_MAX - 21)
     assert took <= 4
     [totals] = await ledger.totals(APPLICATION, ["team"])
@@ -63,7 +64,7 @@ async def test_many_at_once_are_decided_in_turn(ledger: Ledger, redis: Redis) ->
 
 async def test_many_at_once_are_ended_in_turn(ledger: Ledger, redis: Redis) -> None:
     """Each is charged its own cost, and told the state that it left the limit in."""
-    holds: list[Hold] = [hold for _, hold in await reserve_all(ledger, *[TEAM] * 5)]
+    holds: list[Hold] = await reserve_all(ledger, *[TEAM] * 5)
     before = await runs(redis)
     ends = [
         msgspec.structs.replace(hold.row, status="ok", cost_pico=30 * CENT, input_pico=30 * CENT)
@@ -72,7 +73,7 @@ async def test_many_at_once_are_ended_in_turn(ledger: Ledger, redis: Redis) -> N
     found = await asyncio.gather(*map(ledger.settle, holds, ends, [1] * 5))
 
     assert await runs(redis) - before == 1
-    states = [charges[0].state for charges in found if charges]
+    states = [states_of(charged)["team"] for charged in found if charged]
     assert states == ["ok", "ok", "ok", "overrun", "overrun"]
     [totals] = await ledger.totals(APPLICATION, ["team"])
     assert (totals.settled, totals.holds, totals.held_likely) == (150 * CENT, 0, 0)
@@ -84,7 +85,7 @@ async def test_a_refusal_counts_the_holds_before_it(ledger: Ledger) -> None:
     await ledger.define(TEAM)
     found = await reserve_all(ledger, *[TEAM] * 22)
 
-    verdict = found[-1][0]
+    verdict = found[-1]
     assert isinstance(verdict, Refused)
     assert (verdict.retryable, verdict.retry_after_s) == (True, 5)
     assert verdict.numbers["team"]["holds"] == 21
@@ -96,7 +97,7 @@ async def test_a_call_that_cannot_be_read_keeps_nobody(ledger: Ledger, redis: Re
     found = await reserve_all(ledger, TEAM, BROKEN, TEAM)
 
     assert isinstance(found[1], StoreAway)
-    assert [hold is not None for _, hold in (found[0], found[2])] == [True, True]
+    assert [isinstance(it, Hold) for it in (found[0], found[2])] == [True, True]
     [totals] = await ledger.totals(APPLICATION, ["team"])
     assert totals.holds == 2
 
@@ -105,11 +106,11 @@ async def test_an_end_that_cannot_be_read_keeps_nobody(ledger: Ledger, redis: Re
     """It waits in the journal; the others are ended."""
     for it in (TEAM, BROKEN):
         await ledger.define(it)
-    holds = [hold for _, hold in await reserve_all(ledger, TEAM, BROKEN, TEAM)]
+    holds = await reserve_all(ledger, TEAM, BROKEN, TEAM)
     await broken(ledger, redis)
     found = await asyncio.gather(*(ledger.settle(it, it.row, 1) for it in holds))
 
-    assert [charges is not None for charges in found] == [True, False, True]
+    assert [charged is not None for charged in found] == [True, False, True]
     [totals] = await ledger.totals(APPLICATION, ["team"])
     assert totals.holds == 0
 
@@ -120,7 +121,7 @@ async def test_scripts_that_redis_has_forgotten(ledger: Ledger, redis: Redis) ->
     await redis.call("SCRIPT", "FLUSH")
     found = await reserve_all(ledger, *[TEAM] * 3)
 
-    assert [hold is not None for _, hold in found] == [True] * 3
+    assert [isinstance(it, Hold) for it in found] == [True] * 3
     [totals] = await ledger.totals(APPLICATION, ["team"])
     assert totals.holds == 3
 
@@ -138,4 +139,4 @@ async def test_who_gives_up_waiting_disturbs_nobody(ledger: Ledger, others: int)
     found = await asyncio.gather(*asked, return_exceptions=True)
 
     assert isinstance(found[0], asyncio.CancelledError)
-    assert all(hold is not None for _, hold in found[1:])  # type: ignore[misc]
+    assert all(isinstance(it, Hold) for it in found[1:])

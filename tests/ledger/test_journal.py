@@ -64,8 +64,8 @@ async def away() -> AsyncIterator[Redis]:
 
 async def held(ledger: Ledger, *limits: Limit) -> Hold:
     """A call that was admitted."""
-    _, hold = await ledger.reserve(row(), limits, Bounds(likely_pico=7), expected_ms=1)
-    assert hold is not None
+    hold = await ledger.reserve(row(), limits, Bounds(likely_pico=7), expected_ms=1)
+    assert isinstance(hold, Hold)
     return hold
 
 

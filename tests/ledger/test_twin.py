@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from metering.core.ids import uuid7
 from metering.core.limits import Bounds, Charge, Limit, Mode, Refused, State, Unit
 from metering.ledger import Hold, Ledger
-from metering.ledger.replies import COUNTERS, parse_charges
+from metering.ledger.replies import COUNTERS, parse_charges, states_of
 from metering.redis import Redis, share
 from metering.spool import Spool
 from metering.store import Store
@@ -178,7 +178,7 @@ class Machine(RuleBasedStateMachine):
     def reserve(self, asked: list[tuple[str, int, int, int]]) -> Any:
         """All limits of a call are decided together, all or nothing; of calls at once, in turn."""
         verdicts = self.run(self.together([self.reserving(*one) for one in asked]))
-        admitted = [self.admitted(*one, *found) for one, found in zip(asked, verdicts, strict=True)]
+        admitted = [self.admitted(*one, found) for one, found in zip(asked, verdicts, strict=True)]
         return multiple(*(call for call in admitted if call is not None))
 
     @staticmethod
@@ -199,7 +199,7 @@ class Machine(RuleBasedStateMachine):
         return self.ledger.reserve(one, limits, bounds, expected_ms=3_000)
 
     def admitted(
-        self, names: str, likely: int, more: int, used: int, verdict: Any, hold: Hold | None
+        self, names: str, likely: int, more: int, used: int, verdict: Hold | Refused
     ) -> Call | None:
         """Whether the verdict on one call is right."""
         twins = [self.twins[name] for name in names]
@@ -212,8 +212,8 @@ class Machine(RuleBasedStateMachine):
         if blocked:
             self.refuse(twins, blocked, verdict, (ceiling, most))
             return None
-        assert hold is not None
-        assert verdict.epochs == tuple(it.epoch for it in twins)
+        assert isinstance(verdict, Hold)
+        assert [epoch for _, epoch in verdict.limits] == [it.epoch for it in twins]
         shares = {
             it.limit_id: Share(
                 it.epoch, it.own(likely, used), it.own(ceiling, most), it.mode == "hard"
@@ -221,8 +221,8 @@ class Machine(RuleBasedStateMachine):
             for it in twins
         }
         for it in twins:
-            it.holds[id(hold)] = shares[it.limit_id]
-        return Call(hold, shares)
+            it.holds[id(verdict)] = shares[it.limit_id]
+        return Call(verdict, shares)
 
     def refuse(
         self, twins: list[Twin], blocked: list[Twin], verdict: Any, most: tuple[int, int]
@@ -270,8 +270,8 @@ class Machine(RuleBasedStateMachine):
         """Calls that end in one tick are ended in turn, by one script."""
         ends = {id(one[0]): (one[0], Truth.of(*one[1:])) for one in some if one[0].status == "held"}
         found = self.run(self.together([self.ending(*end) for end in ends.values()]))
-        for (call, truth), charges in zip(ends.values(), found, strict=True):
-            self.ended(call, truth, charges)
+        for (call, truth), charged in zip(ends.values(), found, strict=True):
+            self.ended(call, truth, charged)
 
     def ending(self, call: Call, truth: Truth) -> Any:
         """The end of a call, asked of the ledger."""
@@ -285,7 +285,7 @@ class Machine(RuleBasedStateMachine):
         self.ledger.abandon(call.hold)
         return self.ledger.apply(truth.verb, one, call.hold.limits, truth.used, "held")
 
-    def ended(self, call: Call, truth: Truth, charges: Any) -> None:
+    def ended(self, call: Call, truth: Truth, charged: bytes) -> None:
         """Whether a call was charged what it should be."""
         into, out, used = truth.into, truth.out, truth.used
         if call.status == "held":
@@ -298,11 +298,12 @@ class Machine(RuleBasedStateMachine):
                 self.charge(call, owns, (into, out), failed=set())
         elif call.status == "expired":
             if call.corrected:
-                assert charges == ()
+                assert charged == b""
                 return
             call.corrected = True
             self.correct(call, into, out, used)
-        assert charges == call.charges
+        assert parse_charges(charged) == call.charges
+        assert states_of(charged) == {it.limit_id: it.state for it in call.charges}
 
     def charge(
         self,
