@@ -13,7 +13,7 @@ import signal
 
 import structlog
 
-from metering.app.first import clock_ms, configure_logs
+from metering.app.first import clock_ms, collect_rarely, configure_logs
 from metering.duties import Lease, every
 from metering.duties.reaper import Reaper
 from metering.duties.writer import Writer
@@ -92,5 +92,7 @@ async def keep(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, until.set)
     store = await Store.open(settings.database_url or "", connections=2)
-    await Keeper(settings, store).run(until)
+    keeper = Keeper(settings, store)
+    collect_rarely()
+    await keeper.run(until)
     return 0

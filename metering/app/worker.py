@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import secrets
 import signal
@@ -18,7 +17,13 @@ import structlog
 import uvicorn
 
 from metering import api, tokens
-from metering.app.first import DEFAULT_APPLICATION, clock_ms, configure_logs, derived
+from metering.app.first import (
+    DEFAULT_APPLICATION,
+    clock_ms,
+    collect_rarely,
+    configure_logs,
+    derived,
+)
 from metering.app.front import Front
 from metering.core.estimate import Learned
 from metering.directory import Directory
@@ -40,8 +45,6 @@ log = structlog.get_logger()
 
 PROXY_PREFIX = b"/api/v1/proxy/"
 OUTBOX_DEPTH_MAX = 1_000_000
-GC_THRESHOLD = 200_000
-"""A call makes hundreds of objects and no cycles to speak of: looking less often costs nothing."""
 
 
 class Worker:
@@ -214,9 +217,7 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> int:
             worker.end()
             server.should_exit = True
 
-        gc.collect()
-        gc.freeze()  # what is here now stays: it need not be looked at again and again
-        gc.set_threshold(GC_THRESHOLD)
+        collect_rarely()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
