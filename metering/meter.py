@@ -72,7 +72,9 @@ class Meter:
         row = hold.row
         estimated = usage.counts is None or not usage.finished
         counts = usage.counts or {}
-        if estimated:
+        if usage.pending:
+            counts = self._expected(row, ask, tokens_asked)
+        elif estimated:
             counts = await self._estimate(usage, admitted.model, tokens_asked)
         priced = self._true_price(row, usage, admitted)
         row = self.priced_row(row, usage, priced, counts, estimated=estimated)
@@ -123,7 +125,9 @@ class Meter:
     ) -> UsageRow:
         """The row of a call with its units and cost."""
         warnings = list(row.warnings)
-        if estimated:
+        if usage.pending:
+            warnings.append("the answer is still being made: the units are what it may come to")
+        elif estimated:
             warnings.append("the provider did not say what was used: the units are estimated")
         units = _units(counts, warnings)
         tier, scope = usage.service_tier or row.service_tier, usage.scope or row.scope
@@ -179,6 +183,12 @@ class Meter:
             ("cost_pico", charged.total_pico),
         ):
             values[name] = values.get(name, 0) + pico
+
+    def _expected(self, row: UsageRow, ask: Ask, tokens_asked: int) -> dict[str, int]:
+        """Counts of an answer that is not there yet, as at admission."""
+        learned = self.learned.output_tokens(row.application_id, ask.model)
+        each = estimate.likely_output(ask.max_output_tokens, learned)
+        return {"input": tokens_asked, "output": each * ask.choices}
 
     async def _estimate(self, usage: Usage, model: str, tokens_asked: int) -> dict[str, int]:
         """Counts of an answer without an end: what it said, and what was delivered."""

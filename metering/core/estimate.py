@@ -83,8 +83,7 @@ def bounds(
     each = output_cap if output_cap is not None else rates.max_output_tokens
     if each is None:
         each = rates.context_window or UNBOUNDED_OUTPUT_TOKENS
-    expected = DEFAULT_OUTPUT_TOKENS if output_tokens is None else output_tokens
-    likely_out = min(each, expected) * choices
+    likely_out = likely_output(each, output_tokens) * choices
     return Bounds(
         likely_pico=rates.likely(likely_in, likely_out, service_tier, scope),
         ceiling_pico=rates.ceiling(
@@ -100,6 +99,12 @@ def bounds(
         likely_tokens=likely_in + likely_out,
         ceiling_tokens=most_in + each * choices,
     )
+
+
+def likely_output(cap: int | None, learned: int | None) -> int:
+    """Likely output tokens of one choice, within its cap."""
+    expected = DEFAULT_OUTPUT_TOKENS if learned is None else learned
+    return expected if cap is None else min(cap, expected)
 
 
 def _scaled(tokens: int, factor_ppm: int) -> int:

@@ -16,12 +16,12 @@ from metering.providers import request
 from metering.providers.answer import Count, loose, loose_raw, loose_str, nonzero, said, strings
 from metering.providers.base import Ask, Endpoint, StreamTap, Usage
 from metering.providers.holding import HoldingTap
-from metering.providers.paths import classify
+from metering.providers.paths import classify, posts
 
 MESSAGES = Endpoint("messages", "metered")
 METERED = {"/v1/messages": MESSAGES}
-FREE_POSTS = ("/v1/messages/count_tokens", "/v1/files")
-"""POSTs that cost nothing; those below them neither."""
+FREE_POSTS = posts("/v1/messages/count_tokens", "/v1/files/**")
+"""POSTs that cost nothing."""
 VERSION = (b"anthropic-version", b"2023-06-01")
 OAUTH_PREFIX = "sk-ant-oat"
 

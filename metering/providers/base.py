@@ -15,7 +15,8 @@ Kind = Literal["metered", "free", "unmetered"]
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """What a method and path mean to us. `name` is `chat.completions`, `messages` or `other`."""
+    """What a method and path mean to us. `name` is `chat.completions`, `messages`, ... or
+    `other`; of a metered one it is the dialect's name of the form."""
 
     name: str
     kind: Kind
@@ -33,6 +34,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     service_tier: str | None = None
     texts: tuple[str, ...] = ()
     """All text of the prompt (messages, system, tools) in its parts, for the tokenizer."""
+    tokens: int = 0
+    """How many tokens of the prompt came as such, not as text."""
     body_bytes: int = 0
     changed_body: bytes | None = None
     """What goes upstream in place of the caller's bytes, where members must be set or were sent
@@ -56,6 +59,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Delivered output so far, kept only while its count is missing: for an estimate."""
     finished: bool = False
     """Whether the answer came to its proper end."""
+    pending: bool = False
+    """Whether the answer is still being made: the request has only been taken in."""
     error: bool = False
     """Whether the stream carried an error event."""
     other_models: dict[str, dict[str, int]] = {}
@@ -79,6 +84,19 @@ class StreamTap(Protocol):
 
     def splice(self, result: bytes | None) -> bytes:
         """Give all held bytes, with `"xproxy_result":<result>` in the carrier if there is one."""
+
+
+class Form(Protocol):
+    """How the requests and answers of one metered endpoint are written."""
+
+    def ask(self, body: bytes) -> Ask:
+        """Read a request; InvalidRequest names the member that is missing or wrong."""
+
+    def read(self, body: bytes) -> Usage:
+        """Read a whole JSON answer."""
+
+    def tap(self, ask: Ask) -> StreamTap:
+        """A tap for a streamed answer."""
 
 
 class Dialect(Protocol):

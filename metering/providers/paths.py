@@ -5,7 +5,8 @@ A path that a provider may take for a metered one (`/v1//messages/`, `/v1/%6dess
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 from metering.providers.base import Endpoint
@@ -15,10 +16,20 @@ UNMETERED = Endpoint("other", "unmetered")
 _FREE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
+def posts(*paths: str) -> re.Pattern[str]:
+    """Plain lower-case paths as one pattern: `*` stands for a segment or the rest of one, `/**` at
+    the end for all that is below, or nothing."""
+    parts = []
+    for path in paths:
+        exact = re.escape(path.removesuffix("/**")).replace(r"\*", "[^/]+")
+        parts.append(exact + "(?:/.*)?" if path.endswith("/**") else exact)
+    return re.compile("|".join(parts))
+
+
 def classify(
-    method: str, path: str, metered: Mapping[str, Endpoint], free_posts: Sequence[str]
+    method: str, path: str, metered: Mapping[str, Endpoint], free_posts: re.Pattern[str]
 ) -> Endpoint:
-    """The endpoint of a method and path; `metered` and `free_posts` are plain lower-case paths."""
+    """The endpoint of a method and path; `metered` are plain lower-case paths."""
     if method in _FREE_METHODS:
         return FREE
     endpoint = metered.get(path)
@@ -27,7 +38,7 @@ def classify(
         endpoint = metered.get(path)
     if endpoint is not None:
         return endpoint if method == "POST" else UNMETERED
-    if method == "POST" and any(path == p or path.startswith(p + "/") for p in free_posts):
+    if method == "POST" and free_posts.fullmatch(path):
         return FREE
     return UNMETERED
 

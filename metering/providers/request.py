@@ -8,6 +8,7 @@ what is priced is what is sent.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -22,6 +23,7 @@ DEPTH_MAX = 4
 """How deep parts within parts are read as text; deeper ones are counted as JSON."""
 
 _SPACE = b" \t\r\n"
+_NULL = Raw(b"null")
 _members = msgspec.json.Decoder(dict[str, Raw])
 _json_encode = msgspec.json.Encoder().encode
 _any = msgspec.json.Decoder()
@@ -89,9 +91,11 @@ def wrong(name: str, expected: str) -> InvalidRequest:
     )
 
 
-def model(fields: dict[str, Raw]) -> str:
-    """The model asked for; raises InvalidRequest."""
+def model(fields: dict[str, Raw], *, unless: str = "") -> str:
+    """The model asked for; raises InvalidRequest. Empty if the member `unless` tells it instead."""
     value = _value(fields, "model", str, "a string, the model's name")
+    if not value and fields.get(unless, _NULL) != _NULL:
+        return ""
     if not isinstance(value, str) or not value:
         raise InvalidRequest(
             "Required request field 'model' is missing; name the model to call",
@@ -131,6 +135,33 @@ def word(fields: dict[str, Raw], name: str) -> str | None:
         return None
 
 
+class Inputs(NamedTuple):
+    """What a member holds that may be one text or a batch of them, as text or as tokens."""
+
+    texts: tuple[str, ...]
+    tokens: int
+    size: int
+    """How many texts, of either kind."""
+
+
+def inputs(fields: dict[str, Raw], name: str) -> Inputs:
+    """A text, a list of texts, of tokens, or of lists of tokens; other shapes count as JSON."""
+    raw = fields.get(name)
+    if raw is None:
+        return Inputs((), 0, 1)
+    try:
+        given = _inputs.decode(raw)
+    except ValueError:
+        return Inputs(tuple(_plain(raw)), 0, 1)
+    if isinstance(given, str):
+        return Inputs((given,), 0, 1)
+    texts = tuple(it for it in given if isinstance(it, str))
+    lists = [it for it in given if isinstance(it, list)]
+    single = sum(1 for it in given if isinstance(it, int))
+    tokens = single + sum(map(len, lists))
+    return Inputs(texts, tokens, max(1, len(texts) + len(lists) + bool(single)))
+
+
 class _Source(msgspec.Struct, gc=False):
     type: str = ""
     data: Raw = Raw(b"")
@@ -152,9 +183,18 @@ class _Message(msgspec.Struct, gc=False):
     tool_calls: Raw = Raw(b"")
 
 
+class _Item(msgspec.Struct, gc=False):
+    content: Raw = Raw(b"")
+    arguments: Raw = Raw(b"")
+    output: Raw = Raw(b"")
+    summary: Raw = Raw(b"")
+
+
+_items = msgspec.json.Decoder(list[_Item])
 _messages = msgspec.json.Decoder(list[_Message])
 _parts = msgspec.json.Decoder(list[_Part])
 _text = msgspec.json.Decoder(str)
+_inputs = msgspec.json.Decoder(str | list[str | int | list[int]])
 
 
 def prompt_texts(
@@ -175,6 +215,18 @@ def prompt_texts(
         if name in fields:
             texts.extend(_plain(fields[name]))
     return tuple(texts)
+
+
+def item_texts(raw: Raw | None) -> tuple[str, ...]:
+    """The texts of an `input` that is a text or a list of items: messages, calls, outputs."""
+    if not raw or memoryview(raw)[0] != ord("["):
+        return tuple(_content(raw))
+    try:
+        items = _items.decode(raw)
+    except ValueError:
+        return tuple(_plain(raw))
+    members = [(it.content, it.arguments, it.output, it.summary) for it in items]
+    return tuple(text for item in members for member in item for text in _content(member))
 
 
 def _decoded_messages(raw: Raw | None) -> list[_Message]:

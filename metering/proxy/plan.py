@@ -83,7 +83,7 @@ class Planner:
             headers=headers,
             body=dialect.upstream_body(ask, body) if metered else body,
             own_credential=stored is not None,
-            tokens_asked=await tokens.count_all(ask.texts, ask.model),
+            tokens_asked=ask.tokens + await tokens.count_all(ask.texts, ask.model),
             started_s=started_s,
         )
 

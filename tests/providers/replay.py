@@ -14,24 +14,27 @@ from metering.providers.base import Ask, Dialect, Endpoint, Usage
 from tests.standin.recordings import Recording, load
 
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
+"""The endpoint that a provider is known for: meant where no path is named."""
 RESULT = b'{"request_id":"r1"}'
 
 
-def cases(provider: str, *, streamed: bool) -> list[Any]:
-    """The provider's recordings as test parameters; one that skips where there are none."""
+def cases(provider: str, path: str | None = None, *, streamed: bool) -> list[Any]:
+    """An endpoint's recordings as test parameters; one that skips where there are none."""
     found = [
         pytest.param(recording, id=recording.name)
         for recording in load(provider)
-        if recording.path == PATHS[provider] and recording.streamed is streamed
+        if recording.path == (path or PATHS[provider]) and recording.streamed is streamed
     ]
     reason = "no recordings; set XPROXY_RECORDINGS to their folder"
     return found or [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
 
 
-def setting(provider: str, **asked: Any) -> tuple[Dialect, Endpoint, Ask]:
-    """A dialect, its metered endpoint, and what a request asks of it."""
+def setting(
+    provider: str, path: str | None = None, **asked: Any
+) -> tuple[Dialect, Endpoint, Ask]:
+    """A dialect, a metered endpoint of it, and what a request asks of that."""
     dialect = DIALECTS[provider]
-    endpoint = dialect.endpoint("POST", PATHS[provider])
+    endpoint = dialect.endpoint("POST", path or PATHS[provider])
     body = json.dumps({"model": "m", "messages": [], **asked}).encode()
     return dialect, endpoint, dialect.ask(endpoint, body)
 
@@ -42,10 +45,14 @@ def body_of(recording: Recording) -> bytes:
 
 
 def run(
-    provider: str, *cuts: bytes, result: bytes | None = RESULT, **asked: Any
+    provider: str,
+    *cuts: bytes,
+    result: bytes | None = RESULT,
+    path: str | None = None,
+    **asked: Any,
 ) -> tuple[bytes, Usage]:
     """What a client gets of a stream in these cuts, and its usage; settled as soon as it can be."""
-    dialect, endpoint, ask = setting(provider, stream=True, **asked)
+    dialect, endpoint, ask = setting(provider, path, stream=True, **asked)
     tap = dialect.tap(endpoint, ask)
     out = b""
     usage: Usage | None = None

@@ -132,13 +132,6 @@ def test_odd_answers(body: bytes, expected: Usage) -> None:
     assert OPENAI.read(CHAT, body) == expected
 
 
-def test_answers_of_other_endpoints() -> None:
-    """Elsewhere only model and id are read."""
-    other = OPENAI.endpoint("POST", "/v1/embeddings")
-    body = b'{"id":"e","model":"m","usage":{"prompt_tokens":5,"completion_tokens":2}}'
-    assert OPENAI.read(other, body) == Usage(model="m", provider_id="e", finished=True)
-
-
 def test_headers() -> None:
     """The credential is a bearer token; no header is added."""
     assert OPENAI.credential("sk") == (b"authorization", b"Bearer sk")

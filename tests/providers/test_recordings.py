@@ -10,7 +10,6 @@ import pytest
 from metering.core.result import splice_result
 from metering.core.sse import Event
 from metering.providers import DIALECTS
-from metering.providers.base import Usage
 from tests.providers.replay import (
     PATHS,
     RESULT,
@@ -221,7 +220,6 @@ def delivered(event: Event) -> str:
 
 
 def test_all_endpoints_are_replayed() -> None:
-    """The replayed paths are exactly those that are metered."""
+    """The replayed paths are metered."""
     for name, path in PATHS.items():
         assert DIALECTS[name].endpoint("POST", path).kind == "metered"
-    assert Usage() == DIALECTS["openai"].read(DIALECTS["openai"].endpoint("GET", "/"), b"")

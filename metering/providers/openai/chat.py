@@ -1,4 +1,4 @@
-"""OpenAI's dialect: chat completions in full.
+"""Chat completions, and the completions before them, whose answers are alike.
 
 Of a stream, usage is always asked for. Its chunk, which has no choices, reaches only a client that
 asked for it too; the `"usage":null` that the other chunks then carry stays in them, since every
@@ -7,7 +7,6 @@ event is relayed as it came.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,14 +16,11 @@ from metering.core.sse import Event
 from metering.errors import InvalidRequest
 from metering.providers import request
 from metering.providers.answer import Count, loose, loose_raw, loose_str, nonzero, said, strings
-from metering.providers.base import Ask, Endpoint, StreamTap, Usage
+from metering.providers.base import Ask, StreamTap, Usage
 from metering.providers.holding import HoldingTap
-from metering.providers.paths import classify
 
-CHAT = Endpoint("chat.completions", "metered")
-METERED = {"/v1/chat/completions": CHAT}
-FREE_POSTS = ("/v1/moderations", "/v1/files", "/v1/uploads", "/v1/responses/input_tokens")
-"""POSTs that cost nothing; those below them neither."""
+DEFAULT_MAX_TOKENS = 16
+"""The output cap of a completion that sets none."""
 USAGE_WANTED = Raw(b'{"include_usage":true}')
 
 
@@ -48,6 +44,8 @@ class _Delta(msgspec.Struct):
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
     delta: _Delta | None = None
+    text: str | None = None
+    """Of a completion."""
 
 
 class _Chunk(msgspec.Struct):
@@ -116,49 +114,28 @@ def counts(raw: Raw | bytes) -> dict[str, int] | None:
     return found
 
 
-class OpenAI:
-    """See `base.Dialect`."""
+class Chat:
+    """`/v1/chat/completions`; see `base.Form`."""
 
-    name = "openai"
-    category = "system.openai"
-
-    def endpoint(self, method: str, path: str) -> Endpoint:
-        """See `base.Dialect`."""
-        return classify(method, path, METERED, FREE_POSTS)
-
-    def ask(self, endpoint: Endpoint, body: bytes) -> Ask:  # noqa: ARG002
-        """See `base.Dialect`."""
+    def ask(self, body: bytes) -> Ask:
+        """See `base.Form`."""
         fields = request.members(body)
-        stream = request.flag(fields, "stream")
+        stream, include_usage, changed = _stream(body, fields)
         caps = [request.count(fields, name) for name in ("max_completion_tokens", "max_tokens")]
-        changed = request.repeats(body, fields)
-        include_usage = False
-        if stream:
-            include_usage, wanted = _stream_options(fields)
-            if wanted is not None:
-                fields["stream_options"] = wanted
-                changed = True
-        choices = request.count(fields, "n")
-        if choices == 0:
-            raise request.wrong("n", "1 or more")
         return Ask(
             model=request.model(fields),
             stream=stream,
             include_usage=include_usage,
             max_output_tokens=max((cap for cap in caps if cap is not None), default=None),
-            choices=choices or 1,
+            choices=_choices(fields, "n"),
             service_tier=request.word(fields, "service_tier"),
             texts=request.prompt_texts(fields, (), ("tools", "functions", "response_format")),
             body_bytes=len(body),
             changed_body=request.encode(fields) if changed else None,
         )
 
-    def upstream_body(self, ask: Ask, body: bytes) -> bytes:
-        """See `base.Dialect`."""
-        return body if ask.changed_body is None else ask.changed_body
-
-    def read(self, endpoint: Endpoint, body: bytes) -> Usage:
-        """See `base.Dialect`."""
+    def read(self, body: bytes) -> Usage:
+        """See `base.Form`."""
         try:
             answer = _answer_decoder.decode(body)
         except (ValueError, RecursionError):
@@ -166,31 +143,65 @@ class OpenAI:
             if value is None:
                 return Usage()
             answer = _loose_answer(value)
-        found = counts(answer.usage) if endpoint.kind == "metered" else None
+        found = counts(answer.usage)
         return Usage(
             model=answer.model,
             provider_id=answer.id,
             service_tier=answer.service_tier,
             counts=found,
-            output_text="" if found or endpoint.kind != "metered" else _output_text(body),
+            output_text="" if found else _output_text(body),
             finished=True,
             error=said(answer.error),
         )
 
-    def tap(self, endpoint: Endpoint, ask: Ask) -> StreamTap:  # noqa: ARG002
-        """See `base.Dialect`."""
+    def tap(self, ask: Ask) -> StreamTap:
+        """See `base.Form`."""
         return ChatTap(include_usage=ask.include_usage)
 
-    def credential(self, secret: str) -> tuple[bytes, bytes]:
-        """See `base.Dialect`."""
-        return b"authorization", b"Bearer " + secret.encode()
 
-    def default_headers(
-        self,
-        headers: Sequence[tuple[bytes, bytes]],  # noqa: ARG002
-    ) -> list[tuple[bytes, bytes]]:
-        """See `base.Dialect`."""
-        return []
+class Completions(Chat):
+    """`/v1/completions`, for models that continue a text; see `base.Form`."""
+
+    def ask(self, body: bytes) -> Ask:
+        """See `base.Form`."""
+        fields = request.members(body)
+        stream, include_usage, changed = _stream(body, fields)
+        prompts = request.inputs(fields, "prompt")
+        cap = request.count(fields, "max_tokens")
+        # `best_of` answers are made, and billed, for each prompt; the best `n` come back
+        made = max(_choices(fields, "n"), _choices(fields, "best_of"))
+        return Ask(
+            model=request.model(fields),
+            stream=stream,
+            include_usage=include_usage,
+            max_output_tokens=DEFAULT_MAX_TOKENS if cap is None else cap,
+            choices=made * prompts.size,
+            texts=prompts.texts,
+            tokens=prompts.tokens,
+            body_bytes=len(body),
+            changed_body=request.encode(fields) if changed else None,
+        )
+
+
+def _stream(body: bytes, fields: dict[str, Raw]) -> tuple[bool, bool, bool]:
+    """Whether a stream is asked for, with the usage chunk, and whether the body must change.
+
+    Sets the member that has OpenAI state the usage.
+    """
+    changed = request.repeats(body, fields)
+    if not request.flag(fields, "stream"):
+        return False, False, changed
+    include_usage, wanted = _stream_options(fields)
+    if wanted is not None:
+        fields["stream_options"] = wanted
+    return True, include_usage, changed or wanted is not None
+
+
+def _choices(fields: dict[str, Raw], name: str) -> int:
+    choices = request.count(fields, name)
+    if choices == 0:
+        raise request.wrong(name, "1 or more")
+    return choices or 1
 
 
 def _stream_options(fields: dict[str, Raw]) -> tuple[bool, Raw | None]:
@@ -250,6 +261,7 @@ def _loose_choice(choice: dict[str, Any]) -> _Choice:
     return _Choice(
         finish_reason=loose_str(choice.get("finish_reason")),
         delta=_Delta(content="".join(strings(choice.get("delta")))),
+        text=loose_str(choice.get("text")),
     )
 
 
@@ -309,6 +321,8 @@ class ChatTap(HoldingTap):
             self._ending = self._ending or bool(choice.finish_reason)
             if choice.delta is not None:
                 self._say_delta(choice.delta)
+            elif choice.text:
+                self._say(choice.text)
         self._release()
         if self._ending:
             self._carry(event)

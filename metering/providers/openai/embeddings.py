@@ -1,0 +1,73 @@
+"""Embeddings: tokens in, vectors out, which cost nothing."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw
+
+from metering.providers import request
+from metering.providers.answer import Count, loose, loose_raw, loose_str, said
+from metering.providers.base import Ask, StreamTap, Usage
+from metering.providers.openai.chat import ChatTap
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: Count
+
+
+class _Answer(msgspec.Struct):
+    model: str | None = None
+    usage: Raw = Raw(b"")
+    error: Raw = Raw(b"")
+
+
+_answer_decoder = msgspec.json.Decoder(_Answer)
+_usage_decoder = msgspec.json.Decoder(_Usage)
+
+
+class Embeddings:
+    """`/v1/embeddings`; see `base.Form`."""
+
+    def ask(self, body: bytes) -> Ask:
+        """See `base.Form`."""
+        fields = request.members(body)
+        given = request.inputs(fields, "input")
+        return Ask(
+            model=request.model(fields),
+            max_output_tokens=0,
+            texts=given.texts,
+            tokens=given.tokens,
+            body_bytes=len(body),
+            changed_body=request.encode(fields) if request.repeats(body, fields) else None,
+        )
+
+    def read(self, body: bytes) -> Usage:
+        """See `base.Form`."""
+        try:
+            answer = _answer_decoder.decode(body)
+        except (ValueError, RecursionError):
+            value = loose(body)
+            if value is None:
+                return Usage()
+            answer = _Answer(
+                loose_str(value.get("model")),
+                loose_raw(value.get("usage")),
+                loose_raw(value.get("error")),
+            )
+        return Usage(
+            model=answer.model,
+            counts=_counts(answer.usage),
+            finished=True,
+            error=said(answer.error),
+        )
+
+    def tap(self, ask: Ask) -> StreamTap:
+        """See `base.Form`. OpenAI streams none; a host that does may do it as with chats."""
+        return ChatTap(include_usage=ask.include_usage)
+
+
+def _counts(raw: Raw) -> dict[str, int] | None:
+    try:
+        return {"input": _usage_decoder.decode(raw).prompt_tokens}
+    except ValueError:
+        return None

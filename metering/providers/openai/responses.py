@@ -1,0 +1,301 @@
+"""Responses: messages, items and tools in, items and tool calls out; and their compaction.
+
+Tools that OpenAI runs cost fees of their own, which the answer's items tell: a search of the web
+that searched (one that opened a page costs nothing), a search of files; and images, which another
+model makes and `tool_usage` states in its tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from metering.core.sse import Event
+from metering.providers import request
+from metering.providers.answer import Count, loose, loose_raw, loose_str, nonzero, said, strings
+from metering.providers.base import Ask, StreamTap, Usage
+from metering.providers.holding import HoldingTap
+
+PENDING = ("queued", "in_progress")
+"""What an answer is that was asked for in the background and not waited for."""
+TERMINAL = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+IMAGE_MODEL = "gpt-image-1"
+"""Who makes the images of a tool that names no model."""
+
+
+class _InputDetails(msgspec.Struct, gc=False):
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    image_tokens: Count | None = None
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    image_tokens: Count | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: Count
+    output_tokens: Count
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Action(msgspec.Struct, gc=False):
+    type: str | None = None
+
+
+class _Item(msgspec.Struct, gc=False):
+    type: str | None = None
+    action: Raw = Raw(b"")
+
+
+class _Requests(msgspec.Struct, gc=False):
+    num_requests: Count | None = None
+
+
+class _ToolUsage(msgspec.Struct):
+    web_search: _Requests | None = None
+    image_gen: _Usage | None = None
+
+
+class _Tool(msgspec.Struct, gc=False):
+    type: str | None = None
+    model: str | None = None
+
+
+class _Response(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    status: str | None = None
+    usage: Raw = Raw(b"")
+    error: Raw = Raw(b"")
+    output: Raw = Raw(b"")
+    tools: Raw = Raw(b"")
+    tool_usage: Raw = Raw(b"")
+
+
+class _StreamEvent(msgspec.Struct):
+    type: str | None = None
+    response: _Response | None = None
+    delta: str | None = None
+
+
+_response_decoder = msgspec.json.Decoder(_Response)
+_event_decoder = msgspec.json.Decoder(_StreamEvent)
+_usage_decoder = msgspec.json.Decoder(_Usage)
+_items_decoder = msgspec.json.Decoder(list[_Item] | None)
+_tools_decoder = msgspec.json.Decoder(list[_Tool] | None)
+_tool_usage_decoder = msgspec.json.Decoder(_ToolUsage | None)
+_action_decoder = msgspec.json.Decoder(_Action | None)
+
+
+class Responses:
+    """`/v1/responses`; see `base.Form`."""
+
+    def ask(self, body: bytes) -> Ask:
+        """See `base.Form`."""
+        fields = request.members(body)
+        texts = request.prompt_texts(
+            {name: fields[name] for name in ("instructions", "tools", "text") if name in fields},
+            ("instructions",),
+            ("tools", "text"),
+        )
+        return Ask(
+            model=request.model(fields, unless="prompt"),
+            stream=request.flag(fields, "stream"),
+            max_output_tokens=request.count(fields, "max_output_tokens"),
+            service_tier=request.word(fields, "service_tier"),
+            texts=(*request.item_texts(fields.get("input")), *texts),
+            body_bytes=len(body),
+            changed_body=request.encode(fields) if request.repeats(body, fields) else None,
+        )
+
+    def read(self, body: bytes) -> Usage:
+        """See `base.Form`."""
+        try:
+            response = _response_decoder.decode(body)
+        except (ValueError, RecursionError):
+            value = loose(body)
+            if value is None:
+                return Usage()
+            response = _loose_response(value)
+        found = usage_of(response, finished=True)
+        if found.counts is not None or found.pending:
+            return found
+        return msgspec.structs.replace(found, output_text=_output_text(body))
+
+    def tap(self, ask: Ask) -> StreamTap:  # noqa: ARG002
+        """See `base.Form`."""
+        return ResponsesTap()
+
+
+class Compaction(Responses):
+    """`/v1/responses/compact`: a conversation in, a shorter one out; never streamed."""
+
+
+def usage_of(response: _Response, *, finished: bool, error: bool = False) -> Usage:
+    """What a response says was used."""
+    counts = _counts(response.usage)
+    others: dict[str, dict[str, int]] = {}
+    if counts is not None:
+        tools = _tool_usage(response.tool_usage)
+        counts |= _fees(response, tools)
+        if tools.image_gen is not None and tools.image_gen.output_tokens:
+            others[_image_model(response.tools)] = _token_counts(tools.image_gen)
+    return Usage(
+        model=response.model,
+        provider_id=response.id,
+        service_tier=response.service_tier,
+        counts=counts,
+        finished=finished,
+        pending=counts is None and response.status in PENDING,
+        error=error or said(response.error),
+        other_models=others,
+    )
+
+
+def _counts(raw: Raw) -> dict[str, int] | None:
+    try:
+        return _token_counts(_usage_decoder.decode(raw))
+    except ValueError:
+        return None
+
+
+def _token_counts(usage: _Usage) -> dict[str, int]:
+    into, out = usage.input_tokens_details, usage.output_tokens_details
+    found = {"input": usage.input_tokens, "output": usage.output_tokens}
+    if into is not None:
+        found |= nonzero(
+            (
+                ("cache_read", into.cached_tokens),
+                ("cache_write_5m", into.cache_write_tokens),
+                ("input_audio", into.audio_tokens),
+                ("input_image", into.image_tokens),
+            )
+        )
+    if out is not None:
+        found |= nonzero(
+            (
+                ("reasoning", out.reasoning_tokens),
+                ("output_audio", out.audio_tokens),
+                ("output_image", out.image_tokens),
+            )
+        )
+    return found
+
+
+def _fees(response: _Response, tools: _ToolUsage) -> dict[str, int]:
+    """How many calls of tools were made that cost a fee each."""
+    try:
+        items = _items_decoder.decode(response.output) or [] if response.output else []
+    except ValueError:
+        items = []
+    stated = tools.web_search.num_requests if tools.web_search is not None else None
+    searches = sum(it.type == "web_search_call" and _searched(it.action) for it in items)
+    return nonzero(
+        (
+            ("web_search", searches if stated is None else stated),
+            ("file_search", sum(it.type == "file_search_call" for it in items)),
+        )
+    )
+
+
+def _searched(action: Raw) -> bool:
+    """Whether a call of the web search tool searched: it did if it does not say."""
+    try:
+        read = _action_decoder.decode(action) if action else None
+    except ValueError:
+        return True
+    return read is None or read.type in (None, "search")
+
+
+def _tool_usage(raw: Raw) -> _ToolUsage:
+    try:
+        return _tool_usage_decoder.decode(raw) or _NO_TOOLS if raw else _NO_TOOLS
+    except ValueError:
+        return _NO_TOOLS
+
+
+_NO_TOOLS = _ToolUsage()
+
+
+def _image_model(raw: Raw) -> str:
+    try:
+        tools = _tools_decoder.decode(raw) or [] if raw else []
+    except ValueError:
+        tools = []
+    named = [it.model for it in tools if it.type == "image_generation" and it.model]
+    return named[0] if named else IMAGE_MODEL
+
+
+def _loose_response(value: dict[str, Any]) -> _Response:
+    return _Response(
+        id=loose_str(value.get("id")),
+        model=loose_str(value.get("model")),
+        service_tier=loose_str(value.get("service_tier")),
+        status=loose_str(value.get("status")),
+        usage=loose_raw(value.get("usage")),
+        error=loose_raw(value.get("error")),
+        output=loose_raw(value.get("output")),
+        tools=loose_raw(value.get("tools")),
+        tool_usage=loose_raw(value.get("tool_usage")),
+    )
+
+
+def _output_text(body: bytes) -> str:
+    return "\n".join(strings((loose(body) or {}).get("output")))
+
+
+def _read_event(data: bytes) -> _StreamEvent | None:
+    try:
+        return _event_decoder.decode(data)
+    except (ValueError, RecursionError):
+        value = loose(data)
+    if value is None:
+        return None
+    response = value.get("response")
+    return _StreamEvent(
+        type=loose_str(value.get("type")),
+        response=_loose_response(response) if isinstance(response, dict) else None,
+        delta="".join(strings(value.get("delta"))),
+    )
+
+
+class ResponsesTap(HoldingTap):
+    """The tap of a responses stream: the terminal event has the usage, and carries the result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._response = _Response()
+
+    def usage(self) -> Usage:
+        """See `base.StreamTap`."""
+        found = usage_of(self._response, finished=self._finished, error=self._error)
+        if found.counts is not None:
+            return found
+        return msgspec.structs.replace(found, output_text=self._text.getvalue(), pending=False)
+
+    def _take(self, event: Event) -> None:
+        read = _read_event(event.data) if event.data else None
+        if read is None:
+            self._pass(event)
+            return
+        if read.response is not None:
+            self._response = read.response
+        if read.type in TERMINAL:
+            self._finished = self.ready = True
+            self._carry(event)
+            return
+        self._error = self._error or read.type == "error"
+        if read.delta and read.type != "response.audio.delta":  # that is no text
+            self._say(read.delta)
+        self._pass(event)
+
+    def _hidden(self, event: Event) -> bool:  # noqa: ARG002
+        return False
