@@ -1,4 +1,4 @@
-"""Every recording of the two metered endpoints, replayed once through the running service."""
+"""Every recording, replayed once through the running service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from typing import Any
 from tests.standin.recordings import Recording, load
 from tests.standin.service import Service
 
-PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
+CHAT = "/v1/chat/completions"
+METERED = {
+    "openai": (CHAT, "/v1/responses", "/v1/responses/compact", "/v1/embeddings"),
+    "anthropic": ("/v1/messages",),
+}
+"""The paths whose POSTs cost something."""
 PREFIXES = {"openai": "/api/v1/proxy/openai", "anthropic": "/api/v1/proxy/anthropic"}
 SPLITS = (1, 7, 64)
 """Sizes of the pieces in which the provider hands out some of the streams, in bytes."""
@@ -28,6 +33,17 @@ class Variant:
     asked: bool = True
     """Whether the client asks for the usage chunk, as all recorded clients did."""
     split: int | None = None
+
+    @property
+    def metered(self) -> bool:
+        """Whether the call costs something."""
+        one = self.recording
+        return one.method == "POST" and one.path in METERED[one.provider]
+
+    @property
+    def pending(self) -> bool:
+        """Whether the answer only says that it will be made in the background."""
+        return not self.recording.streamed and b'"status":"queued"' in _compact(self.recording.body)
 
     @property
     def name(self) -> str:
@@ -50,29 +66,33 @@ class Replay:
         return self.headers["xproxy-request-id"]
 
 
+def _compact(body: bytes) -> bytes:
+    """A JSON text without its spaces, roughly."""
+    return body.replace(b": ", b":")
+
+
 def variants() -> list[Variant]:
-    """Every recording of the two endpoints, each chat stream also unasked, some of them cut."""
-    found = []
-    for provider, path in PATHS.items():
-        recordings = [one for one in load(provider) if one.path == path]
-        streams = [one for one in recordings if one.streamed]
-        found += [Variant(one) for one in recordings]
-        if provider == "openai":
-            found += [Variant(one, asked=False) for one in streams]
-        for at, size in enumerate(SPLITS):
-            chosen = streams[at * SPLIT_EACH :][:SPLIT_EACH]
-            found += [Variant(one, split=size) for one in chosen]
-            if provider == "openai":
-                found += [Variant(one, asked=False, split=size) for one in chosen]
+    """Every recording, each chat stream also unasked, some streams of each endpoint cut."""
+    found = [Variant(one) for provider in METERED for one in load(provider)]
+    for provider, paths in METERED.items():
+        for path in paths:
+            streams = [one for one in load(provider) if one.path == path and one.streamed]
+            unasked = path == CHAT
+            found += [Variant(one, asked=False) for one in streams if unasked]
+            for at, size in enumerate(SPLITS):
+                chosen = streams[at * SPLIT_EACH :][:SPLIT_EACH]
+                found += [Variant(one, split=size) for one in chosen]
+                found += [Variant(one, asked=False, split=size) for one in chosen if unasked]
     return found
 
 
 def replay(service: Service, key: str, variant: Variant) -> Replay:
     """One recording, asked for as its client did, answered by the provider stand-in."""
     recording = variant.recording
-    request: dict[str, Any] = dict(recording.request)
-    if not variant.asked:
-        del request["stream_options"]
+    content = recording.request
+    if isinstance(content, dict):
+        asked = {k: v for k, v in content.items() if variant.asked or k != "stream_options"}
+        content = json.dumps(asked, separators=(",", ":"), ensure_ascii=False).encode()
     told: dict[str, Any] = {"recording": recording.name}
     if variant.split:
         told["split"] = variant.split
@@ -80,7 +100,7 @@ def replay(service: Service, key: str, variant: Variant) -> Replay:
     response = service.http.request(
         recording.method,
         PREFIXES[recording.provider] + recording.path + query,
-        content=json.dumps(request, separators=(",", ":"), ensure_ascii=False).encode(),
+        content=content,
         headers={
             "xProxy-Api-Key": key,
             "content-type": "application/json",

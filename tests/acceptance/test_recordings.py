@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -42,13 +43,20 @@ genai-prices reads the first one's usage alone; `usage.iterations` of the answer
 
 
 def params(*, status: int, streamed: bool) -> list[Any]:
-    """The variants of recordings with this status and kind, as test parameters."""
-    found = [
-        pytest.param(it, id=it.name)
+    """The variants of metered calls with this status and kind of answer, as test parameters."""
+    return named(
+        it
         for it in ALL
-        if (it.recording.status == 200) is (status == 200) and it.recording.streamed is streamed
-    ]
-    return found or NO_RECORDINGS
+        if (it.recording.status == 200) is (status == 200)
+        and it.recording.streamed is streamed
+        and it.metered
+        and not it.pending
+    )
+
+
+def named(variants: Iterable[Variant]) -> list[Any]:
+    """Variants as test parameters."""
+    return [pytest.param(it, id=it.name) for it in variants] or NO_RECORDINGS
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,8 @@ def test_streams(run: Run, variant: Variant) -> None:
     if recording.provider == "anthropic":
         assert data["type"] == "message_delta"
         assert data["delta"]["stop_reason"]
+    elif recording.path == "/v1/responses":
+        assert (data["type"], carrier) == ("response.completed", given[-1])
     elif variant.asked:
         assert (data["choices"], bool(data["usage"])) == ([], True)
     else:
@@ -130,6 +140,33 @@ def test_errors(run: Run, variant: Variant) -> None:
     assert (row["cost_pico"], row["units"]) == ("0", {})
 
 
+@pytest.mark.parametrize("variant", named(it for it in ALL if it.pending))
+def test_background_answers(run: Run, variant: Variant) -> None:
+    """What is only taken in is charged as it may come out, and says so."""
+    answer, row = run.replays[variant.name], run.row(variant)
+    body, result = without_result(answer.body)
+
+    assert body == variant.recording.body
+    assert result["warnings"] == [
+        "the answer is still being made: the units are what it may come to"
+    ]
+    assert (row["status"], row["estimated"]) == ("ok", True)
+    assert row["units"]["input_text"] > 0
+    assert row["units"]["output_text"] > 0
+    assert result["cost"]["total"]["base"] == row["cost_usd"] > 0
+
+
+@pytest.mark.parametrize("variant", named(it for it in ALL if not it.metered))
+def test_free_calls(run: Run, variant: Variant) -> None:
+    """They pass as they are, cost nothing, and are on record."""
+    answer, recording, row = run.replays[variant.name], variant.recording, run.row(variant)
+
+    assert (answer.status, answer.headers["content-type"]) == (200, recording.content_type)
+    assert answer.body == recording.body
+    assert (row["pricing"], row["cost_pico"], row["status"]) == ("free", "0", "ok")
+    assert (row["method"], row["endpoint"]) == (recording.method, recording.path)
+
+
 def agrees_with_row(result: dict[str, Any], row: dict[str, Any]) -> None:
     """What the caller was told is what the row says."""
     cost = result["cost"]
@@ -150,12 +187,13 @@ def test_rows_are_what_an_independent_count_says(run: Run, variant: Variant) -> 
     """Units and cost of the row are what genai-prices reads in the answer, and its price."""
     row, answer = run.row(variant), final_answer(variant.recording)
     lines = {unit: int(usd * 10**12) for unit, usd in row["lines"].items()}
-    usage = counts(variant.recording.provider, answer)
-    prices = [price(variant.recording.provider, answer["model"], usage, tier_of(answer))]
+    usage = counts(variant.recording, answer)
+    model = answer.get("model", variant.recording.request["model"])
+    prices = [price(variant.recording.provider, model, usage, tier_of(answer))]
     if variant.recording.name in ADVISED:
         prices.append(price("anthropic", *ADVISED[variant.recording.name]))
 
-    assert (row["model"], row["provider_id"]) == (answer["model"], answer["id"])
+    assert (row["model"], row["provider_id"]) == (model, answer.get("id"))
     assert row["streamed"] is variant.recording.streamed
     for ours, theirs in UNITS.items():
         found = row[ours] if ours in row else row["units"].get(ours, 0)
@@ -165,7 +203,8 @@ def test_rows_are_what_an_independent_count_says(run: Run, variant: Variant) -> 
     assert written == usage._reported_values().get("cache_write_tokens", 0)
     assert row["units"].get("cache_write_1h", 0) == hour
     assert sum(lines.values()) == int(row["cost_pico"])
-    fee = lines.get("web_search", 0)  # output here, as Pay-i counts it; neither, there
+    # output here, as Pay-i counts it; neither, there
+    fee = lines.get("web_search", 0) + lines.get("file_search", 0)
     costs = [int(row[it] * 10**12) for it in ("input_cost_usd", "output_cost_usd", "cost_usd")]
     expected = (
         sum((it.input_price for it in prices), Decimal(0)),
@@ -183,7 +222,8 @@ def final_answer(recording: Recording) -> dict[str, Any]:
         return answer
     found: dict[str, Any] = {"usage": {}}
     for event in map(data_of, events(recording.body)):
-        holder = event.get("message") or event
+        holder = event.get("message") or event.get("response") or event
+        found |= {"output": holder["output"]} if "output" in holder else {}
         found |= {name: holder[name] for name in ("model", "id") if name in holder}
         found["usage"] = found["usage"] | (holder.get("usage") or {})
     return found
@@ -197,14 +237,35 @@ UNITS = {
     "input_audio": "input_audio_tokens",
     "output_audio": "output_audio_tokens",
     "web_search": "web_searches",
+    "file_search": "storage_searches",
 }
 """Our name in a usage row -> genai-prices'."""
 
 
-def counts(provider: str, answer: dict[str, Any]) -> Usage:
-    """What genai-prices reads in an answer."""
-    flavor = "chat" if provider == "openai" else "default"
-    return extract_usage(answer, provider_id=provider, api_flavor=flavor).usage
+FLAVORS = {
+    "/v1/chat/completions": "chat",
+    "/v1/responses": "responses",
+    "/v1/responses/compact": "responses",
+    "/v1/embeddings": "embeddings",
+}
+"""OpenAI's path -> genai-prices' name of its form."""
+
+
+def counts(recording: Recording, answer: dict[str, Any]) -> Usage:
+    """What genai-prices reads in an answer.
+
+    Of responses it reads the tokens alone, but has prices for calls of tools. OpenAI's web search
+    guide: "search actions incur a tool call cost", opening a page and finding in it do not.
+    """
+    flavor = FLAVORS.get(recording.path, "default")
+    usage = extract_usage(answer, provider_id=recording.provider, api_flavor=flavor).usage
+    items = answer.get("output") or []
+    searches = [it["action"]["type"] for it in items if it.get("type") == "web_search_call"]
+    fees = {
+        "web_searches": searches.count("search"),
+        "storage_searches": sum(it.get("type") == "file_search_call" for it in items),
+    }
+    return Usage(**usage._reported_values() | {name: n for name, n in fees.items() if n})
 
 
 def tier_of(answer: dict[str, Any]) -> str | None:

@@ -29,9 +29,7 @@ def cases(provider: str, path: str | None = None, *, streamed: bool) -> list[Any
     return found or [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
 
 
-def setting(
-    provider: str, path: str | None = None, **asked: Any
-) -> tuple[Dialect, Endpoint, Ask]:
+def setting(provider: str, path: str | None = None, **asked: Any) -> tuple[Dialect, Endpoint, Ask]:
     """A dialect, a metered endpoint of it, and what a request asks of that."""
     dialect = DIALECTS[provider]
     endpoint = dialect.endpoint("POST", path or PATHS[provider])

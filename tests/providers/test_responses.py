@@ -1,4 +1,4 @@
-"""OpenAI's responses: recorded and made up; what they ask, what they used, what carries the result."""
+"""Responses: recorded and made up; what they ask, what they used, what carries the result."""
 
 from __future__ import annotations
 
