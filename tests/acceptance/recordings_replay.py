@@ -43,7 +43,8 @@ class Variant:
     @property
     def pending(self) -> bool:
         """Whether the answer only says that it will be made in the background."""
-        return not self.recording.streamed and b'"status":"queued"' in _compact(self.recording.body)
+        queued = b'"status":"queued"' in self.recording.body.replace(b": ", b":")
+        return queued and self.metered and not self.recording.streamed
 
     @property
     def name(self) -> str:
@@ -64,11 +65,6 @@ class Replay:
     def request_id(self) -> str:
         """Our name of the call."""
         return self.headers["xproxy-request-id"]
-
-
-def _compact(body: bytes) -> bytes:
-    """A JSON text without its spaces, roughly."""
-    return body.replace(b": ", b":")
 
 
 def variants() -> list[Variant]:
