@@ -20,6 +20,7 @@ from metering.core.record import UsageRow
 from metering.core.result import result_json
 from metering.ledger import Hold, Ledger
 from metering.ledger.replies import states_of
+from metering.providers import PROVIDERS
 from metering.providers.base import Ask, Usage
 from pricing.book import PriceBook
 from pricing.cost import cost
@@ -82,6 +83,24 @@ class Meter:
             self._learn(row, ask, counts, tokens_asked)
         total_tokens = counts.get("input", 0) + counts.get("output", 0)
         return self.outcome(row, await self.ledger.settle(hold, row, total_tokens))
+
+    async def restate(self, application_id: str, category: str, usage: Usage) -> None:
+        """Charge an earlier call what a later answer says that it used, if it was estimated.
+
+        The call is the application's own, known by the provider's id.
+        """
+        before = await self.ledger.call_of(application_id, category, usage.provider_id or "")
+        if before is None or not before.estimated:
+            return
+        model = before.price_as_resource or usage.model or before.model or ""
+        priced_as = before.price_as_category
+        provider = PROVIDERS.get(priced_as, priced_as) if priced_as else before.provider
+        admitted = self.price_of(provider, model, before.at_ms)
+        counts = usage.counts or {}
+        row = msgspec.structs.replace(before, warnings=[])
+        truth = self.priced_row(row, usage, admitted, counts, estimated=False)
+        tokens_used = counts.get("input", 0) + counts.get("output", 0)
+        await self.ledger.amend(truth, tokens_used)
 
     async def release(self, hold: Hold, row: UsageRow) -> Outcome:
         """End a call that used nothing: a provider's error, or no connection."""

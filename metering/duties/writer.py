@@ -27,8 +27,9 @@ TOGETHER = 256
 PAUSE_S = 0.001
 """Long work holds up whoever shares the processor, and calls come first: it is done in parts."""
 REPLAYED_TTL_MS = 15 * 60_000
-"""How long the mark of a replayed call outlives the landing of its row: the same end may be on its
-way a second time, and nothing but the mark stops it, as there was no hold. Others end with it."""
+"""How long the mark of a replayed or corrected call outlives the landing of its row: the same end
+or correction may be on its way a second time, and nothing but the mark stops it. Others end with
+the landing."""
 UNRESOLVED_TTL_MS = 60 * 60_000
 """The same for a call that was expired: its truth may still come."""
 
@@ -106,7 +107,7 @@ def _fate(landed: Iterable[tuple[UsageRow, str]]) -> tuple[list[str], dict[str, 
             names.append(place.index(row.category, row.provider_id))
         if row.status == "unresolved":
             kept |= dict.fromkeys(names, UNRESOLVED_TTL_MS)
-        elif kind == "replayed":
+        elif kind in ("replayed", "correction"):
             kept |= dict.fromkeys(names, REPLAYED_TTL_MS)
         else:
             forgotten += names

@@ -16,12 +16,12 @@ from typing import Literal
 import msgspec
 import structlog
 
-from metering.core.limits import Bounds, Charge, Limit, Refused
+from metering.core.limits import Bounds, Limit, Refused
 from metering.core.money import join, split
 from metering.core.record import UsageRow, decode_row, encode_row
 from metering.errors import OutcomeUnknown, StoreAway
-from metering.ledger.counters import Counters
-from metering.ledger.replies import difference, format_charges, parse_charges, refused
+from metering.ledger.corrections import Corrections
+from metering.ledger.replies import parse_charges, refused
 from metering.redis import SCRIPTS, Argument, Redis, keys, parse_record, share
 from metering.spool import Entry, Kind, Spool
 from metering.store import Store
@@ -59,7 +59,7 @@ def nothing_certain() -> tuple[int, int]:
     return 0, 0
 
 
-class Ledger(Counters):
+class Ledger(Corrections):
     """The live side of every budget."""
 
     def __init__(self, redis: Redis, store: Store, spool: Spool, *, hold_ttl_ms: int) -> None:
@@ -193,30 +193,6 @@ class Ledger(Counters):
             log.error("hold_underflow", record=record, limits=reply[2])
         charged: bytes = reply[1]
         return charged
-
-    async def _correct(
-        self, entry: str, row: UsageRow, charged: Sequence[Charge], tokens: int
-    ) -> bytes:
-        """The truth of an expired call came late: one signed row makes the difference good."""
-        place = share(row.application_id)
-        record = place.record(row.request_id, row.attempt)
-        before = decode_row(await self._redis.call("HGET", record, "row"))
-        delta = difference(row, before, entry)
-        reply = await self._redis.run(
-            SCRIPTS["correct"],
-            [record, place.outbox, *(place.limit(it.limit_id) for it in charged)],
-            [
-                entry,
-                encode_row(delta),
-                *split(row.cost_pico),
-                *split(row.input_pico),
-                *split(row.output_pico),
-                tokens,
-                *(it.limit_id for it in charged),
-            ],
-        )
-        corrected: bytes = reply[1] if reply[0] == 1 else b""
-        return corrected
 
     # Life of a hold
 
@@ -359,8 +335,7 @@ class Ledger(Counters):
             return False
         if found.row.status != "unresolved" or entry.kind not in ("settle", "release"):
             return True
-        given_up = ("row", encode_row(found.row), "lim", format_charges(found.charges))
-        await self._redis.call("HSET", record, "st", "expired", *given_up)
+        await self._put_back(record, "expired", found)
         return False
 
     async def close(self) -> None:

@@ -8,3 +8,5 @@ from metering.providers.openai import OpenAI
 
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAI(), Anthropic())}
 """By provider, as the price book and the routes name it."""
+PROVIDERS: dict[str, str] = {it.category: it.name for it in DIALECTS.values()}
+"""By Pay-i's category."""

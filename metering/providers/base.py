@@ -20,6 +20,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     name: str
     kind: Kind
+    restates: bool = False
+    """Whether its answers may state what another call, known by the provider's id, has used."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):

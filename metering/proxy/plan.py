@@ -10,7 +10,7 @@ from metering.core.record import Pricing, UsageRow
 from metering.directory import Caller, Directory
 from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed, NotFound
 from metering.meter import Meter, Priced
-from metering.providers import DIALECTS
+from metering.providers import DIALECTS, PROVIDERS
 from metering.providers.base import Ask, Dialect, Endpoint
 from metering.proxy.call import Call
 from metering.proxy.exchange import Exchange
@@ -20,7 +20,6 @@ from metering.surfaces import payi
 
 NOTHING = Ask(model="")
 """What a call asks for that is not metered."""
-PROVIDER_OF = {"system.openai": "openai", "system.anthropic": "anthropic"}
 
 
 class Planner:
@@ -141,7 +140,7 @@ class Planner:
         if ask is NOTHING:
             return Priced(dialect.name, "", None)
         category = annotations.price_as_category
-        provider = PROVIDER_OF.get(category, category) if category else dialect.name
+        provider = PROVIDERS.get(category, category) if category else dialect.name
         model = annotations.price_as_resource or ask.model
         priced = self._meter.price_of(
             provider, model, now_ms, estimate=self._settings.unpriced == "estimate"

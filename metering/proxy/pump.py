@@ -16,7 +16,7 @@ import structlog
 from metering.core.headers import from_provider, scrub
 from metering.core.record import UsageRow
 from metering.core.result import digits, splice_result
-from metering.errors import OurFault, ProviderFault, ProviderGarbage, XproxyError
+from metering.errors import OurFault, ProviderFault, ProviderGarbage, StoreAway, XproxyError
 from metering.ledger import Hold, nothing_certain
 from metering.meter import Meter, Outcome
 from metering.providers.base import StreamTap, Usage
@@ -176,14 +176,37 @@ class Pump:
         if length:
             headers.append((b"content-length", length))
         self._client.start(reply.status, headers)
+        kept, room = bytearray(), self._settings.json_bytes_max
         cut = False
         try:
             async for chunk in self._chunks():
                 await self._client.piece(chunk)
+                if self._call.endpoint.restates and len(kept) <= room:
+                    kept += chunk
         except ProviderFault:
             cut = True
         await self._meter.settle_free(self._hold, self._done(reply.status))
+        if kept and len(kept) <= room:
+            self._client.finish(broken=cut)  # it need not wait for what follows
+            await self._restate(reply, bytes(kept))
         return cut
+
+    async def _restate(self, reply: Reply, body: bytes) -> None:
+        """Have an earlier call charged what this answer says that it used."""
+        call = self._call
+        plain = _decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
+        if b"event-stream" in _header(reply, b"content-type"):
+            tap = call.dialect.tap(call.endpoint, call.ask)
+            tap.feed(plain or b"")
+            usage = tap.usage()
+        else:
+            usage = call.dialect.read(call.endpoint, plain or b"")
+        if usage.counts is None or not usage.finished:
+            return
+        try:
+            await self._meter.restate(call.row.application_id, call.dialect.category, usage)
+        except StoreAway as fault:  # it may be looked at again
+            log.warning("usage_not_restated", provider_id=usage.provider_id, reason=str(fault))
 
     async def _provider_error(self, reply: Reply) -> bool:
         try:
