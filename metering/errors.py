@@ -96,6 +96,13 @@ class BodyTooLarge(CallerFault):
     default_code = "request_too_large"
 
 
+class HeadTooLarge(CallerFault):
+    """The request's headers are more than this service accepts."""
+
+    status = 431
+    default_code = "headers_too_large"
+
+
 class RateLimited(CallerFault):
     """Too many requests."""
 

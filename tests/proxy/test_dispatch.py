@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from metering.app import guard
 from metering.app.front import Front
 from metering.app.worker import _Server, is_data_plane
 from metering.upstream import unreachable
@@ -332,6 +333,80 @@ async def test_idle_connections_are_closed(
         assert await reader.read() == b""
     writer.close()
     assert len(rig.requests) == 4
+
+
+LINE = f"POST {CHAT} HTTP/1.1"
+KEY = f"xproxy-api-key: {ADMIN_KEY}"
+
+
+@pytest.mark.parametrize("line", [LINE, "POST /api/v1/limits HTTP/1.1"])
+@pytest.mark.parametrize(
+    ("case", "headers", "status", "code"),
+    [
+        ("no host", [], 400, "invalid_host"),
+        ("two hosts", ["host: a", "Host: a"], 400, "invalid_host"),
+        ("an empty host", ["host:"], 400, "invalid_host"),
+        ("a host with a path", ["host: a/b"], 400, "invalid_host"),
+        ("a host with user info", ["host: a@b"], 400, "invalid_host"),
+        ("a long host", ["host: " + "a" * 256], 400, "invalid_host"),
+        ("many headers", ["host: x", *["a: b"] * 100], 431, "headers_too_large"),
+        ("large headers", ["host: x", *["a: " + "b" * 9_000] * 4], 431, "headers_too_large"),
+        ("does not end", ["host: x", "a: " + "b" * 66_000], 431, "headers_too_large"),
+    ],
+)
+async def test_heads_that_are_refused(
+    rig: Rig, port: int, line: str, case: str, headers: list[str], status: int, code: str
+) -> None:
+    """On either plane: the answer says what is wrong, and the connection ends with it."""
+    rig.answer = answer(completion())
+    sent = "\r\n".join((line, KEY, LENGTH, *headers, "", "")).encode() + BODY
+    found = await exchange(port, sent.partition(b"\r\n\r\n")[0] if "end" in case else sent)
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"%d" % status], case
+    assert json.loads(found.partition(b"\r\n\r\n")[2])["xproxy_error"]["code"] == code
+    assert b"connection: close" in found
+    assert ADMIN_KEY.encode() not in found
+    assert not rig.requests
+
+
+@pytest.mark.parametrize("host", ["x", "a.b-c_d:8787", "127.0.0.1:1", "[::1]:8787", "A.EXAMPLE."])
+async def test_hosts_that_pass(rig: Rig, port: int, host: str) -> None:
+    """Names and addresses, with a port or without; in HTTP/1.0 there need be none."""
+    rig.answer = answer(completion())
+    named = "\r\n".join((LINE, f"host: {host}", KEY, LENGTH, "", "")).encode() + BODY
+    old = "\r\n".join((LINE.replace("1.1", "1.0"), KEY, LENGTH, "", "")).encode() + BODY
+
+    assert (await exchange(port, named)).startswith(b"HTTP/1.1 200")
+    assert (await exchange(port, old)).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_refused_head_waits_its_turn(rig: Rig, port: int) -> None:
+    """It is answered after the call before it, whose answer it does not cut."""
+    rig.answer = answer(completion())
+    found = await exchange(port, request(BODY, LENGTH) + f"{LINE}\r\n\r\n".encode() + HIDDEN)
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"200", b"400"]
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST ", request(BODY, LENGTH)[:60]])
+async def test_slow_heads_are_closed(
+    rig: Rig, port: int, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    """Byte after byte does not help; a connection that never begins counts as idle."""
+    monkeypatch.setattr(guard, "HEAD_S", 0.4)
+    monkeypatch.setattr(Front, "IDLE_S", 0.4)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(begun)
+    ended = asyncio.create_task(reader.read())
+    for _ in range(40):
+        if ended.done():
+            break
+        if begun.startswith(b"POST /"):
+            writer.write(b"x")
+        await asyncio.sleep(0.05)
+    assert ended.done()
+    assert ended.result() == b""
+    writer.close()
+    assert not rig.requests
 
 
 async def test_a_cut_stream_is_seen_to_be_cut(rig: Rig, port: int) -> None:
