@@ -17,6 +17,7 @@ from tests.standin.service import Service
 
 SPENT = {"xProxy-Limit-IDs": "spent"}
 EMBED: dict[str, Any] = {"model": "text-embedding-3-small", "input": "Hello."}
+IMAGE: dict[str, Any] = {"model": "gpt-image-1", "prompt": "A robot with a ledger."}
 
 
 @pytest.fixture
@@ -51,28 +52,28 @@ def test_tokens_are_counted_for_free(poor: Tenant, standin: Standin) -> None:
 
 
 def test_what_is_not_metered_passes_without_limits(tenant: Tenant, standin: Standin) -> None:
-    """Embeddings, and a POST nobody knows: the provider's answer as it came, and a row."""
+    """Images, and a POST nobody knows: the provider's answer as it came, and a row."""
     with clients.openai_client(tenant) as client:
-        assert len(client.embeddings.create(**EMBED).data) == 1
+        client.images.generate(**IMAGE)
     answer = tenant.post(OPENAI + "/unheard/of?x=1%2F2", {"a": 1})
     assert answer.json()["path"] == "/v1/unheard/of"
     assert "xproxy_result" not in answer.text
     assert answer.headers["xproxy-request-id"]
     assert [call.query for call in standin.ledger()] == ["", "x=1%2F2"]
     rows = tenant.rows(2)
-    assert [row["endpoint"] for row in rows] == ["/v1/embeddings", "/v1/unheard/of"]
+    assert [row["endpoint"] for row in rows] == ["/v1/images/generations", "/v1/unheard/of"]
     assert {(row["pricing"], row["status"], row["cost_pico"]) for row in rows} == {
         ("unmetered", "ok", "0")
     }
 
 
-@pytest.mark.parametrize("path", [OPENAI + "/embeddings", ANTHROPIC + "/v1/unheard"])
+@pytest.mark.parametrize("path", [OPENAI + "/images/generations", ANTHROPIC + "/v1/unheard"])
 def test_what_is_not_metered_is_refused_under_a_binding_limit(
     path: str, tenant: Tenant, standin: Standin
 ) -> None:
     """Nobody knows what it costs, so no blocking limit can vouch for it: 403, and what to do."""
     tenant.limit("team")
-    answer = tenant.post(path, EMBED, {"xProxy-Limit-IDs": "team"})
+    answer = tenant.post(path, IMAGE, {"xProxy-Limit-IDs": "team"})
     assert answer.status_code == 403
     body = answer.json()
     assert body["xproxy_error"]["code"] == "unmetered_endpoint"
@@ -89,7 +90,20 @@ def test_the_sdk_names_that_refusal(tenant: Tenant) -> None:
         clients.openai_client(tenant, default_headers=headers) as client,
         pytest.raises(openai.PermissionDeniedError, match="not metered"),
     ):
-        client.embeddings.create(**EMBED)
+        client.images.generate(**IMAGE)
+
+
+def test_embeddings_are_metered(tenant: Tenant) -> None:
+    """OpenAI's SDK shows the result as a member of the answer; tokens of the input are the cost."""
+    headers = {"xProxy-Limit-IDs": tenant.limit("team")}
+    with clients.openai_client(tenant, default_headers=headers) as client:
+        answer = client.embeddings.create(**EMBED)
+    result = answer.xproxy_result  # type: ignore[attr-defined]
+    assert len(answer.data) == 1
+    assert result["limits"] == {"team": {"state": "ok"}}
+    row = tenant.row()
+    assert int(row["cost_pico"]) == answer.usage.prompt_tokens * 20_000
+    assert result["cost"]["output"]["base"] == 0
 
 
 def test_an_allow_limit_or_a_permission_lets_it_pass(
@@ -99,7 +113,7 @@ def test_an_allow_limit_or_a_permission_lets_it_pass(
     tenant.limit("soft", limit_type="allow")
     allowed = new_tenant(service, "team", permissions=["unmetered"])
     for caller, limit_id in ((tenant, "soft"), (allowed, "team")):
-        answer = caller.post(OPENAI + "/embeddings", EMBED, {"xProxy-Limit-IDs": limit_id})
+        answer = caller.post(OPENAI + "/images/generations", IMAGE, {"xProxy-Limit-IDs": limit_id})
         assert answer.status_code == 200, answer.text
     assert len(standin.ledger()) == 2
 

@@ -33,9 +33,9 @@ ENDPOINTS = [
     ("POST", "/v1/responses/input_tokens", "other", "free"),
     ("POST", "/v1/responses", "responses", "metered"),
     ("POST", "/v1/Responses/compact/", "responses.compact", "metered"),
-    ("POST", "/v1/responses/resp_1/cancel", "other", "free"),
+    ("POST", "/v1/responses/resp_1/cancel", "responses", "free"),
     ("POST", "/v1/responses/resp_1", "other", "unmetered"),
-    ("GET", "/v1/responses/resp_1", "other", "free"),
+    ("GET", "/v1/responses/resp_1", "responses", "free"),
     ("POST", "/v1/embeddings", "embeddings", "metered"),
     ("POST", "/v1/completions", "completions", "metered"),
     ("POST", "/v1/chat/completions/chatcmpl-1", "other", "free"),
@@ -62,6 +62,7 @@ def test_endpoints(method: str, path: str, name: str, kind: str) -> None:
     """What costs is metered however its path is spelled; reading and uploading is free."""
     endpoint = OPENAI.endpoint(method, path)
     assert (endpoint.name, endpoint.kind) == (name, kind)
+    assert endpoint.restates is (kind == "free" and name == "responses")
 
 
 STREAM_OPTIONS = b'{"model":"m","stream":true,"stream_options":%s}'

@@ -21,7 +21,7 @@ FORMS: dict[str, Form] = {
 METERED = {"/v1/" + name.replace(".", "/"): Endpoint(name, "metered") for name in FORMS}
 RETRIEVED = Endpoint("responses", "free", restates=True)
 """A response that is looked at again: of one made in the background, its end."""
-RETRIEVALS = posts("/v1/responses/*", "/v1/responses/*/cancel")
+RETRIEVALS = {"GET": posts("/v1/responses/*"), "POST": posts("/v1/responses/*/cancel")}
 FREE_POSTS = posts(
     "/v1/moderations",
     "/v1/files/**",
@@ -51,8 +51,8 @@ class OpenAI:
     def endpoint(self, method: str, path: str) -> Endpoint:
         """See `base.Dialect`."""
         found = classify(method, path, METERED, FREE_POSTS)
-        again = found.kind == "free" and method in ("GET", "POST") and RETRIEVALS.fullmatch(path)
-        return RETRIEVED if again else found
+        again = RETRIEVALS.get(method)
+        return RETRIEVED if again is not None and again.fullmatch(path) else found
 
     def ask(self, endpoint: Endpoint, body: bytes) -> Ask:
         """See `base.Dialect`."""
