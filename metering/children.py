@@ -46,6 +46,8 @@ def tie(
     parent = os.getpid()
 
     def enter() -> None:
+        # It shares our terminal, if we have one, and may write to it although it is not in front.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         if niceness:
             os.nice(niceness)
         if identity == "namespace":

@@ -19,6 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -40,7 +41,7 @@ class DataDirBusyError(EmbeddedError):
     """Another process holds the data directory."""
 
 
-class Server:
+class Server(ABC):
     """One server process and its directory; `Postgres` and `Valkey` say what is special."""
 
     title: ClassVar[str]
@@ -57,17 +58,17 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """Where clients connect."""
-        raise NotImplementedError
 
+    @abstractmethod
     def spawn(self) -> None:
         """Start the process, after ending any orphan that still holds the directory."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answers(self) -> bool:
         """Whether the server takes connections."""
-        raise NotImplementedError
 
     def alive(self) -> bool:
         """Whether the process runs."""

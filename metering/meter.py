@@ -20,7 +20,7 @@ from metering.core.record import UsageRow
 from metering.core.result import result_json
 from metering.ledger import Hold, Ledger
 from metering.ledger.replies import states_of
-from metering.providers import PROVIDERS
+from metering.providers import provider_of
 from metering.providers.base import Ask, Usage
 from pricing.book import PriceBook
 from pricing.cost import cost
@@ -81,8 +81,7 @@ class Meter:
         row = self.priced_row(row, usage, priced, counts, estimated=estimated)
         if not estimated:
             self._learn(row, ask, counts, tokens_asked)
-        total_tokens = counts.get("input", 0) + counts.get("output", 0)
-        return self.outcome(row, await self.ledger.settle(hold, row, total_tokens))
+        return self.outcome(row, await self.ledger.settle(hold, row, _total_tokens(counts)))
 
     async def restate(self, application_id: str, category: str, usage: Usage) -> None:
         """Charge an earlier call what a later answer says that it used, if it was estimated.
@@ -93,14 +92,12 @@ class Meter:
         if before is None or not before.estimated:
             return
         model = before.price_as_resource or usage.model or before.model or ""
-        priced_as = before.price_as_category
-        provider = PROVIDERS.get(priced_as, priced_as) if priced_as else before.provider
-        admitted = self.price_of(provider, model, before.at_ms)
+        provider = provider_of(before.price_as_category, before.provider)
         counts = usage.counts or {}
         row = msgspec.structs.replace(before, warnings=[])
-        truth = self.priced_row(row, usage, admitted, counts, estimated=False)
-        tokens_used = counts.get("input", 0) + counts.get("output", 0)
-        await self.ledger.amend(truth, tokens_used)
+        priced = self.price_of(provider, model, before.at_ms)
+        truth = self.priced_row(row, usage, priced, counts, estimated=False)
+        await self.ledger.amend(truth, _total_tokens(counts))
 
     async def release(self, hold: Hold, row: UsageRow) -> Outcome:
         """End a call that used nothing: a provider's error, or no connection."""
@@ -260,6 +257,10 @@ class Meter:
             output_tokens=counts.get("output", 0) // ask.choices,
             latency_ms=row.latency_ms or 0,
         )
+
+
+def _total_tokens(counts: Mapping[str, int]) -> int:
+    return counts.get("input", 0) + counts.get("output", 0)
 
 
 def _units(counts: Mapping[str, int], warnings: list[str]) -> dict[str, int]:

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 from redis import Redis
 
-from metering.children import NOBODY, Identity, residents
+from metering.children import NOBODY, Identity, residents, tie
 from metering.embedded import DataDirBusyError, Postgres, Stores, Valkey
 from metering.programs import EmbeddedError, postgres_bin, valkey_bin
 
@@ -289,3 +289,17 @@ def _reachable(path: Path) -> bool:
     """Whether anybody may read a path."""
     real = path.resolve()
     return all(place.stat().st_mode & 0o005 == 0o005 for place in (real, *real.parents))
+
+
+def test_a_child_may_write_to_a_terminal_it_is_not_in_front_of() -> None:
+    """It shares our terminal; one that is set to stop such writers would stop the service."""
+    ask = "import signal; print(signal.getsignal(signal.SIGTTOU) is signal.SIG_IGN)"
+    told = subprocess.run(
+        [sys.executable, "-c", ask],
+        capture_output=True,
+        text=True,
+        check=True,
+        process_group=0,
+        preexec_fn=tie(signal.SIGKILL),
+    )
+    assert told.stdout == "True\n"

@@ -83,6 +83,7 @@ class Workers:
     def _spawn(self, command: tuple[str, ...]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "metering", *command],
+            stdin=subprocess.DEVNULL,
             env=environment(self._settings),
             pass_fds=[self._listener.fileno()] if command[0] == "worker" else [],
             # Ctrl-C is the parent's to hear; a worker gets SIGTERM. Not a session of its own: Linux

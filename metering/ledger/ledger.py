@@ -21,7 +21,7 @@ from metering.core.money import join, split
 from metering.core.record import UsageRow, decode_row, encode_row
 from metering.errors import OutcomeUnknown, StoreAway
 from metering.ledger.corrections import Corrections
-from metering.ledger.replies import parse_charges, refused
+from metering.ledger.replies import refused
 from metering.redis import SCRIPTS, Argument, Redis, keys, parse_record, share
 from metering.spool import Entry, Kind, Spool
 from metering.store import Store
@@ -188,7 +188,10 @@ class Ledger(Corrections):
         if reply[0] == 5:
             raise StoreAway("Redis does not know this hold")
         if reply[0] == 3:
-            return await self._correct("late", row, parse_charges(reply[1]), tokens)
+            corrected = await self._correct("late", row, tokens)
+            if corrected is None:
+                raise StoreAway("Redis does not know this call")
+            return corrected
         if reply[0] == 1 and reply[2]:
             log.error("hold_underflow", record=record, limits=reply[2])
         charged: bytes = reply[1]
@@ -313,7 +316,7 @@ class Ledger(Corrections):
             return
         record = share(row.application_id).record(row.request_id, row.attempt)
         known = await self._redis.call("EXISTS", record)
-        if not known and await self._landed(entry, row, record):
+        if not known and await self._landed(entry, row):
             return
         for limit_id, _ in entry.limits:
             await self.load(row.application_id, limit_id)
@@ -325,7 +328,7 @@ class Ledger(Corrections):
         # one that is known now and gone a moment later has landed meanwhile: the rows will tell
         await self.apply(verb, row, entry.limits, entry.tokens, "held" if known else "any")
 
-    async def _landed(self, entry: Entry, row: UsageRow, record: str) -> bool:
+    async def _landed(self, entry: Entry, row: UsageRow) -> bool:
         """Whether a call that Redis does not know has ended, as its rows tell.
 
         One that was given up, whose truth comes now, is put back for the correction to find.
@@ -335,7 +338,7 @@ class Ledger(Corrections):
             return False
         if found.row.status != "unresolved" or entry.kind not in ("settle", "release"):
             return True
-        await self._put_back(record, "expired", found)
+        await self._put_back("expired", found)
         return False
 
     async def close(self) -> None:

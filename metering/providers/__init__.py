@@ -8,5 +8,9 @@ from metering.providers.openai import OpenAI
 
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAI(), Anthropic())}
 """By provider, as the price book and the routes name it."""
-PROVIDERS: dict[str, str] = {it.category: it.name for it in DIALECTS.values()}
-"""By Pay-i's category."""
+_PROVIDERS = {dialect.category: dialect.name for dialect in DIALECTS.values()}
+
+
+def provider_of(category: str | None, default: str) -> str:
+    """The provider in the price book of a category; one we have no dialect for is its own."""
+    return _PROVIDERS.get(category, category) if category else default

@@ -7,13 +7,14 @@ is no count, and the usage it stands in says nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from metering.providers.request import COUNT_MAX
 
+What = TypeVar("What")
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 """A number of units that can be believed."""
 
@@ -28,6 +29,32 @@ def loose(text: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def read_object(
+    decoder: msgspec.json.Decoder[What],
+    data: bytes,
+    loosely: Callable[[dict[str, Any]], What] | None = None,
+) -> What | None:
+    """An object by its strict reader, or, where that refuses it, by the loose one.
+
+    `loosely` makes it of the loosely read object; by default it is a struct whose members are all
+    texts or kept as the JSON they are. None where there is no object.
+    """
+    try:
+        return decoder.decode(data)
+    except (ValueError, RecursionError):
+        value = loose(data)
+    if value is None:
+        return None
+    return flat(decoder.type, value) if loosely is None else loosely(value)
+
+
+def flat(kind: type[What], value: dict[str, Any]) -> What:
+    """A struct of a loosely read object: each member a text, or the JSON it is."""
+    fields = msgspec.structs.fields(kind)  # type: ignore[arg-type]
+    makers = {field.name: loose_raw if field.type is msgspec.Raw else loose_str for field in fields}
+    return kind(**{name: make(value.get(name)) for name, make in makers.items()})
 
 
 def loose_raw(value: Any) -> msgspec.Raw:

@@ -13,7 +13,17 @@ from msgspec import Raw
 
 from metering.core.sse import Event
 from metering.providers import request
-from metering.providers.answer import Count, loose, loose_raw, loose_str, nonzero, said, strings
+from metering.providers.answer import (
+    Count,
+    flat,
+    loose,
+    loose_raw,
+    loose_str,
+    nonzero,
+    read_object,
+    said,
+    strings,
+)
 from metering.providers.base import Ask, Endpoint, StreamTap, Usage
 from metering.providers.holding import HoldingTap
 from metering.providers.paths import classify, posts
@@ -196,7 +206,7 @@ class Anthropic:
             service_tier=request.word(fields, "service_tier"),
             texts=request.prompt_texts(fields, ("system",), ("tools",)),
             body_bytes=len(body),
-            changed_body=request.encode(fields) if request.repeats(body, fields) else None,
+            changed_body=request.once(body, fields),
         )
 
     def upstream_body(self, ask: Ask, body: bytes) -> bytes:
@@ -205,13 +215,9 @@ class Anthropic:
 
     def read(self, endpoint: Endpoint, body: bytes) -> Usage:
         """See `base.Dialect`."""
-        try:
-            answer = _answer_decoder.decode(body)
-        except (ValueError, RecursionError):
-            value = loose(body)
-            if value is None:
-                return Usage()
-            answer = _loose_answer(value)
+        answer = read_object(_answer_decoder, body)
+        if answer is None:
+            return Usage()
         if endpoint.kind != "metered":
             return Usage(model=answer.model, provider_id=answer.id, finished=True)
         usage = _decode_usage(answer.usage)
@@ -235,27 +241,12 @@ class Anthropic:
         return [] if any(name == VERSION[0] for name, _ in headers) else [VERSION]
 
 
-def _loose_answer(value: dict[str, Any]) -> _Answer:
-    return _Answer(
-        id=loose_str(value.get("id")),
-        model=loose_str(value.get("model")),
-        type=loose_str(value.get("type")),
-        usage=loose_raw(value.get("usage")),
-    )
-
-
-def _read_event(data: bytes) -> _StreamEvent | None:
-    try:
-        return _event_decoder.decode(data)
-    except (ValueError, RecursionError):
-        value = loose(data)
-    if value is None:
-        return None
+def _loose_event(value: dict[str, Any]) -> _StreamEvent:
     message, delta, usage = value.get("message"), value.get("delta"), value.get("usage")
     stop = loose_str(delta.get("stop_reason")) if isinstance(delta, dict) else None
     return _StreamEvent(
         type=loose_str(value.get("type")),
-        message=_loose_answer(message) if isinstance(message, dict) else None,
+        message=flat(_Answer, message) if isinstance(message, dict) else None,
         delta=_Delta(stop_reason=stop, text="".join(strings(delta))),
         usage={name: loose_raw(item) for name, item in usage.items()}
         if isinstance(usage, dict)
@@ -288,7 +279,7 @@ class MessagesTap(HoldingTap):
         return _usage(self._answer, usage, text, finished=self._finished, error=self._error)
 
     def _take(self, event: Event) -> None:
-        read = _read_event(event.data) if event.data else None
+        read = read_object(_event_decoder, event.data, _loose_event) if event.data else None
         kind = read.type if read is not None else None
         if read is None or kind is None:
             self._pass(event)

@@ -52,6 +52,11 @@ def repeats(body: bytes, fields: dict[str, Raw]) -> bool:
     return not _laid_out(body, fields)
 
 
+def once(body: bytes, fields: dict[str, Raw]) -> bytes | None:
+    """An object with each of these decoded members once; None: the body is that already."""
+    return encode(fields) if repeats(body, fields) else None
+
+
 def _laid_out(body: bytes, fields: dict[str, Raw]) -> bool:
     """Whether the body is exactly these members, in this order, with space between."""
     at = body.index(b"{") + 1

@@ -10,7 +10,7 @@ from metering.core.record import Pricing, UsageRow
 from metering.directory import Caller, Directory
 from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed, NotFound
 from metering.meter import Meter, Priced
-from metering.providers import DIALECTS, PROVIDERS
+from metering.providers import DIALECTS, provider_of
 from metering.providers.base import Ask, Dialect, Endpoint
 from metering.proxy.call import Call
 from metering.proxy.exchange import Exchange
@@ -139,8 +139,7 @@ class Planner:
         """The price at admission; a model without one is refused where a limit depends on it."""
         if ask is NOTHING:
             return Priced(dialect.name, "", None)
-        category = annotations.price_as_category
-        provider = PROVIDERS.get(category, category) if category else dialect.name
+        provider = provider_of(annotations.price_as_category, dialect.name)
         model = annotations.price_as_resource or ask.model
         priced = self._meter.price_of(
             provider, model, now_ms, estimate=self._settings.unpriced == "estimate"

@@ -135,7 +135,7 @@ class Store:
                 yield connection
             except LOST:
                 raise  # the connection is dropped, which rolls back without asking the server
-            except BaseException:
+            except BaseException:  # cancelled or not: nothing of it may stay
                 await transaction.rollback()
                 raise
             await transaction.commit()

@@ -116,7 +116,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
         self._busy.add(connection)
         try:
             await connection.exchange(method, head, body)
-        except BaseException:
+        except BaseException:  # cancelled or not: a half-used connection is of no use to anybody
             self._drop(connection)
             raise
         return Reply(connection.status, connection.headers, _Stream(self, address, connection))

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from metering.core.limits import Limit
+from metering.duties import Lease
+from metering.duties.writer import Writer
 from metering.ledger import Ledger
 from metering.redis import Redis
+from metering.redis.outbox import Outbox
 from metering.spool import Spool
-from metering.store import Store
+from metering.store import Store, applications, usage
+from metering.store import limits as stored_limits
+from tests.builders import APPLICATION, NOW_MS, limit
 
 
 @pytest.fixture
@@ -35,3 +41,20 @@ async def ledger(redis: Redis, store: Store, tmp_path: Path) -> AsyncIterator[Le
     ledger = Ledger(redis, store, Spool(tmp_path / "spool", "test"), hold_ttl_ms=30_000)
     yield ledger
     await ledger.close()
+
+
+@pytest.fixture
+async def writer(redis: Redis, store: Store) -> Writer:
+    """Lands what is in the outbox; this month has its partition."""
+    await applications.create(store, APPLICATION, "test", NOW_MS)
+    await usage.ensure_partitions(store, NOW_MS)
+    return Writer(Outbox(redis), store, Lease(redis, "writer", "test"))
+
+
+@pytest.fixture
+async def team(ledger: Ledger, store: Store, writer: Writer) -> Limit:
+    """A limit, stored and live."""
+    one = limit(usd=10)
+    await stored_limits.create(store, one)
+    await ledger.define(one)
+    return one

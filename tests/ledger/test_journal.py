@@ -13,17 +13,14 @@ import pytest
 
 from metering.core.limits import Bounds, Limit
 from metering.core.record import UsageRow
-from metering.duties import Lease
 from metering.duties.writer import Writer
 from metering.errors import StoreAway
 from metering.ledger import Hold, Ledger
 from metering.redis import Redis, share
-from metering.redis.outbox import Outbox
 from metering.spool import Entry, Spool
-from metering.store import Store, applications, usage
-from metering.store import limits as stored_limits
+from metering.store import Store, usage
 from metering.store import requests as stored_requests
-from tests.builders import APPLICATION, NOW_MS, limit, row
+from tests.builders import APPLICATION, row
 
 
 def entry(kind: str = "settle", **values: object) -> Entry:
@@ -35,23 +32,6 @@ def entry(kind: str = "settle", **values: object) -> Entry:
 def truth(hold: Hold, pico: int) -> UsageRow:
     """What a call turned out to be."""
     return msgspec.structs.replace(hold.row, status="ok", cost_pico=pico, input_pico=pico)
-
-
-@pytest.fixture
-async def writer(redis: Redis, store: Store) -> Writer:
-    """Lands what is in the outbox; this month has its partition."""
-    await applications.create(store, APPLICATION, "test", NOW_MS)
-    await usage.ensure_partitions(store, NOW_MS)
-    return Writer(Outbox(redis), store, Lease(redis, "writer", "test"))
-
-
-@pytest.fixture
-async def team(ledger: Ledger, store: Store, writer: Writer) -> Limit:
-    """A limit, stored and live."""
-    one = limit(usd=10)
-    await stored_limits.create(store, one)
-    await ledger.define(one)
-    return one
 
 
 @pytest.fixture

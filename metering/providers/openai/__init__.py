@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from metering.providers.base import Ask, Endpoint, Form, StreamTap, Usage
 from metering.providers.openai.chat import Chat, Completions
 from metering.providers.openai.embeddings import Embeddings
-from metering.providers.openai.responses import Compaction, Responses
+from metering.providers.openai.responses import Responses
 from metering.providers.paths import classify, posts
 
 FORMS: dict[str, Form] = {
@@ -15,9 +15,9 @@ FORMS: dict[str, Form] = {
     "completions": Completions(),
     "embeddings": Embeddings(),
     "responses": Responses(),
-    "responses.compact": Compaction(),
+    "responses.compact": Responses(),
 }
-"""By endpoint name."""
+"""By endpoint name. A compaction asks and answers as a response does."""
 METERED = {"/v1/" + name.replace(".", "/"): Endpoint(name, "metered") for name in FORMS}
 RETRIEVED = Endpoint("responses", "free", restates=True)
 """A response that is looked at again: of one made in the background, its end."""

@@ -15,9 +15,10 @@ from msgspec import Raw
 from metering.core.sse import Event
 from metering.errors import InvalidRequest
 from metering.providers import request
-from metering.providers.answer import Count, loose, loose_raw, loose_str, nonzero, said, strings
+from metering.providers.answer import Count, flat, loose, loose_str, read_object, said, strings
 from metering.providers.base import Ask, StreamTap, Usage
 from metering.providers.holding import HoldingTap
+from metering.providers.openai.details import InputDetails, OutputDetails, token_counts
 
 DEFAULT_MAX_TOKENS = 16
 """The output cap of a completion that sets none."""
@@ -65,30 +66,16 @@ class _Answer(msgspec.Struct):
     error: Raw = Raw(b"")
 
 
-class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: Count | None = None
-    cache_write_tokens: Count | None = None
-    audio_tokens: Count | None = None
-    image_tokens: Count | None = None
-
-
-class _CompletionDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: Count | None = None
-    audio_tokens: Count | None = None
-
-
 class _Usage(msgspec.Struct):
     prompt_tokens: Count
     completion_tokens: Count
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
+    prompt_tokens_details: InputDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
 
 
 _chunk_decoder = msgspec.json.Decoder(_Chunk)
 _answer_decoder = msgspec.json.Decoder(_Answer)
 _usage_decoder = msgspec.json.Decoder(_Usage)
-_NO_PROMPT_DETAILS = _PromptDetails()
-_NO_COMPLETION_DETAILS = _CompletionDetails()
 
 
 def counts(raw: Raw | bytes) -> dict[str, int] | None:
@@ -97,21 +84,12 @@ def counts(raw: Raw | bytes) -> dict[str, int] | None:
         usage = _usage_decoder.decode(raw)
     except ValueError:
         return None
-    prompt = usage.prompt_tokens_details or _NO_PROMPT_DETAILS
-    completion = usage.completion_tokens_details or _NO_COMPLETION_DETAILS
-    found = {"input": usage.prompt_tokens, "output": usage.completion_tokens}
-    if usage.prompt_tokens_details or usage.completion_tokens_details:
-        found |= nonzero(
-            (
-                ("cache_read", prompt.cached_tokens),
-                ("cache_write_5m", prompt.cache_write_tokens),
-                ("input_audio", prompt.audio_tokens),
-                ("input_image", prompt.image_tokens),
-                ("reasoning", completion.reasoning_tokens),
-                ("output_audio", completion.audio_tokens),
-            )
-        )
-    return found
+    return token_counts(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.prompt_tokens_details,
+        usage.completion_tokens_details,
+    )
 
 
 class Chat:
@@ -136,13 +114,9 @@ class Chat:
 
     def read(self, body: bytes) -> Usage:
         """See `base.Form`."""
-        try:
-            answer = _answer_decoder.decode(body)
-        except (ValueError, RecursionError):
-            value = loose(body)
-            if value is None:
-                return Usage()
-            answer = _loose_answer(value)
+        answer = read_object(_answer_decoder, body)
+        if answer is None:
+            return Usage()
         found = counts(answer.usage)
         return Usage(
             model=answer.model,
@@ -222,28 +196,16 @@ def _stream_options(fields: dict[str, Raw]) -> tuple[bool, Raw | None]:
     return asked, Raw(request.encode(options))
 
 
-def _loose_answer(value: dict[str, Any]) -> _Answer:
-    return _Answer(
-        id=loose_str(value.get("id")),
-        model=loose_str(value.get("model")),
-        service_tier=loose_str(value.get("service_tier")),
-        usage=loose_raw(value.get("usage")),
-        error=loose_raw(value.get("error")),
-    )
-
-
 def _output_text(body: bytes) -> str:
     return "\n".join(strings((loose(body) or {}).get("choices")))
 
 
 def _read_chunk(data: bytes) -> _Chunk | None:
-    try:
-        return _chunk_decoder.decode(data)
-    except (ValueError, RecursionError):
-        value = loose(data)
-    if value is None:
-        return None
-    answer = _loose_answer(value)
+    return read_object(_chunk_decoder, data, _loose_chunk)
+
+
+def _loose_chunk(value: dict[str, Any]) -> _Chunk:
+    answer = flat(_Answer, value)
     choices = value.get("choices")
     return _Chunk(
         id=answer.id,

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from metering.providers import request
-from metering.providers.answer import Count, loose, loose_raw, loose_str, said
+from metering.providers.answer import Count, read_object, said
 from metering.providers.base import Ask, StreamTap, Usage
 from metering.providers.openai.chat import ChatTap
 
@@ -38,22 +38,14 @@ class Embeddings:
             texts=given.texts,
             tokens=given.tokens,
             body_bytes=len(body),
-            changed_body=request.encode(fields) if request.repeats(body, fields) else None,
+            changed_body=request.once(body, fields),
         )
 
     def read(self, body: bytes) -> Usage:
         """See `base.Form`."""
-        try:
-            answer = _answer_decoder.decode(body)
-        except (ValueError, RecursionError):
-            value = loose(body)
-            if value is None:
-                return Usage()
-            answer = _Answer(
-                loose_str(value.get("model")),
-                loose_raw(value.get("usage")),
-                loose_raw(value.get("error")),
-            )
+        answer = read_object(_answer_decoder, body)
+        if answer is None:
+            return Usage()
         return Usage(
             model=answer.model,
             counts=_counts(answer.usage),

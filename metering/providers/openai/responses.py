@@ -14,9 +14,19 @@ from msgspec import Raw
 
 from metering.core.sse import Event
 from metering.providers import request
-from metering.providers.answer import Count, loose, loose_raw, loose_str, nonzero, said, strings
+from metering.providers.answer import (
+    Count,
+    flat,
+    loose,
+    loose_str,
+    nonzero,
+    read_object,
+    said,
+    strings,
+)
 from metering.providers.base import Ask, StreamTap, Usage
 from metering.providers.holding import HoldingTap
+from metering.providers.openai.details import InputDetails, OutputDetails, token_counts
 
 PENDING = ("queued", "in_progress")
 """What an answer is that was asked for in the background and not waited for."""
@@ -25,24 +35,11 @@ IMAGE_MODEL = "gpt-image-1"
 """Who makes the images of a tool that names no model."""
 
 
-class _InputDetails(msgspec.Struct, gc=False):
-    cached_tokens: Count | None = None
-    cache_write_tokens: Count | None = None
-    audio_tokens: Count | None = None
-    image_tokens: Count | None = None
-
-
-class _OutputDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: Count | None = None
-    audio_tokens: Count | None = None
-    image_tokens: Count | None = None
-
-
 class _Usage(msgspec.Struct):
     input_tokens: Count
     output_tokens: Count
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
+    input_tokens_details: InputDetails | None = None
+    output_tokens_details: OutputDetails | None = None
 
 
 class _Action(msgspec.Struct, gc=False):
@@ -113,18 +110,14 @@ class Responses:
             service_tier=request.word(fields, "service_tier"),
             texts=(*request.item_texts(fields.get("input")), *texts),
             body_bytes=len(body),
-            changed_body=request.encode(fields) if request.repeats(body, fields) else None,
+            changed_body=request.once(body, fields),
         )
 
     def read(self, body: bytes) -> Usage:
         """See `base.Form`."""
-        try:
-            response = _response_decoder.decode(body)
-        except (ValueError, RecursionError):
-            value = loose(body)
-            if value is None:
-                return Usage()
-            response = _loose_response(value)
+        response = read_object(_response_decoder, body)
+        if response is None:
+            return Usage()
         found = usage_of(response, finished=True)
         if found.counts is not None or found.pending:
             return found
@@ -133,10 +126,6 @@ class Responses:
     def tap(self, ask: Ask) -> StreamTap:  # noqa: ARG002
         """See `base.Form`."""
         return ResponsesTap()
-
-
-class Compaction(Responses):
-    """`/v1/responses/compact`: a conversation in, a shorter one out; never streamed."""
 
 
 def usage_of(response: _Response, *, finished: bool, error: bool = False) -> Usage:
@@ -168,26 +157,12 @@ def _counts(raw: Raw) -> dict[str, int] | None:
 
 
 def _token_counts(usage: _Usage) -> dict[str, int]:
-    into, out = usage.input_tokens_details, usage.output_tokens_details
-    found = {"input": usage.input_tokens, "output": usage.output_tokens}
-    if into is not None:
-        found |= nonzero(
-            (
-                ("cache_read", into.cached_tokens),
-                ("cache_write_5m", into.cache_write_tokens),
-                ("input_audio", into.audio_tokens),
-                ("input_image", into.image_tokens),
-            )
-        )
-    if out is not None:
-        found |= nonzero(
-            (
-                ("reasoning", out.reasoning_tokens),
-                ("output_audio", out.audio_tokens),
-                ("output_image", out.image_tokens),
-            )
-        )
-    return found
+    return token_counts(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.input_tokens_details,
+        usage.output_tokens_details,
+    )
 
 
 def _fees(response: _Response, tools: _ToolUsage) -> dict[str, int]:
@@ -209,10 +184,10 @@ def _fees(response: _Response, tools: _ToolUsage) -> dict[str, int]:
 def _searched(action: Raw) -> bool:
     """Whether a call of the web search tool searched: it did if it does not say."""
     try:
-        read = _action_decoder.decode(action) if action else None
+        found = _action_decoder.decode(action) if action else None
     except ValueError:
         return True
-    return read is None or read.type in (None, "search")
+    return found is None or found.type in (None, "search")
 
 
 def _tool_usage(raw: Raw) -> _ToolUsage:
@@ -234,35 +209,15 @@ def _image_model(raw: Raw) -> str:
     return named[0] if named else IMAGE_MODEL
 
 
-def _loose_response(value: dict[str, Any]) -> _Response:
-    return _Response(
-        id=loose_str(value.get("id")),
-        model=loose_str(value.get("model")),
-        service_tier=loose_str(value.get("service_tier")),
-        status=loose_str(value.get("status")),
-        usage=loose_raw(value.get("usage")),
-        error=loose_raw(value.get("error")),
-        output=loose_raw(value.get("output")),
-        tools=loose_raw(value.get("tools")),
-        tool_usage=loose_raw(value.get("tool_usage")),
-    )
-
-
 def _output_text(body: bytes) -> str:
     return "\n".join(strings((loose(body) or {}).get("output")))
 
 
-def _read_event(data: bytes) -> _StreamEvent | None:
-    try:
-        return _event_decoder.decode(data)
-    except (ValueError, RecursionError):
-        value = loose(data)
-    if value is None:
-        return None
+def _loose_event(value: dict[str, Any]) -> _StreamEvent:
     response = value.get("response")
     return _StreamEvent(
         type=loose_str(value.get("type")),
-        response=_loose_response(response) if isinstance(response, dict) else None,
+        response=flat(_Response, response) if isinstance(response, dict) else None,
         delta="".join(strings(value.get("delta"))),
     )
 
@@ -282,19 +237,19 @@ class ResponsesTap(HoldingTap):
         return msgspec.structs.replace(found, output_text=self._text.getvalue(), pending=False)
 
     def _take(self, event: Event) -> None:
-        read = _read_event(event.data) if event.data else None
-        if read is None:
+        found = read_object(_event_decoder, event.data, _loose_event) if event.data else None
+        if found is None:
             self._pass(event)
             return
-        if read.response is not None:
-            self._response = read.response
-        if read.type in TERMINAL:
+        if found.response is not None:
+            self._response = found.response
+        if found.type in TERMINAL:
             self._finished = self.ready = True
             self._carry(event)
             return
-        self._error = self._error or read.type == "error"
-        if read.delta and read.type != "response.audio.delta":  # that is no text
-            self._say(read.delta)
+        self._error = self._error or found.type == "error"
+        if found.delta and found.type != "response.audio.delta":  # that is no text
+            self._say(found.delta)
         self._pass(event)
 
     def _hidden(self, event: Event) -> bool:  # noqa: ARG002

@@ -1,8 +1,8 @@
 -- Replace what a finished call was charged: the delta of a correction entry, once by its name.
 -- KEYS: 1 record, 2 outbox, 3.. limit hashes
 -- ARGV: 1 entry name, 2 row of the correction, 3 row of the call as it is now, 4-5 total, 6-7 input,
---       8-9 output (usd), 10 tokens, 11.. limit ids in the order of the keys. Totals are the call's true ones; the script takes
---       what was charged before from the record.
+--       8-9 output (usd), 10 tokens, 11.. limit ids in the order of the keys. Totals are the
+--       call's true ones; the script takes what was charged before from the record.
 -- Returns: {1, charges, underflows} (signed charges) | {2} corrected before | {-1} no such call
 local record, outbox = KEYS[1], KEYS[2]
 local r = redis.call('HMGET', record, 'lim', 'entry:' .. ARGV[1])

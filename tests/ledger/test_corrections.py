@@ -1,0 +1,129 @@
+"""What a call that has ended was charged is made good once, whatever Redis still knows of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from metering.core.limits import Bounds, Limit
+from metering.core.record import UsageRow
+from metering.duties.writer import Writer
+from metering.ledger import Hold, Ledger
+from metering.redis import Redis
+from metering.store import Store, usage
+from tests.builders import APPLICATION, row
+
+CATEGORY, PROVIDER_ID = "system.openai", "resp_1"
+
+
+@pytest.fixture
+async def guessed(ledger: Ledger, team: Limit) -> UsageRow:
+    """A call that was charged 40 by estimate."""
+    hold = await ledger.reserve(
+        row(category=CATEGORY), [team], Bounds(likely_pico=7), expected_ms=1
+    )
+    assert isinstance(hold, Hold)
+    one = cost(hold.row, 40, estimated=True)
+    await ledger.settle(hold, one, 4)
+    return one
+
+
+def cost(one: UsageRow, pico: int, *, estimated: bool) -> UsageRow:
+    """The row of the call at some cost."""
+    return msgspec.structs.replace(
+        one,
+        status="ok",
+        provider_id=PROVIDER_ID,
+        cost_pico=pico,
+        input_pico=pico,
+        estimated=estimated,
+    )
+
+
+async def settled(ledger: Ledger) -> int:
+    """What the limit has counted."""
+    [totals] = await ledger.totals(APPLICATION, ["team"])
+    return totals.settled
+
+
+async def landed_pico(store: Store) -> int:
+    """What the rows sum to."""
+    return (await usage.sums(store, usage.Filters())).cost_pico
+
+
+@pytest.mark.parametrize("landed", [False, True])
+@pytest.mark.parametrize("pico", [100, 40, 3])
+async def test_an_estimate_is_made_good_once(
+    ledger: Ledger,
+    store: Store,
+    writer: Writer,
+    guessed: UsageRow,
+    landed: bool,  # noqa: FBT001 - a table
+    pico: int,
+) -> None:
+    """Dearer, the same or cheaper; whether Redis knows the call or only its rows do."""
+    if landed:
+        await writer.flush()
+    for _ in range(2):
+        await ledger.amend(cost(guessed, pico, estimated=False), 1)
+    assert await settled(ledger) == pico
+    known = await ledger.call_of(APPLICATION, CATEGORY, PROVIDER_ID)
+    assert known is not None
+    assert (known.cost_pico, known.estimated) == (pico, False)
+
+    await writer.flush()
+    await ledger.amend(cost(guessed, pico + 5, estimated=False), 1)
+    await writer.flush()
+    assert await settled(ledger) == await landed_pico(store) == pico
+
+
+@pytest.mark.parametrize("at", ["read", "run"])
+async def test_a_call_that_lands_meanwhile_is_made_good_all_the_same(
+    ledger: Ledger,
+    redis: Redis,
+    store: Store,
+    writer: Writer,
+    guessed: UsageRow,
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+) -> None:
+    """Redis forgets it before it was read, or after: then its rows tell."""
+    run = redis.run
+
+    async def late(script: Any, *given: Any) -> Any:
+        if script.name == "correct" and at == "run":
+            monkeypatch.setattr(redis, "run", run)
+            await writer.flush()
+        return await run(script, *given)
+
+    monkeypatch.setattr(redis, "run", late)
+    if at == "read":
+        await writer.flush()
+    await ledger.amend(cost(guessed, 100, estimated=False), 1)
+    await writer.flush()
+    assert await settled(ledger) == await landed_pico(store) == 100
+
+
+async def test_what_nobody_knows_is_left_alone(
+    ledger: Ledger, store: Store, writer: Writer
+) -> None:
+    """A call that is nowhere charges nobody and leaves no row."""
+    assert await ledger.call_of(APPLICATION, CATEGORY, "resp_2") is None
+    await ledger.amend(cost(row(), 100, estimated=False), 1)
+    await writer.flush()
+    assert await landed_pico(store) == 0
+
+
+async def test_what_was_certain_is_left_alone(
+    ledger: Ledger, store: Store, writer: Writer, team: Limit
+) -> None:
+    """Rows that are no estimate stay as they are."""
+    hold = await ledger.reserve(row(), [team], Bounds(likely_pico=7), expected_ms=1)
+    assert isinstance(hold, Hold)
+    await ledger.settle(hold, cost(hold.row, 40, estimated=False), 4)
+    await writer.flush()
+    await ledger.amend(cost(hold.row, 100, estimated=False), 1)
+    await writer.flush()
+    assert await settled(ledger) == await landed_pico(store) == 40
