@@ -63,7 +63,7 @@ class Corrections(Counters):
         limit_ids = [it.limit_id for it in parse_charges(charged)]
         reply = await self._redis.run(
             SCRIPTS["correct"],
-            [record, place.outbox, *map(place.limit, limit_ids)],
+            [record, place.outbox, *place.limits(limit_ids)],
             [
                 entry,
                 encode_row(delta),

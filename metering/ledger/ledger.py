@@ -76,10 +76,7 @@ class Ledger(Corrections):
         """Decide and hold all limits of a call; raises StoreAway where a limit must refuse then."""
         place = share(row.application_id)
         limit_ids = [it.limit_id for it in limits]
-        names = [
-            place.record(row.request_id, row.attempt),
-            *[place.limit_prefix + it for it in limit_ids],
-        ]
+        names = [place.record(row.request_id, row.attempt), *place.limits(limit_ids)]
         arguments: list[Argument] = [
             len(limits),
             expected_ms,
@@ -167,7 +164,7 @@ class Ledger(Corrections):
         place = share(row.application_id)
         record = place.record(row.request_id, row.attempt)
         index = place.index(row.category, row.provider_id) if row.provider_id else record
-        names = [record, index]
+        names = [record, index, *place.limits([limit_id for limit_id, _ in limits])]
         arguments: list[Argument] = [
             len(limits),
             verb,
@@ -179,9 +176,8 @@ class Ledger(Corrections):
             when,
             f"{row.request_id}:{row.attempt}",
         ]
-        for limit_id, epoch in limits:
-            names.append(place.limit_prefix + limit_id)
-            arguments += (limit_id, epoch)
+        for pair in limits:
+            arguments += pair
         reply = await self._redis.each(SETTLE, place.shared, (), names, arguments)
         if reply[0] == 4:
             return None

@@ -3,6 +3,7 @@ Redis Cluster: `{sNN}`, NN = crc32(application id) modulo 64."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from metering.core.ids import SHARDS, shard
@@ -44,6 +45,11 @@ class Keys:
     def limit(self, limit_id: str) -> str:
         """The counters of a limit; its live holds are at the same name with `:h`."""
         return self.limit_prefix + limit_id
+
+    def limits(self, limit_ids: Iterable[str]) -> list[str]:
+        """The same for several."""
+        prefix = self.limit_prefix
+        return [prefix + limit_id for limit_id in limit_ids]
 
     def record(self, request_id: str, attempt: int) -> str:
         """The hold, mark and result of one attempt."""
