@@ -1,10 +1,11 @@
 """The billable units and the one rule that turns overlapping counts into disjoint leaves.
 
-A unit is a set of dimensions (family, direction, modality, kind, ttl). A unit *contains* another
-when its dimensions are a subset of the other's: `input` contains `cache_read`, which contains
-`cache_read_audio`. Providers report overlapping counts; each price applies to what is left of a
-unit once everything more specific is taken out of it. What is left of the totals `input` and
-`output` is plain text: `input_text`, `output_text`.
+A unit is a set of dimensions (family, direction, modality, kind, ttl, size, quality). A unit
+*contains* another when its dimensions are a subset of the other's: `input` contains `cache_read`,
+which contains `cache_read_audio`; `images` contains `image_hd_1024x1024`. Providers report
+overlapping counts; each price applies to what is left of a unit once everything more specific is
+taken out of it. What is left of the totals `input` and `output` is plain text: `input_text`,
+`output_text`.
 
 A new unit is one line of the table; the rules follow from its dimensions.
 """
@@ -29,7 +30,7 @@ class Unit:
     """The name in the management API and in `units` of ingested events: `text_cache_read.input`."""
     dimensions: frozenset[tuple[str, str]]
     per: int = 1_000_000
-    """How many of them a catalogue price buys: a million tokens, a thousand tool calls."""
+    """How many of them a catalogue price buys: a million tokens, a thousand calls, an image."""
     leaf: str = ""
     """What the rest is called that no more specific count explains; if empty, as the unit."""
     optional: bool = False
@@ -57,6 +58,20 @@ def _tokens(name: str, wire: str, leaf: str = "", **dimensions: str) -> Unit:
 
 def _fee(name: str, wire: str, per: int, *, optional: bool = False, **dimensions: str) -> Unit:
     return Unit(name, wire, frozenset(dimensions.items()), per, optional=optional)
+
+
+def _image(**dimensions: str) -> Unit:
+    """A generated image of a size, and of a quality where that has a price."""
+    name = "_".join(("image", *dimensions.values()))
+    items = {"family": "images", "direction": "output", **dimensions}
+    return Unit(name, f"{name}.output", frozenset(items.items()), per=1)
+
+
+def _container(memory: str) -> Unit:
+    """A session of a container with so much memory, in which OpenAI's code interpreter runs."""
+    items = {"family": "containers", "direction": "output", "kind": memory}
+    name = f"container_{memory}"
+    return Unit(name, f"{name}_session.output", frozenset(items.items()), per=1)
 
 
 # Order matters in one place: of several equally near ancestors, the first lends its price.
@@ -98,7 +113,7 @@ _ALL = (
     _tokens("output", "text.output", "output_text", direction="output"),
     _tokens("output_text", "text.output", direction="output", modality="text"),
     _tokens("output_audio", "audio.output", direction="output", modality="audio"),
-    _tokens("output_image", "image.output", direction="output", modality="image"),
+    _tokens("output_image", "vision.output", direction="output", modality="image"),
     _tokens("reasoning", "reasoning.output", direction="output", kind="reasoning"),
     # Fees have a direction so that a cost's input and output always add up to its total.
     _fee(
@@ -116,6 +131,39 @@ _ALL = (
         family="tool_calls",
         direction="output",
         kind="file_search",
+    ),
+    # Anthropic bills neither of these by the use. Fetching a page costs the tokens of the page.
+    # Code runs in containers that are billed by the hour beyond a monthly allowance, and an answer
+    # says how often one was used, not for how long: it has a price only where one is configured.
+    # https://platform.claude.com/docs/en/about-claude/pricing, "Specific tool pricing"
+    _fee(
+        "web_fetch",
+        "web_fetch_request.output",
+        1_000,
+        optional=True,
+        family="tool_calls",
+        direction="output",
+        kind="web_fetch",
+    ),
+    _fee(
+        "code_execution",
+        "code_execution_request.output",
+        1_000,
+        optional=True,
+        family="tool_calls",
+        direction="output",
+        kind="code_execution",
+    ),
+    *(_container(memory) for memory in ("1g", "4g", "16g", "64g")),
+    # A size without a price is unpriced: only what contains it lends its price, `images` where a
+    # model has one price for all. Pay-i's `image` is one image, so the tokens of images that a
+    # model makes are `vision`, as those it is shown are.
+    _fee("images", "image.output", 1, family="images", direction="output"),
+    *(_image(size=size) for size in ("256x256", "512x512", "1024x1024")),
+    *(
+        _image(quality=quality, size=size)
+        for quality in ("standard", "hd")
+        for size in ("1024x1024", "1024x1792", "1792x1024")
     ),
     _fee(
         "audio_seconds",

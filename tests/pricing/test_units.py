@@ -42,6 +42,19 @@ from pricing.units import INPUTS, LINEAGE, UNITS, UnitError, leaves, wire_name
             {"input": 1, "web_search": 2, "requests": 1},
             {"input_text": 1, "web_search": 2, "requests": 1},
         ),
+        # images of a size and quality are taken out of the number of images
+        ({"images": 2, "image_hd_1024x1792": 2}, {"image_hd_1024x1792": 2}),
+        (
+            {"images": 4, "image_1024x1024": 3, "image_standard_1024x1024": 2},
+            {"images": 1, "image_1024x1024": 1, "image_standard_1024x1024": 2},
+        ),
+        ({"images": 2}, {"images": 2}),
+        ({"image_512x512": 1, "images": 1, "output": 0}, {"image_512x512": 1, "output_text": 0}),
+        # sessions and uses of tools stand beside each other
+        (
+            {"container_1g": 1, "container_64g": 2, "code_execution": 3, "web_fetch": 4},
+            {"container_1g": 1, "container_64g": 2, "code_execution": 3, "web_fetch": 4},
+        ),
         # a container that was not reported is not a count
         ({"cache_read": 7}, {"cache_read": 7}),
     ],
@@ -64,6 +77,7 @@ def test_overlapping_counts_split_into_disjoint_leaves(
             {"input": 10, "cache_read": 6, "input_audio": 5},
             ("cache_read (6)", "input_audio (5)", "input (10)"),
         ),
+        ({"images": 1, "image_256x256": 2}, ("image_256x256 (2)", "images (1)")),
         ({"input": -1}, ("-1 input",)),
         ({"input": 1, "parrots": 2}, ("2 parrots",)),
     ],
@@ -101,6 +115,13 @@ def test_leaves_are_disjoint_and_complete(parts: dict[str, int]) -> None:
         ("reasoning", "reasoning.output"),
         ("output_audio", "audio.output"),
         ("web_search", "web_search_request.output"),
+        ("output_image", "vision.output"),
+        ("images", "image.output"),
+        ("image_256x256", "image_256x256.output"),
+        ("image_hd_1024x1792", "image_hd_1024x1792.output"),
+        ("container_4g", "container_4g_session.output"),
+        ("web_fetch", "web_fetch_request.output"),
+        ("code_execution", "code_execution_request.output"),
         ("my_own_unit", "my_own_unit"),
     ],
 )
@@ -118,3 +139,9 @@ def test_the_vocabulary_is_consistent() -> None:
         sizes = [len(UNITS[name].dimensions) for name in LINEAGE[unit.name]]
         assert sizes == sorted(sizes, reverse=True)
     assert LINEAGE["cache_read_audio"] == ("cache_read_audio", "input_audio", "cache_read", "input")
+    # no size lends its price to another, nor one quality to the other
+    assert LINEAGE["image_512x512"] == ("image_512x512", "images")
+    assert LINEAGE["image_hd_1024x1792"] == ("image_hd_1024x1792", "images")
+    hd = ("image_hd_1024x1024", "image_1024x1024", "images")
+    assert LINEAGE["image_hd_1024x1024"] == hd
+    assert LINEAGE["container_4g"] == ("container_4g",)
