@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from metering import tokens
+from metering import audio, tokens
 from metering.core import estimate
 from metering.core.estimate import Learned
 from metering.core.limits import Bounds, State
@@ -71,15 +71,17 @@ class Meter:
     ) -> Outcome:
         """Charge what was used and give the result."""
         row = hold.row
-        estimated = usage.counts is None or not usage.finished
-        counts = usage.counts or {}
+        priced = self._true_price(row, usage, admitted)
+        shown = _shown(ask, usage, priced)
+        stated = usage.counts is not None or bool(shown and shown is usage.counted)
+        estimated = not (stated and usage.finished)
+        counts = usage.counts or shown
         if usage.pending:
             counts = self._expected(row, ask, tokens_asked)
-        elif estimated:
-            counts = await self._estimate(usage, admitted.model, tokens_asked)
-        priced = self._true_price(row, usage, admitted)
+        elif estimated and not shown:
+            counts = await self._estimate(usage, ask, admitted.model, tokens_asked)
         row = self.priced_row(row, usage, priced, counts, estimated=estimated)
-        if not estimated:
+        if not estimated and not shown:
             self._learn(row, ask, counts, tokens_asked)
         return self.outcome(row, await self.ledger.settle(hold, row, _total_tokens(counts)))
 
@@ -204,13 +206,18 @@ class Meter:
         """Counts of an answer that is not there yet, as at admission."""
         learned = self.learned.output_tokens(row.application_id, ask.model)
         each = estimate.likely_output(ask.max_output_tokens, learned)
-        return {"input": tokens_asked, "output": each * ask.choices}
+        return _asked(ask, tokens_asked) | {"output": each * ask.choices}
 
-    async def _estimate(self, usage: Usage, model: str, tokens_asked: int) -> dict[str, int]:
+    async def _estimate(
+        self, usage: Usage, ask: Ask, model: str, tokens_asked: int
+    ) -> dict[str, int]:
         """Counts of an answer without an end: what it said, and what was delivered."""
-        counts = dict(usage.counts or {})
+        counts = _asked(ask, tokens_asked) | dict(usage.counts or {})
         output = await tokens.count_all([usage.output_text], model) if usage.output_text else 0
-        counts.setdefault("input", tokens_asked)
+        if usage.output_audio:
+            heard_s = await audio.seconds(usage.output_audio)
+            counts["output_audio"] = heard_s * estimate.AUDIO_TOKENS_PER_S["output"]
+            output += counts["output_audio"]
         counts["output"] = max(output, counts.get("output", 0))
         return counts
 
@@ -223,9 +230,12 @@ class Meter:
         if priced.rates is None:
             likely = tokens_asked + (ask.max_output_tokens or estimate.DEFAULT_OUTPUT_TOKENS)
             return Bounds(likely_tokens=likely, ceiling_tokens=likely)
+        if not priced.rates.by_tokens:
+            shown_pico = cost(_units(ask.counted, []), priced.rates).total_pico
+            return Bounds(likely_pico=shown_pico, ceiling_pico=shown_pico)
         return estimate.bounds(
             priced.rates,
-            input_tokens=tokens_asked,
+            input_tokens=_asked(ask, tokens_asked)["input"],
             prompt_bytes=ask.body_bytes,
             output_cap=ask.max_output_tokens,
             choices=ask.choices,
@@ -236,6 +246,12 @@ class Meter:
             ceiling=ceiling,
         )
 
+    @staticmethod
+    def known(ask: Ask, priced: Priced) -> bool:
+        """Whether what a successful call costs is known from the request alone."""
+        rates = priced.rates
+        return rates is not None and not rates.by_tokens and bool(ask.counted)
+
     def floor(self, ask: Ask, priced: Priced, usage: Usage) -> tuple[int, int]:
         """What is certain of a running call: its stated input, its delivered output."""
         counts = usage.counts or {}
@@ -245,6 +261,8 @@ class Meter:
         )
         if priced.rates is None:
             return 0, input_tokens + output_tokens
+        if not priced.rates.by_tokens:
+            return cost(_units(ask.counted, []), priced.rates).total_pico, 0
         pico = priced.rates.likely(input_tokens, output_tokens, ask.service_tier)
         return pico, input_tokens + output_tokens
 
@@ -252,11 +270,28 @@ class Meter:
         self.learned.observe(
             row.application_id,
             ask.model,
-            estimated_input=tokens_asked,
+            estimated_input=_asked(ask, tokens_asked)["input"],
             actual_input=counts.get("input", 0),
             output_tokens=counts.get("output", 0) // ask.choices,
             latency_ms=row.latency_ms or 0,
         )
+
+
+def _shown(ask: Ask, usage: Usage, priced: Priced) -> dict[str, int]:
+    """What is charged of a model that is not priced by tokens, where the answer states no counts:
+    what is to be seen of the units it is priced by; else what the request shows."""
+    if usage.counts is not None or priced.rates is None or priced.rates.by_tokens:
+        return {}
+    return usage.counted or ask.counted
+
+
+def _asked(ask: Ask, tokens_asked: int) -> dict[str, int]:
+    """The counts of a prompt."""
+    heard_s = ask.counted.get("audio_seconds", 0)
+    if not heard_s:
+        return {"input": tokens_asked}
+    heard = heard_s * estimate.AUDIO_TOKENS_PER_S["input"]
+    return {"input": tokens_asked + heard, "input_audio": heard}
 
 
 def _total_tokens(counts: Mapping[str, int]) -> int:

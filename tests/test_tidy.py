@@ -45,6 +45,7 @@ LAYERS: list[set[str]] = [
         "metering.store",
         "metering.upstream",
         "metering.tokens",
+        "metering.audio",
         "metering.spool",
         "metering.embedded",
     },
@@ -66,6 +67,7 @@ HOMES: dict[str, set[str]] = {
     "cryptography": {"metering.directory", "metering.store"},
     "hiredis": {"metering.redis"},
     "httpx": {"metering.upstream", "metering.client", "metering.proxy"},
+    "multipart": {"metering.providers"},
     "litestar": {"metering.api", "metering.web", "metering.app", "metering.proxy"},
     "prometheus_client": {"metering.api", "metering.app"},
     "redis": {"metering.redis"},
@@ -73,6 +75,7 @@ HOMES: dict[str, set[str]] = {
     "rich_click": {"metering.cli"},
     "sql": {"metering.store"},
     "tiktoken": {"metering.tokens"},
+    "tinytag": {"metering.audio"},
     "uvicorn": {"metering.app"},
     "uvloop": {"metering.app", "metering.cli"},
 }

@@ -30,6 +30,8 @@ KEYS_MAX = 4_096
 """How many models, and (application, model) pairs, are remembered."""
 NEW_SHARE = 8
 """A learned figure is looked for anew when one in so many samples is new."""
+AUDIO_TOKENS_PER_S = {"input": 10, "output": 20}
+"""OpenAI's tokens of a second of sound: one for 100 ms of a user's, one for 50 ms of a model's."""
 PERCENTILE = 95
 VALUE_MAX = 2**63 - 1
 

@@ -1,8 +1,8 @@
 """Server-sent events as a push parser: `feed(bytes)` gives events, their raw bytes kept.
 
 The raw bytes of all events, joined, are the stream; cut at any byte it gives the same events. An
-event ends at two line ends in a row (CR, LF or CRLF). One that is longer than `EVENT_BYTES_MAX`
-is passed on unread, in pieces, so that a stream without line ends costs no memory.
+event ends at two line ends in a row (CR, LF or CRLF). One that is longer than a bound is passed on
+unread, in pieces, so that a stream without line ends costs no memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import msgspec
 from metering.core.result import insertion
 
 EVENT_BYTES_MAX = 1 << 20
-"""The longest event that is read, its final line ends included."""
+"""The longest event that is read, its final line ends included: of text."""
+MEDIA_BYTES_MAX = 32 << 20
+"""The same where an event may carry whole images."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Only looked for in streams that have a CR; plain LF streams are split by bytes.split.
 _END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
@@ -34,7 +36,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 class Parser:
     """Splits a stream into events."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int = EVENT_BYTES_MAX) -> None:
+        """`bytes_max` is the longest event that is read."""
+        self._bytes_max = bytes_max
         self._pending = bytearray()
         self._scanned = 0
         self._first = True
@@ -86,7 +90,7 @@ class Parser:
 
     def _shed(self) -> list[Event]:
         """Gives an event that became too long, but for what may be the beginning of its end."""
-        if not self._too_long and len(self._pending) <= EVENT_BYTES_MAX:
+        if not self._too_long and len(self._pending) <= self._bytes_max:
             return []
         self._too_long = True
         raw = bytes(self._pending[:-3])
@@ -96,7 +100,7 @@ class Parser:
 
     def _event(self, raw: bytes) -> Event:
         first, self._first = self._first, False
-        if self._too_long or len(raw) > EVENT_BYTES_MAX:
+        if self._too_long or len(raw) > self._bytes_max:
             self._too_long = False
             return Event(raw)
         if not first and not self._has_cr and raw.startswith(b"data: "):

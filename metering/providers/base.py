@@ -38,10 +38,21 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """All text of the prompt (messages, system, tools) in its parts, for the tokenizer."""
     tokens: int = 0
     """How many tokens of the prompt came as such, not as text."""
+    audio: bytes = b""
+    """A recording that is part of the prompt."""
+    counted: dict[str, int] = {}
+    """What the request itself shows of units that are not tokens: characters to speak, images to
+    make. It is what is charged where the model is priced by them, and the answer says no more."""
+    plain: bool = False
+    """Whether an answer is asked for that is no JSON: text or sound."""
     body_bytes: int = 0
     changed_body: bytes | None = None
     """What goes upstream in place of the caller's bytes, where members must be set or were sent
     twice; None: the caller's bytes."""
+
+
+NOTHING = Ask(model="")
+"""What a call asks for that is not metered."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +68,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     `output` alone is missing where a stream that had stated its input was cut off.
     """
+    counted: dict[str, int] = {}
+    """Units that are not tokens, as the answer itself shows them: images made, characters spoken.
+    They are charged where it states no counts and the model is priced by them."""
     output_text: str = ""
     """Delivered output so far, kept only while its count is missing: for an estimate."""
+    output_audio: bytes = b""
+    """Delivered speech, likewise."""
     finished: bool = False
     """Whether the answer came to its proper end."""
     pending: bool = False
@@ -91,11 +107,12 @@ class StreamTap(Protocol):
 class Form(Protocol):
     """How the requests and answers of one metered endpoint are written."""
 
-    def ask(self, body: bytes) -> Ask:
+    def ask(self, body: bytes, content_type: bytes) -> Ask:
         """Read a request; InvalidRequest names the member that is missing or wrong."""
 
-    def read(self, body: bytes) -> Usage:
-        """Read a whole JSON answer."""
+    def read(self, body: bytes, ask: Ask) -> Usage:
+        """Read a whole answer: JSON, or what else the request asked for. One that cannot be read
+        is not `finished`."""
 
     def tap(self, ask: Ask) -> StreamTap:
         """A tap for a streamed answer."""
@@ -112,14 +129,14 @@ class Dialect(Protocol):
     def endpoint(self, method: str, path: str) -> Endpoint:
         """Classify a provider path (without query), e.g. `/v1/chat/completions`."""
 
-    def ask(self, endpoint: Endpoint, body: bytes) -> Ask:
+    def ask(self, endpoint: Endpoint, body: bytes, content_type: bytes = b"") -> Ask:
         """Read a metered request; InvalidRequest names the member that is missing or wrong."""
 
     def upstream_body(self, ask: Ask, body: bytes) -> bytes:
         """The body to send: the caller's bytes, but for members we must set."""
 
-    def read(self, endpoint: Endpoint, body: bytes) -> Usage:
-        """Read a whole JSON answer."""
+    def read(self, endpoint: Endpoint, body: bytes, ask: Ask = NOTHING) -> Usage:
+        """Read a whole answer that is no stream of events."""
 
     def tap(self, endpoint: Endpoint, ask: Ask) -> StreamTap:
         """A tap for a streamed answer."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from io import StringIO
 
-from metering.core.sse import Event, Parser, splice_event
+from metering.core.sse import EVENT_BYTES_MAX, Event, Parser, splice_event
 from metering.providers.base import Usage
 
 HELD_BYTES_MAX = 2 << 20
@@ -22,10 +22,11 @@ OUTPUT_TEXT_MAX = 1 << 20
 class HoldingTap(ABC):
     """A `StreamTap` less the dialect: `_take` calls `_pass`, `_carry` or `_end` for each event."""
 
-    def __init__(self) -> None:
+    def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+        """`event_bytes_max` is the longest event that is read."""
         self.ready = False
         """See `base.StreamTap`."""
-        self._parser = Parser()
+        self._parser = Parser(event_bytes_max)
         self._out: list[bytes] = []
         self._held: list[Event] = []
         self._held_bytes = 0

@@ -112,6 +112,11 @@ def model(fields: dict[str, Raw], *, unless: str = "") -> str:
     return value
 
 
+def optional_model(fields: dict[str, Raw]) -> str:
+    """The model asked for; empty where the provider is to choose. Raises InvalidRequest."""
+    return model(fields) if fields.get("model", _NULL) != _NULL else ""
+
+
 def flag(fields: dict[str, Raw], name: str) -> bool:
     """A boolean member, False by default; raises InvalidRequest."""
     return _value(fields, name, bool, "true or false") is True
@@ -127,6 +132,14 @@ def count(fields: dict[str, Raw], name: str) -> int | None:
     if not 0 <= value <= COUNT_MAX:
         raise wrong(name, _COUNT_EXPECTED)
     return value
+
+
+def choices(fields: dict[str, Raw], name: str = "n") -> int:
+    """How many answers are asked for, by default one; raises InvalidRequest."""
+    asked = count(fields, name)
+    if asked == 0:
+        raise wrong(name, "1 or more")
+    return asked or 1
 
 
 def word(fields: dict[str, Raw], name: str) -> str | None:

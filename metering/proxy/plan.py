@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from metering import tokens
+import msgspec
+
+from metering import audio, tokens
 from metering.core.annotations import Annotations
 from metering.core.headers import query_to_provider
 from metering.core.limits import Limit
@@ -11,15 +13,12 @@ from metering.directory import Caller, Directory
 from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed, NotFound
 from metering.meter import Meter, Priced
 from metering.providers import DIALECTS, provider_of
-from metering.providers.base import Ask, Dialect, Endpoint
+from metering.providers.base import NOTHING, Ask, Dialect, Endpoint
 from metering.proxy.call import Call
 from metering.proxy.exchange import Exchange
 from metering.proxy.said import Reader, Said
 from metering.settings import Settings
 from metering.surfaces import payi
-
-NOTHING = Ask(model="")
-"""What a call asks for that is not metered."""
 
 
 class Planner:
@@ -48,7 +47,7 @@ class Planner:
         endpoint = dialect.endpoint(exchange.method, path)
         metered = endpoint.kind == "metered"
         body = await exchange.body(self._settings.body_bytes_max)
-        ask = dialect.ask(endpoint, body) if metered else NOTHING
+        ask = await _ask(dialect, endpoint, exchange, body) if metered else NOTHING
         limits = await self._limits(caller, annotations, endpoint)
         _refuse_unmetered(caller, endpoint, limits, path)
         priced = self._price(dialect, ask, annotations, limits, now_ms)
@@ -158,6 +157,16 @@ class Planner:
                 field=where,
             )
         return priced
+
+
+async def _ask(dialect: Dialect, endpoint: Endpoint, exchange: Exchange, body: bytes) -> Ask:
+    """What a metered request asks for; how long a recording in it lasts is looked at once."""
+    kind = next((value for name, value in exchange.headers if name == b"content-type"), b"")
+    ask = dialect.ask(endpoint, body, kind)
+    if not ask.audio:
+        return ask
+    counted = {"audio_seconds": await audio.seconds(ask.audio)}
+    return msgspec.structs.replace(ask, audio=b"", counted=counted)
 
 
 def _permitted(caller: Caller, annotations: Annotations) -> Annotations:

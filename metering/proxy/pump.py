@@ -103,19 +103,23 @@ class Pump:
             return self._provider_error(reply)
         if not call.metered:
             return self._pass_through(reply)
-        if b"event-stream" in _header(reply, b"content-type"):
+        kind = _header(reply, b"content-type")
+        if b"event-stream" in kind:
             return self._stream(reply)
         self._hold.floor = lambda: self._meter.floor(call.ask, call.priced, Usage())
-        return self._json(reply)
+        if call.ask.plain and not kind.startswith((b"application/json", b"text/")):
+            return self._sound(reply)
+        return self._whole(reply)
 
-    # The four kinds of answer; each says whether it was cut
+    # The kinds of answer; each says whether it was cut
 
-    async def _json(self, reply: Reply) -> bool:
+    async def _whole(self, reply: Reply) -> bool:
+        """JSON, or a text: read, settled, and given with its result."""
         body, whole = await self._read(self._settings.json_bytes_max)
         if not whole:
             return await self._large(reply, body)
         plain = _decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
-        usage = self._call.dialect.read(self._call.endpoint, plain or b"")
+        usage = self._usage(plain or b"")
         if plain is None or not usage.finished:
             raise ProviderGarbage(should_retry=False)
         outcome = await self._settle(usage, reply.status)
@@ -127,23 +131,31 @@ class Pump:
 
     async def _large(self, reply: Reply, body: bytes) -> bool:
         """Too large to splice: relayed as it comes, read for usage up to four times the size."""
-        self._client.start(reply.status, self._headers(reply, changed=False))
-        kept, size_max = [body], 4 * self._settings.json_bytes_max
-        size = len(body)
+        self._client.start(reply.status, self._unchanged(reply))
         await self._client.piece(body)
-        try:
-            async for chunk in self._chunks():
-                size += len(chunk)
-                if size <= size_max:
-                    kept.append(chunk)
-                await self._client.piece(chunk)
-        except ProviderFault:
+        size_max = 4 * self._settings.json_bytes_max
+        whole, cut = await self._pass_on(body, size_max)
+        if cut:
             await self._meter.expire(self._hold, self._done(reply.status))
             return True
-        whole = b"".join(kept) if size <= size_max else b""
-        plain = _decoded(whole, _header(reply, b"content-encoding"), size_max)
-        await self._settle(self._call.dialect.read(self._call.endpoint, plain or b""), reply.status)
+        plain = _decoded(whole or b"", _header(reply, b"content-encoding"), size_max)
+        await self._settle(self._usage(plain or b""), reply.status)
         return False
+
+    async def _sound(self, reply: Reply) -> bool:
+        """Sound: relayed as it comes. A cost that the request alone decides is charged before, and
+        said in the headers."""
+        headers = self._unchanged(reply)
+        known = self._meter.known(self._call.ask, self._call.priced)
+        if known:
+            headers += cost_headers(await self._settle(self._usage(b""), reply.status))
+        self._client.start(reply.status, headers)
+        heard, cut = await self._pass_on(b"", self._settings.json_bytes_max)
+        if not known:
+            usage = self._usage(heard or b"")
+            usage = msgspec.structs.replace(usage, finished=usage.finished and not cut)
+            await self._settle(usage, reply.status)
+        return cut
 
     async def _stream(self, reply: Reply) -> bool:
         tap = self._call.dialect.tap(self._call.endpoint, self._call.ask)
@@ -171,24 +183,13 @@ class Pump:
 
     async def _pass_through(self, reply: Reply) -> bool:
         """An endpoint that is not metered: relayed as it is, recorded at its end."""
-        headers = self._headers(reply, changed=False)
-        length = _header(reply, b"content-length")
-        if length:
-            headers.append((b"content-length", length))
-        self._client.start(reply.status, headers)
-        kept, room = bytearray(), self._settings.json_bytes_max
-        cut = False
-        try:
-            async for chunk in self._chunks():
-                await self._client.piece(chunk)
-                if self._call.endpoint.restates and len(kept) <= room:
-                    kept += chunk
-        except ProviderFault:
-            cut = True
+        self._client.start(reply.status, self._unchanged(reply))
+        restates = self._call.endpoint.restates
+        body, cut = await self._pass_on(b"", self._settings.json_bytes_max if restates else 0)
         await self._meter.settle_free(self._hold, self._done(reply.status))
-        if kept and len(kept) <= room:
+        if body:
             self._client.finish(broken=cut)  # it need not wait for what follows
-            await self._restate(reply, bytes(kept))
+            await self._restate(reply, body)
         return cut
 
     async def _restate(self, reply: Reply, body: bytes) -> None:
@@ -268,6 +269,21 @@ class Pump:
         if self._patience is not None:
             self._patience.reschedule(self._patience_ends)
 
+    async def _pass_on(self, body: bytes, bytes_max: int) -> tuple[bytes | None, bool]:
+        """Relay what is left of a body as it comes. Gives all of it, with what was read before,
+        or None if that is larger than a size; and whether it was cut."""
+        kept: bytearray | None = bytearray(body)
+        try:
+            async for chunk in self._chunks():
+                await self._client.piece(chunk)
+                if kept is not None and len(kept) + len(chunk) <= bytes_max:
+                    kept += chunk
+                else:
+                    kept = None
+        except ProviderFault:
+            return _given(kept), True
+        return _given(kept), False
+
     async def _read(self, bytes_max: int) -> tuple[bytes, bool]:
         """The body up to a size, and whether that is all of it."""
         parts, size = [], 0
@@ -277,6 +293,9 @@ class Pump:
             if size > bytes_max:
                 return b"".join(parts), False
         return parts[0] if len(parts) == 1 else b"".join(parts), True
+
+    def _usage(self, body: bytes) -> Usage:
+        return self._call.dialect.read(self._call.endpoint, body, self._call.ask)
 
     # Settling and telling
 
@@ -296,6 +315,12 @@ class Pump:
 
     def _elapsed_ms(self) -> int:
         return round((self._clock_s() - self._call.started_s) * 1000)
+
+    def _unchanged(self, reply: Reply) -> Headers:
+        """The headers of an answer whose body is relayed as it is."""
+        length = _header(reply, b"content-length")
+        sized = [(b"content-length", length)] if length else []
+        return self._headers(reply, changed=False) + sized
 
     def _headers(self, reply: Reply, *, changed: bool) -> Headers:
         return [
@@ -325,6 +350,10 @@ def _header(reply: Reply, name: bytes) -> bytes:
         if key == name:
             return value
     return b""
+
+
+def _given(kept: bytearray | None) -> bytes | None:
+    return None if kept is None else bytes(kept)
 
 
 def _inflater(encoding: bytes) -> zlib._Decompress | None:

@@ -49,7 +49,7 @@ ERROR = event("error", error={"type": "overloaded_error"})
         ("POST", "//v1/%6Dessages", "messages", "metered"),
         ("POST", "/v1/messages/count_tokens", "other", "free"),
         ("POST", "/v1/messages/batches", "other", "unmetered"),
-        ("POST", "/v1/complete", "other", "unmetered"),
+        ("POST", "/v1/complete", "complete", "metered"),
         ("POST", "/v1/files", "other", "free"),
         ("GET", "/v1/models", "other", "free"),
         ("DELETE", "/v1/files/f", "other", "free"),
@@ -162,7 +162,7 @@ COUNT_TABLE: list[tuple[dict[str, Any], dict[str, int] | None]] = [
     ),
     (
         {"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1}},
-        {"input": 10, "output": 5, "web_search": 2},
+        {"input": 10, "output": 5, "web_search": 2, "web_fetch": 1},
     ),
     ({"server_tool_use": None, "service_tier": 7, "new": {"a": 1}}, {"input": 10, "output": 5}),
     (
@@ -258,10 +258,15 @@ def test_odd_answers(body: bytes, expected: Usage) -> None:
     assert ANTHROPIC.read(MESSAGES, body) == expected
 
 
-def test_answers_of_other_endpoints() -> None:
-    """Elsewhere only model and id are read."""
-    other = ANTHROPIC.endpoint("POST", "/v1/messages/count_tokens")
-    assert ANTHROPIC.read(other, b'{"input_tokens":5}') == Usage(finished=True)
+CONTAINER = {"id": "container_011", "expires_at": "2026-11-28T12:00:00Z"}
+
+
+@pytest.mark.parametrize(("container", "used"), [(CONTAINER, 1), (None, 0)])
+def test_where_code_was_run(container: dict[str, str] | None, used: int) -> None:
+    """A container that an answer names was used: said once, whatever was run in it."""
+    message = {"id": "msg_1", "model": "m", "usage": BASE, "container": container}
+    usage = ANTHROPIC.read(MESSAGES, json.dumps(message).encode())
+    assert (usage.counts or {}).get("code_execution", 0) == used
 
 
 def test_headers() -> None:

@@ -35,7 +35,9 @@ ASKED: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def expected_counts(provider: str, usage: dict[str, Any]) -> dict[str, int]:
+def expected_counts(
+    provider: str, usage: dict[str, Any], container: object = None
+) -> dict[str, int]:
     """The counts of a recorded usage, worked out member by member, zeros left out."""
     if provider == "openai":
         prompt, completion = usage["prompt_tokens_details"], usage["completion_tokens_details"]
@@ -59,6 +61,8 @@ def expected_counts(provider: str, usage: dict[str, Any]) -> dict[str, int]:
             "cache_write_1h": split.get("ephemeral_1h_input_tokens", 0),
             "reasoning": usage.get("output_tokens_details", {}).get("thinking_tokens", 0),
             "web_search": usage.get("server_tool_use", {}).get("web_search_requests", 0),
+            "web_fetch": usage.get("server_tool_use", {}).get("web_fetch_requests", 0),
+            "code_execution": int(container is not None),
         }
     return {unit: count for unit, count in counts.items() if count or unit in ("input", "output")}
 
@@ -78,7 +82,8 @@ def test_json_answers(recording: Recording) -> None:
     if recording.status != 200:
         assert usage.counts is None
         return
-    assert usage.counts == expected_counts(recording.provider, tokens(recording))
+    ran_in = document.get("container")
+    assert usage.counts == expected_counts(recording.provider, tokens(recording), ran_in)
     assert (usage.model, usage.provider_id) == (document["model"], document["id"])
     tier = document.get("service_tier") or document["usage"].get("service_tier")
     assert usage.service_tier == tier
@@ -152,13 +157,15 @@ def test_messages_streams(recording: Recording) -> None:
     out, usage = run("anthropic", recording.body)
     carriers = [event for event in objects(out) if "xproxy_result" in event]
     stated: dict[str, Any] = {}
+    ran_in = None
     for event in objects(recording.body):
         stated |= event.get("message", event).get("usage") or {}
+        ran_in = event.get("delta", {}).get("container") or ran_in
 
     assert without_result(out) == recording.body
     assert [carrier["type"] for carrier in carriers] == ["message_delta"]
     assert carriers[0]["delta"]["stop_reason"]
-    assert usage.counts == expected_counts("anthropic", stated)
+    assert usage.counts == expected_counts("anthropic", stated, ran_in)
     assert usage.finished
 
 

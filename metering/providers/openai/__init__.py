@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from metering.providers.base import Ask, Endpoint, Form, StreamTap, Usage
+from metering.providers.base import Endpoint, Form
+from metering.providers.dialect import FormDialect, metered
+from metering.providers.openai.audio import Speech, Transcriptions
 from metering.providers.openai.chat import Chat, Completions
+from metering.providers.openai.decisions import Decisions
 from metering.providers.openai.embeddings import Embeddings
+from metering.providers.openai.images import Images
 from metering.providers.openai.responses import Responses
-from metering.providers.paths import classify, posts
+from metering.providers.paths import posts
 
 FORMS: dict[str, Form] = {
     "chat.completions": Chat(),
@@ -16,9 +18,15 @@ FORMS: dict[str, Form] = {
     "embeddings": Embeddings(),
     "responses": Responses(),
     "responses.compact": Responses(),
+    "decisions": Decisions(),
+    "images.generations": Images(),
+    "images.edits": Images(),
+    "images.variations": Images(),
+    "audio.speech": Speech(),
+    "audio.transcriptions": Transcriptions(),
+    "audio.translations": Transcriptions(),
 }
 """By endpoint name. A compaction asks and answers as a response does."""
-METERED = {"/v1/" + name.replace(".", "/"): Endpoint(name, "metered") for name in FORMS}
 RETRIEVED = Endpoint("responses", "free", restates=True)
 """A response that is looked at again: of one made in the background, its end."""
 RETRIEVALS = {"GET": posts("/v1/responses/*"), "POST": posts("/v1/responses/*/cancel")}
@@ -35,48 +43,35 @@ FREE_POSTS = posts(
     "/v1/threads",
     "/v1/threads/thread_*",
     "/v1/threads/*/messages/**",
+    "/v1/threads/*/runs/*/cancel",
     "/v1/containers/*/files",
     "/v1/fine_tuning/jobs/*/*",  # to cancel, pause or resume one
+    "/v1/fine_tuning/alpha/graders/validate",
     "/v1/batches/*/cancel",
+    "/v1/evals",
+    "/v1/evals/*",
+    "/v1/evals/*/runs/*/cancel",
+    "/v1/skills/**",
+    "/v1/webhook_endpoints/**",
 )
 """POSTs that cost nothing. A run of a thread, a fine-tuning job, a batch or a container does."""
 
 
-class OpenAI:
+class OpenAI(FormDialect):
     """See `base.Dialect`."""
 
     name = "openai"
     category = "system.openai"
+    forms = FORMS
+    metered = metered(FORMS)
+    free_posts = FREE_POSTS
 
     def endpoint(self, method: str, path: str) -> Endpoint:
         """See `base.Dialect`."""
-        found = classify(method, path, METERED, FREE_POSTS)
+        found = super().endpoint(method, path)
         again = RETRIEVALS.get(method)
         return RETRIEVED if again is not None and again.fullmatch(path) else found
-
-    def ask(self, endpoint: Endpoint, body: bytes) -> Ask:
-        """See `base.Dialect`."""
-        return FORMS[endpoint.name].ask(body)
-
-    def upstream_body(self, ask: Ask, body: bytes) -> bytes:
-        """See `base.Dialect`."""
-        return body if ask.changed_body is None else ask.changed_body
-
-    def read(self, endpoint: Endpoint, body: bytes) -> Usage:
-        """See `base.Dialect`."""
-        return FORMS[endpoint.name].read(body)
-
-    def tap(self, endpoint: Endpoint, ask: Ask) -> StreamTap:
-        """See `base.Dialect`."""
-        return FORMS[endpoint.name].tap(ask)
 
     def credential(self, secret: str) -> tuple[bytes, bytes]:
         """See `base.Dialect`."""
         return b"authorization", b"Bearer " + secret.encode()
-
-    def default_headers(
-        self,
-        headers: Sequence[tuple[bytes, bytes]],  # noqa: ARG002
-    ) -> list[tuple[bytes, bytes]]:
-        """See `base.Dialect`."""
-        return []

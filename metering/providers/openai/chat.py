@@ -95,7 +95,7 @@ def counts(raw: Raw | bytes) -> dict[str, int] | None:
 class Chat:
     """`/v1/chat/completions`; see `base.Form`."""
 
-    def ask(self, body: bytes) -> Ask:
+    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         stream, include_usage, changed = _stream(body, fields)
@@ -105,14 +105,14 @@ class Chat:
             stream=stream,
             include_usage=include_usage,
             max_output_tokens=max((cap for cap in caps if cap is not None), default=None),
-            choices=_choices(fields, "n"),
+            choices=request.choices(fields),
             service_tier=request.word(fields, "service_tier"),
             texts=request.prompt_texts(fields, (), ("tools", "functions", "response_format")),
             body_bytes=len(body),
             changed_body=request.encode(fields) if changed else None,
         )
 
-    def read(self, body: bytes) -> Usage:
+    def read(self, body: bytes, ask: Ask) -> Usage:  # noqa: ARG002
         """See `base.Form`."""
         answer = read_object(_answer_decoder, body)
         if answer is None:
@@ -136,14 +136,14 @@ class Chat:
 class Completions(Chat):
     """`/v1/completions`, for models that continue a text; see `base.Form`."""
 
-    def ask(self, body: bytes) -> Ask:
+    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         stream, include_usage, changed = _stream(body, fields)
         prompts = request.inputs(fields, "prompt")
         cap = request.count(fields, "max_tokens")
         # `best_of` answers are made, and billed, for each prompt; the best `n` come back
-        made = max(_choices(fields, "n"), _choices(fields, "best_of"))
+        made = max(request.choices(fields), request.choices(fields, "best_of"))
         return Ask(
             model=request.model(fields),
             stream=stream,
@@ -169,13 +169,6 @@ def _stream(body: bytes, fields: dict[str, Raw]) -> tuple[bool, bool, bool]:
     if wanted is not None:
         fields["stream_options"] = wanted
     return True, include_usage, changed or wanted is not None
-
-
-def _choices(fields: dict[str, Raw], name: str) -> int:
-    choices = request.count(fields, name)
-    if choices == 0:
-        raise request.wrong(name, "1 or more")
-    return choices or 1
 
 
 def _stream_options(fields: dict[str, Raw]) -> tuple[bool, Raw | None]:

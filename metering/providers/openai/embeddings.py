@@ -28,7 +28,7 @@ _usage_decoder = msgspec.json.Decoder(_Usage)
 class Embeddings:
     """`/v1/embeddings`; see `base.Form`."""
 
-    def ask(self, body: bytes) -> Ask:
+    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         given = request.inputs(fields, "input")
@@ -41,7 +41,7 @@ class Embeddings:
             changed_body=request.once(body, fields),
         )
 
-    def read(self, body: bytes) -> Usage:
+    def read(self, body: bytes, ask: Ask) -> Usage:  # noqa: ARG002
         """See `base.Form`."""
         answer = read_object(_answer_decoder, body)
         if answer is None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from metering.core.sse import Event
+from metering.core.sse import MEDIA_BYTES_MAX, Event
 from metering.providers import request
 from metering.providers.answer import (
     Count,
@@ -95,7 +95,7 @@ _action_decoder = msgspec.json.Decoder(_Action | None)
 class Responses:
     """`/v1/responses`; see `base.Form`."""
 
-    def ask(self, body: bytes) -> Ask:
+    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         texts = request.prompt_texts(
@@ -113,7 +113,7 @@ class Responses:
             changed_body=request.once(body, fields),
         )
 
-    def read(self, body: bytes) -> Usage:
+    def read(self, body: bytes, ask: Ask) -> Usage:  # noqa: ARG002
         """See `base.Form`."""
         response = read_object(_response_decoder, body)
         if response is None:
@@ -226,7 +226,7 @@ class ResponsesTap(HoldingTap):
     """The tap of a responses stream: the terminal event has the usage, and carries the result."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(MEDIA_BYTES_MAX)  # the terminal event repeats all output, images too
         self._response = _Response()
 
     def usage(self) -> Usage:

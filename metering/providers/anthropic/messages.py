@@ -1,11 +1,10 @@
-"""Anthropic's dialect: messages in full.
+"""Messages: blocks of every kind in and out, and tools that Anthropic runs.
 
 `input_tokens` leaves out what was read from and written to the cache; the counts here do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -24,16 +23,8 @@ from metering.providers.answer import (
     said,
     strings,
 )
-from metering.providers.base import Ask, Endpoint, StreamTap, Usage
+from metering.providers.base import Ask, StreamTap, Usage
 from metering.providers.holding import HoldingTap
-from metering.providers.paths import classify, posts
-
-MESSAGES = Endpoint("messages", "metered")
-METERED = {"/v1/messages": MESSAGES}
-FREE_POSTS = posts("/v1/messages/count_tokens", "/v1/files/**")
-"""POSTs that cost nothing."""
-VERSION = (b"anthropic-version", b"2023-06-01")
-OAUTH_PREFIX = "sk-ant-oat"
 
 
 class _CacheCreation(msgspec.Struct, gc=False):
@@ -43,6 +34,7 @@ class _CacheCreation(msgspec.Struct, gc=False):
 
 class _ServerTools(msgspec.Struct, gc=False):
     web_search_requests: Count | None = None
+    web_fetch_requests: Count | None = None
 
 
 class _OutputDetails(msgspec.Struct, gc=False):
@@ -76,10 +68,13 @@ class _Answer(msgspec.Struct):
     model: str | None = None
     type: str | None = None
     usage: Raw = Raw(b"")
+    container: Raw = Raw(b"")
+    """Where code was run, if any was."""
 
 
 class _Delta(msgspec.Struct, gc=False):
     stop_reason: str | None = None
+    container: Raw = Raw(b"")
     text: str | None = None
     partial_json: str | None = None
     thinking: str | None = None
@@ -137,7 +132,10 @@ def _usage_counts(usage: _Usage) -> tuple[dict[str, int], dict[str, dict[str, in
     if usage.output_tokens_details is not None:
         found |= nonzero((("reasoning", usage.output_tokens_details.thinking_tokens),))
     if usage.server_tool_use is not None:
-        found |= nonzero((("web_search", usage.server_tool_use.web_search_requests),))
+        tools = usage.server_tool_use
+        found |= nonzero(
+            (("web_search", tools.web_search_requests), ("web_fetch", tools.web_fetch_requests))
+        )
     others: dict[str, dict[str, int]] = {}
     for turn in _turns(usage.iterations):
         if turn.type == "compaction":
@@ -172,6 +170,8 @@ def _usage(
             error=error,
         )
     found, others = _usage_counts(usage)
+    if said(answer.container):
+        found["code_execution"] = 1
     geo = loose_str(usage.inference_geo)
     return Usage(
         model=answer.model,
@@ -186,18 +186,11 @@ def _usage(
     )
 
 
-class Anthropic:
-    """See `base.Dialect`."""
+class Messages:
+    """`/v1/messages`; see `base.Form`."""
 
-    name = "anthropic"
-    category = "system.anthropic"
-
-    def endpoint(self, method: str, path: str) -> Endpoint:
-        """See `base.Dialect`."""
-        return classify(method, path, METERED, FREE_POSTS)
-
-    def ask(self, endpoint: Endpoint, body: bytes) -> Ask:  # noqa: ARG002
-        """See `base.Dialect`."""
+    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
+        """See `base.Form`."""
         fields = request.members(body)
         return Ask(
             model=request.model(fields),
@@ -209,45 +202,31 @@ class Anthropic:
             changed_body=request.once(body, fields),
         )
 
-    def upstream_body(self, ask: Ask, body: bytes) -> bytes:
-        """See `base.Dialect`."""
-        return body if ask.changed_body is None else ask.changed_body
-
-    def read(self, endpoint: Endpoint, body: bytes) -> Usage:
-        """See `base.Dialect`."""
+    def read(self, body: bytes, ask: Ask) -> Usage:  # noqa: ARG002
+        """See `base.Form`."""
         answer = read_object(_answer_decoder, body)
         if answer is None:
             return Usage()
-        if endpoint.kind != "metered":
-            return Usage(model=answer.model, provider_id=answer.id, finished=True)
         usage = _decode_usage(answer.usage)
         if usage is not None and usage.output_tokens is None:
             usage = None
         text = "" if usage else "\n".join(strings((loose(body) or {}).get("content")))
         return _usage(answer, usage, text, finished=True, error=answer.type == "error")
 
-    def tap(self, endpoint: Endpoint, ask: Ask) -> StreamTap:  # noqa: ARG002
-        """See `base.Dialect`."""
+    def tap(self, ask: Ask) -> StreamTap:  # noqa: ARG002
+        """See `base.Form`."""
         return MessagesTap()
-
-    def credential(self, secret: str) -> tuple[bytes, bytes]:
-        """See `base.Dialect`."""
-        if secret.startswith(OAUTH_PREFIX):
-            return b"authorization", b"Bearer " + secret.encode()
-        return b"x-api-key", secret.encode()
-
-    def default_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """See `base.Dialect`."""
-        return [] if any(name == VERSION[0] for name, _ in headers) else [VERSION]
 
 
 def _loose_event(value: dict[str, Any]) -> _StreamEvent:
     message, delta, usage = value.get("message"), value.get("delta"), value.get("usage")
-    stop = loose_str(delta.get("stop_reason")) if isinstance(delta, dict) else None
+    stop, container = None, Raw(b"")
+    if isinstance(delta, dict):
+        stop, container = loose_str(delta.get("stop_reason")), loose_raw(delta.get("container"))
     return _StreamEvent(
         type=loose_str(value.get("type")),
         message=flat(_Answer, message) if isinstance(message, dict) else None,
-        delta=_Delta(stop_reason=stop, text="".join(strings(delta))),
+        delta=_Delta(stop_reason=stop, text="".join(strings(delta)), container=container),
         usage={name: loose_raw(item) for name, item in usage.items()}
         if isinstance(usage, dict)
         else None,
@@ -307,7 +286,10 @@ class MessagesTap(HoldingTap):
         if read.usage is not None:
             self._merge(request.encode(read.usage))
             self._output_said = self._output_said or said(read.usage.get("output_tokens", Raw(b"")))
-        self._ending = self._ending or bool(read.delta and read.delta.stop_reason)
+        if read.delta is not None:
+            self._ending = self._ending or bool(read.delta.stop_reason)
+            if said(read.delta.container):
+                self._answer.container = Raw(bytes(read.delta.container))
         self._release()
         if self._ending:
             self._carry(event)
