@@ -12,6 +12,7 @@ from zlib import crc32
 import msgspec
 
 from tests.standin.control import Control
+from tests.standin.prices import Bill
 
 Headers = list[tuple[bytes, bytes]]
 encode = msgspec.json.Encoder().encode
@@ -66,6 +67,8 @@ class Answer:
     model: str | None = None
     usage: dict[str, Any] | None = None
     """What it is billed for; None: nothing."""
+    bill: Bill | None = None
+    """The whole bill, of what is not billed by the price table of tokens."""
     tier: str | None = None
     stream: bool = False
 

@@ -72,6 +72,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     body_bytes: int | None = None
     """Answer with this many bytes of `content_type` (no JSON)."""
     content_type: str | None = None
+    image_bytes: int = 60
+    """How large a picture is."""
 
 
 class ControlError(ValueError):

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from tests.standin import answers, chat, control, messages, prices, recordings
+from tests.standin import answers, chat, complete, control, media, messages, prices, recordings
 from tests.standin.answers import Answer, encode
 from tests.standin.control import Control
 from tests.standin.delivery import Delivery, Receive, Send
@@ -166,7 +166,7 @@ async def _read(scope: dict[str, Any], receive: Receive) -> Request:
         if not message.get("more_body"):
             break
     path = scope["raw_path"].decode()
-    anthropic = b"anthropic-version" in headers or path.startswith("/v1/messages")
+    anthropic = b"anthropic-version" in headers or path.startswith(("/v1/messages", "/v1/complete"))
     return Request(
         method=scope["method"],
         path=path,
@@ -191,6 +191,10 @@ def _route(request: Request, told: Control) -> Answer:
         return handle(request, told)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return answers.error(request.provider, 400, f"We could not parse your request: {error}")
+
+
+def _fields(request: Request) -> media.Fields:
+    return media.read(request.body, request.headers.get(b"content-type", b"").decode())
 
 
 def _models(request: Request, told: Control) -> Answer:
@@ -236,6 +240,12 @@ ROUTES: dict[tuple[str, str], Callable[[Request, Control], Answer]] = {
     ("POST", "/v1/messages/count_tokens"): lambda r, _: messages.count_tokens(
         messages.decode_count(r.body)
     ),
+    ("POST", "/v1/complete"): lambda r, told: complete.answer(told, complete.decode(r.body)),
+    ("POST", "/v1/images/generations"): lambda r, told: media.images(told, _fields(r)),
+    ("POST", "/v1/images/edits"): lambda r, told: media.images(told, _fields(r)),
+    ("POST", "/v1/audio/speech"): lambda r, told: media.speech(told, _fields(r)),
+    ("POST", "/v1/audio/transcriptions"): lambda r, told: media.transcript(told, _fields(r)),
+    ("POST", "/v1/audio/translations"): lambda r, told: media.transcript(told, _fields(r)),
     ("GET", "/v1/models"): _models,
 }
 """What is answered as the providers do; every other path is echoed."""
@@ -307,7 +317,7 @@ def _entry(seq: int, request: Request, told: Control, answer: Answer, delivery: 
     bill = prices.Bill("", {}, {})
     if usage is not None and answer.model is not None:
         try:
-            bill = prices.bill(answer.provider, answer.model, usage, answer.tier)
+            bill = answer.bill or prices.bill(answer.provider, answer.model, usage, answer.tier)
             cost = bill.cost_pico
         except prices.Unpriced:
             cost = None
