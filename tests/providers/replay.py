@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from metering.core.sse import Event, Parser
+from metering.core.sse import MEDIA_BYTES_MAX, Event, Parser
 from metering.providers import DIALECTS
 from metering.providers.base import Ask, Dialect, Endpoint, Usage
 from tests.standin.recordings import Recording, load
@@ -65,13 +65,18 @@ def run(
 
 def events(stream: bytes) -> list[Event]:
     """The events of a stream."""
-    parser = Parser()
+    parser = Parser(MEDIA_BYTES_MAX)
     return parser.feed(stream) + parser.finish()
 
 
 def objects(stream: bytes) -> list[dict[str, Any]]:
     """The JSON objects that a stream's events carry."""
     return [json.loads(event.data) for event in events(stream) if event.data.startswith(b"{")]
+
+
+def without_result(stream: bytes) -> bytes:
+    """A stream less the result in it."""
+    return stream.replace(b',"xproxy_result":' + RESULT, b"", 1)
 
 
 def cuts(stream: bytes, most: int) -> Iterator[int]:

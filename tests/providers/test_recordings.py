@@ -21,6 +21,7 @@ from tests.providers.replay import (
     run,
     setting,
     tokens,
+    without_result,
 )
 from tests.standin.recordings import Recording
 
@@ -117,10 +118,6 @@ def test_requests(recording: Recording) -> None:
 def distinct(params: list[Any]) -> list[Any]:
     """The recordings less those whose bodies came before: several were made of one exchange."""
     return list({getattr(p.values[0], "body", b""): p for p in reversed(params)}.values())
-
-
-def without_result(stream: bytes) -> bytes:
-    return stream.replace(b',"xproxy_result":' + RESULT, b"", 1)
 
 
 @pytest.mark.parametrize("recording", CHAT)

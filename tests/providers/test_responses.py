@@ -10,7 +10,16 @@ import pytest
 from metering.errors import InvalidRequest
 from metering.providers.answer import loose
 from metering.providers.base import Usage
-from tests.providers.replay import RESULT, body_of, cases, cuts, events, objects, run, setting
+from tests.providers.replay import (
+    body_of,
+    cases,
+    cuts,
+    events,
+    objects,
+    run,
+    setting,
+    without_result,
+)
 from tests.standin.recordings import Recording
 
 PATH, COMPACT = "/v1/responses", "/v1/responses/compact"
@@ -38,6 +47,7 @@ def expected_counts(answer: dict[str, Any]) -> dict[str, int]:
         "reasoning": usage["output_tokens_details"]["reasoning_tokens"],
         "web_search": sum(it["action"]["type"] == "search" for it in searches),
         "file_search": sum(it["type"] == "file_search_call" for it in output),
+        "container_1g": len({it["container_id"] for it in output if "container_id" in it}),
     }
     return {unit: count for unit, count in counts.items() if count or unit in ("input", "output")}
 
@@ -81,10 +91,6 @@ def test_requests(recording: Recording) -> None:
         for member in ("content", "output", "arguments"):
             if isinstance(item.get(member), str):
                 assert item[member] in text
-
-
-def without_result(stream: bytes) -> bytes:
-    return stream.replace(b',"xproxy_result":' + RESULT, b"", 1)
 
 
 @pytest.mark.parametrize("recording", STREAMS)
@@ -179,6 +185,47 @@ def test_images_are_another_models(tools: Any, model: str) -> None:
     assert usage.other_models == {model: {"input": 3, "output": 7, "output_image": 7}}
     nothing = IMAGES | {"input_tokens": 0, "output_tokens": 0, "output_tokens_details": None}
     assert not read({"usage": TOKENS, "tool_usage": {"image_gen": nothing}}).other_models
+
+
+CODE = {"type": "code_interpreter_call", "container_id": "cntr_1"}
+SHELL = {"type": "shell_call", "environment": {"type": "x", "container_id": "cntr_2"}}
+AUTO = {"type": "code_interpreter", "container": {"type": "auto"}}
+LARGE = {"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}
+NAMED = {"type": "code_interpreter", "container": "cntr_1"}
+OWN_SHELL = {"type": "shell", "environment": {"type": "container_auto", "memory_limit": "16g"}}
+NAMED_SHELL = {
+    "type": "shell",
+    "environment": {"type": "container_reference", "container_id": "cntr_2"},
+}
+CONTAINERS: list[tuple[list[Any], Any, dict[str, int]]] = [
+    # output              tools                    sessions
+    ([CODE], [AUTO], {"container_1g": 1}),
+    ([CODE, CODE], [AUTO], {"container_1g": 1}),
+    ([CODE, CODE | {"container_id": "cntr_9"}], [LARGE], {"container_4g": 2}),
+    ([CODE], [NAMED], {}),
+    ([CODE, SHELL], [NAMED, OWN_SHELL], {"container_16g": 1}),
+    ([SHELL], [NAMED_SHELL], {}),
+    ([SHELL], [{"type": "shell", "environment": None}], {"container_1g": 1}),
+    ([SHELL | {"environment": "odd"}], [OWN_SHELL], {}),
+    ([CODE], "odd", {"container_1g": 1}),
+    ([{"type": "message"}], [AUTO], {}),
+]
+
+
+@pytest.mark.parametrize(("output", "tools", "sessions"), CONTAINERS)
+def test_containers(output: list[Any], tools: Any, sessions: dict[str, int]) -> None:
+    """A container that the request did not name is a session of the response, by its memory."""
+    usage = read({"usage": TOKENS, "output": output, "tools": tools})
+    assert usage.counts == COUNTS | sessions
+
+
+def test_an_svg_is_written_by_another_model() -> None:
+    """Its author's tokens are in the item, and add up."""
+    svg = {"model": "gpt-6-sol", "input_tokens": 5, "output_tokens": 9, "reasoning_tokens": 4}
+    item = {"type": "image_generation_call", "svg_usage": svg | {"total_tokens": 14}}
+    odd = {"type": "image_generation_call", "svg_usage": {"model": "m"}}
+    usage = read({"usage": TOKENS, "output": [item, item, odd]})
+    assert usage.other_models == {"gpt-6-sol": {"input": 10, "output": 18, "reasoning": 8}}
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from binascii import Error as NoBase64
 from collections.abc import Callable
 from typing import Any
 
@@ -103,8 +102,8 @@ class DoneTap(HoldingTap):
     def _hear(self, audio: str) -> None:
         if len(self._audio) < AUDIO_BYTES_MAX:
             try:
-                self._audio += b64decode(audio)
-            except (NoBase64, ValueError):
+                self._audio += b64decode(audio, validate=True)
+            except ValueError:  # no base64
                 return
 
     def _hidden(self, event: Event) -> bool:  # noqa: ARG002

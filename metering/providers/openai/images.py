@@ -26,11 +26,17 @@ class _Details(msgspec.Struct, gc=False):
     image_tokens: Count | None = None
 
 
+class _CachedDetails(msgspec.Struct, gc=False):
+    cached_image_tokens: Count | None = None
+
+
 class _Usage(msgspec.Struct):
     input_tokens: Count
     output_tokens: Count
     input_tokens_details: _Details | None = None
     output_tokens_details: _Details | None = None
+    cached_tokens: Count | None = None
+    cached_tokens_details: _CachedDetails | None = None
 
 
 class _SvgUsage(msgspec.Struct, gc=False):
@@ -51,6 +57,7 @@ class _Answer(msgspec.Struct):
     error: Raw = Raw(b"")
 
 
+_NO_DETAILS = _Details()
 _answer_decoder = msgspec.json.Decoder(_Answer)
 _images_decoder = msgspec.json.Decoder(list[_Image] | None)
 _usage_decoder = msgspec.json.Decoder(_Usage)
@@ -84,7 +91,7 @@ class Images:
             counted=dict.fromkeys(ask.counted, _how_many(answer.data)),
             finished=True,
             error=said(answer.error),
-            other_models=_svg_author(answer.svg_usage),
+            other_models=svg_author(answer.svg_usage),
         )
 
     def tap(self, ask: Ask) -> StreamTap:
@@ -104,12 +111,15 @@ def counts(raw: Raw) -> dict[str, int] | None:
         usage = _usage_decoder.decode(raw)
     except ValueError:
         return None
-    into, out = usage.input_tokens_details, usage.output_tokens_details
-    made = out.image_tokens if out is not None else None
+    seen = (usage.input_tokens_details or _NO_DETAILS).image_tokens
+    made = (usage.output_tokens_details or _NO_DETAILS).image_tokens
+    cached = usage.cached_tokens_details
     found = {"input": usage.input_tokens, "output": usage.output_tokens}
     return found | nonzero(
         (
-            ("input_image", into.image_tokens if into is not None else None),
+            ("input_image", seen),
+            ("cache_read", usage.cached_tokens),
+            ("cache_read_image", cached.cached_image_tokens if cached is not None else None),
             ("output_image", usage.output_tokens if made is None else made),
         )
     )
@@ -132,7 +142,8 @@ def _units(fields: dict[str, Raw], model: str) -> list[str]:
     return ["images", named] if named in UNITS else ["images"]
 
 
-def _svg_author(raw: Raw) -> dict[str, dict[str, int]]:
+def svg_author(raw: Raw) -> dict[str, dict[str, int]]:
+    """The counts of the model that wrote an SVG, by model, of a `svg_usage` member."""
     try:
         usage = _svg_decoder.decode(raw) if raw else None
     except ValueError:

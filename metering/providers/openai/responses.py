@@ -1,9 +1,4 @@
-"""Responses: messages, items and tools in, items and tool calls out; and their compaction.
-
-Tools that OpenAI runs cost fees of their own, which the answer's items tell: a search of the web
-that searched (one that opened a page costs nothing), a search of files; and images, which another
-model makes and `tool_usage` states in its tokens.
-"""
+"""Responses: messages, items and tools in, items and tool calls out; and their compaction."""
 
 from __future__ import annotations
 
@@ -19,20 +14,18 @@ from metering.providers.answer import (
     flat,
     loose,
     loose_str,
-    nonzero,
     read_object,
     said,
     strings,
 )
 from metering.providers.base import Ask, StreamTap, Usage
 from metering.providers.holding import HoldingTap
+from metering.providers.openai import tools
 from metering.providers.openai.details import InputDetails, OutputDetails, token_counts
 
 PENDING = ("queued", "in_progress")
 """What an answer is that was asked for in the background and not waited for."""
 TERMINAL = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
-IMAGE_MODEL = "gpt-image-1"
-"""Who makes the images of a tool that names no model."""
 
 
 class _Usage(msgspec.Struct):
@@ -40,29 +33,6 @@ class _Usage(msgspec.Struct):
     output_tokens: Count
     input_tokens_details: InputDetails | None = None
     output_tokens_details: OutputDetails | None = None
-
-
-class _Action(msgspec.Struct, gc=False):
-    type: str | None = None
-
-
-class _Item(msgspec.Struct, gc=False):
-    type: str | None = None
-    action: Raw = Raw(b"")
-
-
-class _Requests(msgspec.Struct, gc=False):
-    num_requests: Count | None = None
-
-
-class _ToolUsage(msgspec.Struct):
-    web_search: _Requests | None = None
-    image_gen: _Usage | None = None
-
-
-class _Tool(msgspec.Struct, gc=False):
-    type: str | None = None
-    model: str | None = None
 
 
 class _Response(msgspec.Struct):
@@ -86,10 +56,6 @@ class _StreamEvent(msgspec.Struct):
 _response_decoder = msgspec.json.Decoder(_Response)
 _event_decoder = msgspec.json.Decoder(_StreamEvent)
 _usage_decoder = msgspec.json.Decoder(_Usage)
-_items_decoder = msgspec.json.Decoder(list[_Item] | None)
-_tools_decoder = msgspec.json.Decoder(list[_Tool] | None)
-_tool_usage_decoder = msgspec.json.Decoder(_ToolUsage | None)
-_action_decoder = msgspec.json.Decoder(_Action | None)
 
 
 class Responses:
@@ -133,10 +99,8 @@ def usage_of(response: _Response, *, finished: bool, error: bool = False) -> Usa
     counts = _counts(response.usage)
     others: dict[str, dict[str, int]] = {}
     if counts is not None:
-        tools = _tool_usage(response.tool_usage)
-        counts |= _fees(response, tools)
-        if tools.image_gen is not None and tools.image_gen.output_tokens:
-            others[_image_model(response.tools)] = _token_counts(tools.image_gen)
+        fees, others = tools.used(response.output, response.tools, response.tool_usage)
+        counts |= fees
     return Usage(
         model=response.model,
         provider_id=response.id,
@@ -151,62 +115,15 @@ def usage_of(response: _Response, *, finished: bool, error: bool = False) -> Usa
 
 def _counts(raw: Raw) -> dict[str, int] | None:
     try:
-        return _token_counts(_usage_decoder.decode(raw))
+        usage = _usage_decoder.decode(raw)
     except ValueError:
         return None
-
-
-def _token_counts(usage: _Usage) -> dict[str, int]:
     return token_counts(
         usage.input_tokens,
         usage.output_tokens,
         usage.input_tokens_details,
         usage.output_tokens_details,
     )
-
-
-def _fees(response: _Response, tools: _ToolUsage) -> dict[str, int]:
-    """How many calls of tools were made that cost a fee each."""
-    try:
-        items = _items_decoder.decode(response.output) or [] if response.output else []
-    except ValueError:
-        items = []
-    stated = tools.web_search.num_requests if tools.web_search is not None else None
-    searches = sum(it.type == "web_search_call" and _searched(it.action) for it in items)
-    return nonzero(
-        (
-            ("web_search", searches if stated is None else stated),
-            ("file_search", sum(it.type == "file_search_call" for it in items)),
-        )
-    )
-
-
-def _searched(action: Raw) -> bool:
-    """Whether a call of the web search tool searched: it did if it does not say."""
-    try:
-        found = _action_decoder.decode(action) if action else None
-    except ValueError:
-        return True
-    return found is None or found.type in (None, "search")
-
-
-def _tool_usage(raw: Raw) -> _ToolUsage:
-    try:
-        return _tool_usage_decoder.decode(raw) or _NO_TOOLS if raw else _NO_TOOLS
-    except ValueError:
-        return _NO_TOOLS
-
-
-_NO_TOOLS = _ToolUsage()
-
-
-def _image_model(raw: Raw) -> str:
-    try:
-        tools = _tools_decoder.decode(raw) or [] if raw else []
-    except ValueError:
-        tools = []
-    named = [it.model for it in tools if it.type == "image_generation" and it.model]
-    return named[0] if named else IMAGE_MODEL
 
 
 def _output_text(body: bytes) -> str:
