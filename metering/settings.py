@@ -34,11 +34,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`default`: refuse under a binding limit, else allow and flag."""
     budget_status: int = 400
     body_bytes_max: int = 32 * 1024 * 1024
+    body_s: int = 60
+    """How long a request's body may take to arrive."""
     json_bytes_max: int = 8 * 1024 * 1024
     """JSON answers up to this size are buffered and spliced; larger ones stream through."""
     provider_connect_s: int = 10
     provider_idle_s: int = 590
     """How long a provider may be silent."""
+    provider_total_s: int = 3_600
+    """How long an answer may take in all."""
+    key_calls_max: int = 1_000
+    """How many calls of one key a worker has under way at most."""
     drain_s: int = 30
     """How long a stream is read on after its client left."""
     drain_tokens: int = 16_000

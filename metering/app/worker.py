@@ -69,7 +69,11 @@ class Worker:
         )
         self.meter = Meter(load(), self.ledger, Learned())
         self.upstream = Upstream(
-            EngineTransport(connect_s=settings.provider_connect_s, idle_s=settings.provider_idle_s)
+            EngineTransport(
+                connect_s=settings.provider_connect_s,
+                idle_s=settings.provider_idle_s,
+                total_s=settings.provider_total_s,
+            )
         )
         self.flow = Flow(
             settings=settings,

@@ -15,7 +15,6 @@ from metering.errors import BodyTooLarge, InvalidRequest
 
 Headers = list[tuple[bytes, bytes]]
 
-BODY_DEADLINE_S = 60
 BODY_AHEAD_BYTES = 64 * 1024
 """So much of a body is taken before anyone has asked for it."""
 WAITING_BYTES_MAX = 256 * 1024
@@ -154,16 +153,18 @@ class Exchange:
 
     # The request
 
-    async def body(self, bytes_max: int) -> bytes:
-        """The whole request body; BodyTooLarge before it fills memory, and a deadline."""
+    async def body(self, bytes_max: int, within_s: float) -> bytes:
+        """The whole request body; BodyTooLarge before it fills memory, InvalidRequest if it takes
+        too long."""
         self._check(self.announced_bytes, bytes_max)
         if not self._whole:
             try:
-                async with asyncio.timeout(BODY_DEADLINE_S):
+                async with asyncio.timeout(within_s):
                     await self._rest(bytes_max)
             except TimeoutError:
                 raise InvalidRequest(
-                    f"the request body did not arrive within {BODY_DEADLINE_S} s"
+                    f"the request body did not arrive within {within_s} s; "
+                    "XPROXY_BODY_S raises the bound"
                 ) from None
             finally:
                 self._changed = None

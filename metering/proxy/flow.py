@@ -16,7 +16,7 @@ import structlog
 from metering.core.ids import uuid7_text
 from metering.core.limits import Refused
 from metering.core.result import result_json
-from metering.errors import OurFault, XproxyError
+from metering.errors import OurFault, RateLimited, XproxyError
 from metering.ledger import Ledger
 from metering.ledger.replies import blocked
 from metering.meter import Meter
@@ -56,6 +56,7 @@ class Flow:
         self._random = random
         self._loop = asyncio.get_running_loop()  # kept: asking for it costs a system call
         self._calls: set[asyncio.Task[None]] = set()
+        self._calls_by_key: dict[str | None, int] = {}
 
     def begin(self, exchange: Exchange) -> asyncio.Task[None]:
         """Serve a call, whoever leaves; every fault is answered in the surface's grammar."""
@@ -83,6 +84,32 @@ class Flow:
         call = await self._planner.plan(
             exchange, request_id=request_id, now_ms=now_ms, started_s=started_s
         )
+        key_id = call.caller.key_id
+        self._calls_by_key[key_id] = self._admit(key_id)
+        try:
+            await self._carry_out(exchange, call)
+        finally:
+            self._leave(key_id)
+
+    def _admit(self, key_id: str | None) -> int:
+        """How many calls of a key are under way with a new one; raises RateLimited for too many."""
+        calls = self._calls_by_key.get(key_id, 0) + 1
+        if calls > self._settings.key_calls_max:
+            raise RateLimited(
+                f"this key has {calls - 1} calls under way, as many as XPROXY_KEY_CALLS_MAX allows "
+                "in one worker; retry when one has ended",
+                code="too_many_concurrent_requests",
+                retry_after_s=1,
+                should_retry=True,
+            )
+        return calls
+
+    def _leave(self, key_id: str | None) -> None:
+        calls = self._calls_by_key.pop(key_id) - 1
+        if calls:
+            self._calls_by_key[key_id] = calls
+
+    async def _carry_out(self, exchange: Exchange, call: Call) -> None:
         hard = "hard" in [limit.mode for limit in call.limits]
         bounds = self._meter.bounds(
             call.row, call.ask, call.priced, call.tokens_asked, ceiling=hard

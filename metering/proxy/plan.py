@@ -46,7 +46,7 @@ class Planner:
         annotations = _permitted(caller, said.annotations())
         endpoint = dialect.endpoint(exchange.method, path)
         metered = endpoint.kind == "metered"
-        body = await exchange.body(self._settings.body_bytes_max)
+        body = await exchange.body(self._settings.body_bytes_max, self._settings.body_s)
         ask = await _ask(dialect, endpoint, exchange, body) if metered else NOTHING
         limits = await self._limits(caller, annotations, endpoint)
         _refuse_unmetered(caller, endpoint, limits, path)

@@ -48,7 +48,7 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: Headers = []
         self.closed = False
-        self.active_at = 0.0
+        self.active_at = self.began_at = 0.0
         """When the last byte came or went, by the loop's clock."""
         self.whole = True
         """Whether the answer has ended; true between exchanges."""
@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._bodiless = method == "HEAD"
         self._parser = httptools.HttpResponseParser(self)
         self._head = answered = self._loop.create_future()
-        self.active_at = self._loop.time()
+        self.active_at = self.began_at = self._loop.time()
         if len(body) < READ_AHEAD_BYTES:
             self._transport.write(head + body)
         else:

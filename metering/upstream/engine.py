@@ -84,15 +84,22 @@ class EngineTransport(httpx.AsyncBaseTransport):
     """An httpx transport that costs a tenth of httpx's own."""
 
     def __init__(
-        self, *, connect_s: float, idle_s: float, tls: ssl.SSLContext | None = None
+        self,
+        *,
+        connect_s: float,
+        idle_s: float,
+        total_s: float = 3_600,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`connect_s` bounds a connect with its handshake, `idle_s` a provider's silence.
+        """`connect_s` bounds a connect with its handshake, `idle_s` a provider's silence, `total_s`
+        all of an exchange.
 
         `tls` is by default httpx's context: certifi's roots, or those of `SSL_CERT_FILE`.
         """
         self._loop = asyncio.get_running_loop()  # kept: asking for it costs a system call
         self._connect_s = connect_s
         self._idle_s = idle_s
+        self._total_s = total_s
         self._idle: dict[tuple[str, int, bool], list[Connection]] = {}
         self._busy: set[Connection] = set()
         self._tls = tls
@@ -185,11 +192,12 @@ class EngineTransport(httpx.AsyncBaseTransport):
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
-        """End exchanges whose provider is silent, and connections nobody needs."""
+        """End exchanges whose provider is silent or has no end, and connections nobody needs."""
         self._sweeper = None
         now_s = self._loop.time()
         for connection in list(self._busy):
-            if now_s - connection.active_at > self._idle_s:
+            silent = now_s - connection.active_at > self._idle_s
+            if silent or now_s - connection.began_at > self._total_s:
                 connection.fail(timed_out(sent=True))
         for pool in self._idle.values():
             for connection in [it for it in pool if now_s - it.active_at > IDLE_S or it.closed]:

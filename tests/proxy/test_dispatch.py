@@ -6,10 +6,11 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 
@@ -31,6 +32,7 @@ from tests.proxy.rig import (
     answer,
     completion,
     streamed,
+    until,
 )
 
 PROXY = "/api/v1/proxy"
@@ -186,14 +188,38 @@ async def test_too_large_a_body(rig: Rig, parts: list[bytes]) -> None:
     assert not rig.requests
 
 
-async def test_a_body_that_does_not_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wait for the rest of a body has an end."""
-    monkeypatch.setattr("metering.proxy.exchange.BODY_DEADLINE_S", 0.01)
+async def test_a_body_that_does_not_come(make_rig: Callable[..., Rig]) -> None:
+    """The wait for the rest of a body has an end; the answer names the setting."""
     client = Client(parts=[b"{"], stalls=True)
-    await rig.call(client)
+    await make_rig(body_s=0.01).call(client)
 
     assert client.status == 400
-    assert "did not arrive" in client.json["message"]
+    assert "did not arrive within 0.01 s; XPROXY_BODY_S raises" in client.json["message"]
+
+
+async def test_one_key_takes_only_so_much(make_rig: Callable[..., Rig]) -> None:
+    """Calls beyond its share are told to come back, and it is free again when the others end."""
+    rig = make_rig(key_calls_max=2)
+    go = asyncio.Event()
+
+    async def wait(_: httpx.Request) -> httpx.Response:
+        await go.wait()
+        return answer(completion())
+
+    rig.answer = wait
+    first = [asyncio.create_task(rig.serve(Client())) for _ in range(2)]
+    await until(lambda: len(rig.requests) == 2)
+    third = Client()
+    await rig.serve(third)
+    go.set()
+    await asyncio.gather(*first)
+    fourth = await rig.call(Client())
+
+    assert (third.status, fourth.status) == (429, 200)
+    assert third.json["xproxy_error"]["code"] == "too_many_concurrent_requests"
+    assert "XPROXY_KEY_CALLS_MAX" in third.json["message"]
+    assert (third.headers["x-should-retry"], third.headers["retry-after"]) == ("true", "1")
+    assert len(rig.requests) == 3
 
 
 # Over a socket

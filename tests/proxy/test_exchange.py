@@ -163,7 +163,7 @@ async def test_a_client_that_asks_is_told_to_go_on() -> None:
     client = Client()
     exchange = begun(client)
     exchange.expect()
-    reading = asyncio.create_task(exchange.body(100))
+    reading = asyncio.create_task(exchange.body(100, 5))
     await soon()
     assert client.received == b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -191,7 +191,7 @@ async def test_a_body_nobody_asked_for_is_not_taken_whole() -> None:
         exchange.feed(b"x" * 40_000)
     before = client.reading
 
-    reading = asyncio.create_task(exchange.body(200_000))
+    reading = asyncio.create_task(exchange.body(200_000, 5))
     await soon()
     assert (before, client.reading) == (False, True)
     exchange.end_of_request()

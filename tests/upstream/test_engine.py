@@ -237,6 +237,17 @@ async def test_silence_ends_at_the_deadline(upstream: Upstream, pieces: list[byt
         assert caught.value.sent
 
 
+async def test_an_answer_without_end_has_one() -> None:
+    """A provider that goes on and on is left when its time in all is over."""
+    endless = [b"HTTP/1.1 200 OK\r\n\r\n", *[b"more "] * 300]
+    upstream = Upstream(EngineTransport(connect_s=2, idle_s=2, total_s=0.5))
+    async with Server(always(*endless, pause_s=0.05)) as server:
+        with pytest.raises(ProviderTimeout) as caught:
+            await ask(upstream, server.url)
+        assert caught.value.sent
+    await upstream.close()
+
+
 async def test_nobody_there(upstream: Upstream) -> None:
     """No connection, no name, no URL: nothing was sent, trying again is safe."""
     async with Server(always(OK)) as server:
