@@ -19,6 +19,12 @@ def load(directory: Path = DATA) -> PriceBook:
         raise PriceDataError(f"{directory}: there is no price data")
     contents = [path.read_bytes() for path in paths]
     files = [parse(content, path.name) for path, content in zip(paths, contents, strict=True)]
-    if len({file.provider for file in files}) != len(files):
+    providers = {file.provider for file in files}
+    if len(providers) != len(files):
         raise PriceDataError(f"{directory}: two files are of the same provider")
+    for file in files:
+        for resold in file.resells:
+            if resold.vendor not in providers:
+                place = f"{directory}: {file.provider}"
+                raise PriceDataError(f"{place} resells {resold.vendor}, which has no file")
     return PriceBook(files, sha256(b"".join(contents)).hexdigest()[:12])

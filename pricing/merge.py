@@ -17,50 +17,11 @@ from decimal import Decimal
 import msgspec
 
 from pricing.book import PriceBook
-from pricing.catalogue import ModelEntry, PriceFile, PriceRow, Row, in_force
+from pricing.catalogue import FOREVER, ModelEntry, PriceFile, PriceRow, Row, ScopeRow, in_force
+from pricing.genai import GENAI
+from pricing.litellm import LITELLM, Listed
 from pricing.rates import FEMTO_PER_USD, Rates, femto
-from pricing.sources import GENAI, LITELLM, Listed, own_entry, with_bounds, with_gaps_filled
 from pricing.units import UNITS
-
-
-def combine(
-    provider: str,
-    pricing_urls: list[str],
-    entries: Sequence[ModelEntry],
-    listed: Sequence[Listed],
-    *,
-    source: str,
-    today: str,
-) -> PriceFile:
-    """A provider's file as the sources say today: `entries`, and what LiteLLM's list adds to them.
-
-    `source` names LiteLLM's list and its version.
-    """
-    listed = [item for item in listed if item.provider == provider]
-    known = PriceBook([PriceFile(provider=provider, pricing_urls=[], models=[*entries])], "")
-    added = [
-        entry
-        for item in listed
-        if known.find(provider, item.name, 0) is None
-        and (entry := own_entry(item, source, today)) is not None
-    ]
-    everything = PriceFile(provider=provider, pricing_urls=pricing_urls, models=[*entries, *added])
-    names = _by_model(everything, listed)
-    models = [
-        with_bounds(with_gaps_filled(entry, also, source), also, source, today)
-        for entry in everything.models
-        for also in [names.get(entry.id, [])]
-    ]
-    return msgspec.structs.replace(everything, models=sorted(models, key=lambda entry: entry.id))
-
-
-def _by_model(file: PriceFile, listed: Iterable[Listed]) -> dict[str, list[Listed]]:
-    book = PriceBook([file], "")
-    names: dict[str, list[Listed]] = {}
-    for item in listed:
-        if rates := book.find(file.provider, item.name, 0):
-            names.setdefault(rates.model, []).append(item)
-    return names
 
 
 def merge(ours: PriceFile | None, theirs: PriceFile, today: str) -> tuple[PriceFile, list[str]]:
@@ -79,9 +40,15 @@ def merge(ours: PriceFile | None, theirs: PriceFile, today: str) -> tuple[PriceF
         changes += _changes(entry, merged)
     for entry in new.values():
         models.append(entry)
-        changes.append(f"{entry.id}: new, {_words(entry.prices[0])}")
+        changes.append(f"{entry.id}: new, {_words_of_first(entry)}")
     models.sort(key=lambda entry: entry.id)
-    return msgspec.structs.replace(theirs, models=models), changes
+    fees = _merge_rows(ours.fees, theirs.fees, "service_tier", today)
+    scopes = _merge_rows(ours.scopes, theirs.scopes, "scope", today)
+    changes += [f"fees: {_words(row)}" for row in fees if row not in ours.fees]
+    changes += [_words_of_scope(row) for row in scopes if row not in ours.scopes]
+    if theirs.resells != ours.resells:
+        changes.append(f"resells {', '.join(resold.vendor for resold in theirs.resells)}")
+    return msgspec.structs.replace(theirs, models=models, fees=fees, scopes=scopes), changes
 
 
 def _merge_entry(
@@ -99,12 +66,16 @@ def _merge_entry(
 
 
 def _outranks(ours: ModelEntry, theirs: ModelEntry) -> bool:
-    return ours.prices[0].source.startswith(GENAI) and theirs.prices[0].source.startswith(LITELLM)
+    return _source(ours).startswith(GENAI) and _source(theirs).startswith(LITELLM)
+
+
+def _source(entry: ModelEntry) -> str:
+    return entry.prices[0].source if entry.prices else ""
 
 
 def _merge_rows(ours: Sequence[Row], theirs: Sequence[Row], key: str, today: str) -> list[Row]:
     rows = list(ours)
-    for row in in_force(theirs, "9999"):
+    for row in in_force(theirs, FOREVER):
         if row.since is not None:
             rows = _take(rows, row, key, today)
     for row in {getattr(row, key): row for row in in_force(theirs, today)}.values():
@@ -150,12 +121,20 @@ def _changes(before: ModelEntry, after: ModelEntry) -> Iterable[str]:
             yield f"{before.id}: {_words(row)}"
     for scope in after.scopes:
         if scope not in before.scopes:
-            yield f"{before.id}: scope {scope.scope} x {scope.multiplier}, from {scope.since}"
+            yield f"{before.id}: {_words_of_scope(scope)}"
 
 
 def _words(row: PriceRow) -> str:
     prices = " ".join(f"{unit} {price}" for unit, price in row.prices.items())
     return f"{row.service_tier} from {row.since or 'the beginning'}: {prices}"
+
+
+def _words_of_first(entry: ModelEntry) -> str:
+    return _words(entry.prices[0]) if entry.prices else "at list price, with scopes of its own"
+
+
+def _words_of_scope(row: ScopeRow) -> str:
+    return f"scope {row.scope} x {row.multiplier}, from {row.since}"
 
 
 def disagreements(files: Iterable[PriceFile], listed: Iterable[Listed], at_ms: int) -> list[str]:
@@ -164,6 +143,7 @@ def disagreements(files: Iterable[PriceFile], listed: Iterable[Listed], at_ms: i
     lines = {
         f"{item.name}: {words}"
         for item in listed
+        if not item.zone
         if (rates := book.find(item.provider, item.name, at_ms))
         for (tier, above), prices in item.prices.items()
         for words in _differences(rates, tier, above, prices)

@@ -14,7 +14,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from types import MappingProxyType
 
 from pricing.catalogue import BASE
-from pricing.units import INPUT_TOKENS, LINEAGE, OUTPUT_TOKENS, UNITS
+from pricing.units import INPUT_TOKENS, LINEAGE, MEASURES, OUTPUT_TOKENS, TOKENS, UNITS
 
 FEMTO_PER_USD = 10**15
 FEMTO_PER_PICO = 1_000
@@ -88,6 +88,7 @@ class Rates:
     id: str
     """The dated price version: `openai/gpt-5.6-sol@2026-10-14`; `@undated` before any date."""
     provider: str
+    """Whose price list this is: of a model that is resold at list price, the vendor."""
     model: str
     """The catalogue's id of the model; a snapshot or alias was resolved to it."""
     tiers: Mapping[str, Table]
@@ -106,13 +107,27 @@ class Rates:
         return service_tier
 
     def multiplier(self, scope: str | None) -> tuple[int, int]:
-        """The ratio of a scope (`us`); 1 for one that has none."""
-        return self.scopes.get(scope, ONE) if scope else ONE
+        """The ratio of a scope (`us`, `datazone.eu`, or else `datazone`); 1 if it has none."""
+        if not scope or not self.scopes:
+            return ONE
+        return self.scopes.get(scope) or self.scopes.get(scope.partition(".")[0], ONE)
 
     @property
     def by_tokens(self) -> bool:
-        """Whether tokens are priced: else (seconds, characters) a token count bounds nothing."""
+        """Whether tokens are priced, so that a number of them bounds a cost."""
         return not INPUT_TOKENS.isdisjoint(self.tiers[BASE].brackets[0])
+
+    def unbounded_by(self, counts: Mapping[str, int]) -> str | None:
+        """What a call is billed by that these counts (as in `ceiling`) do not say; None: nothing.
+
+        Tokens are always said, tools are bounded by their uses. What is left are the images, the
+        durations and the characters of models that are billed by those: one of their units must be
+        among the counts, and have a price.
+        """
+        prices = self.tiers[BASE].brackets[0]
+        said = {UNITS[unit].family for unit in counts if unit in prices}
+        billed = {UNITS[unit].family for unit in prices} & MEASURES
+        return min(billed - said, default=None)
 
     def likely(
         self,
@@ -120,12 +135,20 @@ class Rates:
         output_tokens: int,
         service_tier: str | None = None,
         scope: str | None = None,
+        counts: Mapping[str, int] | None = None,
     ) -> int:
-        """Pico-USD of a plain text call: to the pico what `cost` makes of the same tokens."""
+        """Pico-USD of a plain call: to the pico what `cost` makes of the same units.
+
+        `counts`, by unit, is what is known beside the tokens of text: two images of a size.
+        """
         prices = self.tiers[self.tier(service_tier)].at(input_tokens)
         ratio = self.multiplier(scope)
-        return line_pico(input_tokens, prices.get("input_text", 0), ratio) + line_pico(
-            output_tokens, prices.get("output_text", 0), ratio
+        units = {"input_text": input_tokens, "output_text": output_tokens, **(counts or {})}
+        return sum(
+            [
+                line_pico(count, prices.get(unit, 0), ratio if unit in TOKENS else ONE)
+                for unit, count in units.items()
+            ]
         )
 
     def ceiling(
@@ -136,9 +159,12 @@ class Rates:
         service_tier: str | None = None,
         scope: str | None = None,
         without: AbstractSet[str] = frozenset(),
-        fees: Mapping[str, int] | None = None,
+        counts: Mapping[str, int] | None = None,
     ) -> int:
-        """Pico-USD that no call within these tokens and fees (by unit, how many) can exceed.
+        """Pico-USD that no call within these tokens and counts (by unit, at most how many) exceeds.
+
+        Counts are of what is no token: uses of a tool, images, seconds, characters. One image is
+        counted once, as the most that is known of it (`image_hd_1024x1024`).
 
         Every token counts at the dearest price it can have: cache-write premium, long context,
         audio, each service tier and scope; but for what a named tier or scope rules out, and the
@@ -152,7 +178,7 @@ class Rates:
             input_tokens * _up(dearest_in, ratio) + output_tokens * _up(dearest_out, ratio)
             for ratio in ratios
         )
-        for unit, count in {"requests": 1, **(fees or {})}.items():
+        for unit, count in {"requests": 1, **(counts or {})}.items():
             total += count * _up(max(t.dearest((unit,), input_tokens) for t in tables), ONE)
         return total
 

@@ -42,9 +42,14 @@ class Unit:
         return dict(self.dimensions)["direction"]
 
     @property
+    def family(self) -> str:
+        """What is counted: `tokens`, `images`, `tool_calls`."""
+        return dict(self.dimensions)["family"]
+
+    @property
     def tokens(self) -> bool:
         """Whether this unit counts tokens (and so moves the context tier)."""
-        return ("family", "tokens") in self.dimensions
+        return self.family == "tokens"
 
     def contains(self, other: Unit) -> bool:
         """Whether every `other` is also one of these."""
@@ -206,6 +211,8 @@ OUTPUT_TOKENS: frozenset[str] = frozenset(
 """Tokens a model made."""
 TOKENS: frozenset[str] = INPUT_TOKENS | OUTPUT_TOKENS
 """What a scope's multiplier applies to."""
+MEASURES = frozenset({"images", "durations", "characters"})
+"""Families that a model is billed by in place of tokens."""
 
 _PARTS = {unit.name: tuple(u.name for u in _ALL if unit.contains(u)) for unit in _ALL}
 _DEPTH_FIRST = {

@@ -24,9 +24,11 @@ from zipfile import ZipFile
 import msgspec
 
 from pricing.catalogue import PriceDataError, PriceFile, parse, render
+from pricing.genai import PROVIDERS, genai_files
+from pricing.litellm import Listed, litellm_list
 from pricing.load import DATA, load
-from pricing.merge import combine, disagreements, merge
-from pricing.sources import PROVIDERS, Listed, genai_entries, litellm_list
+from pricing.merge import disagreements, merge
+from pricing.sources import combine
 
 GENAI = ("genai_prices", "genai_prices/data.py")
 LITELLM = ("litellm", "litellm/model_prices_and_context_window_backup.json")
@@ -76,11 +78,10 @@ def read_sources(fetch: Callable[[Path], None], today: str) -> Sources:
         genai, code = read_wheel(directory, *GENAI)
         litellm, prices = read_wheel(directory, *LITELLM)
     listed = litellm_list(prices)
-    entries = genai_entries(code.decode(), genai, today)
-    files = [
-        combine(provider, *entries[provider], listed, source=litellm, today=today)
-        for provider in PROVIDERS
-    ]
+    known = genai_files(code.decode(), genai, today)
+    files: list[PriceFile] = []
+    for provider in PROVIDERS:
+        files.append(combine(known[provider], listed, files, source=litellm, today=today))
     return Sources(files, listed)
 
 

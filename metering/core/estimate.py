@@ -94,7 +94,7 @@ def bounds(
             service_tier=service_tier,
             scope=scope,
             without=without,
-            fees=fees,
+            counts=fees,
         )
         if ceiling
         else 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pricing.book import PriceBook
-from pricing.catalogue import ModelEntry, PriceFile, PriceRow, ScopeRow
+from pricing.catalogue import ModelEntry, PriceFile, PriceRow, Resold, ScopeRow
 from pricing.rates import Rates
 
 
@@ -46,9 +46,27 @@ def entry(
     )
 
 
+def file(
+    provider: str,
+    *entries: ModelEntry,
+    fees: list[PriceRow] | None = None,
+    scopes: list[ScopeRow] | None = None,
+    resells: list[Resold] | None = None,
+) -> PriceFile:
+    """The file of a provider."""
+    return PriceFile(
+        provider=provider,
+        pricing_urls=[],
+        resells=resells or [],
+        fees=fees or [],
+        scopes=scopes or [],
+        models=list(entries),
+    )
+
+
 def book(*entries: ModelEntry) -> PriceBook:
     """A book of one provider, `p`."""
-    return PriceBook([PriceFile(provider="p", pricing_urls=[], models=list(entries))], "test")
+    return PriceBook([file("p", *entries)], "test")
 
 
 def rates(*rows: PriceRow, scopes: list[ScopeRow] | None = None) -> Rates:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
-from pricing.book import NAMES_CACHED
+from pricing.book import NAMES_CACHED, PriceBook
+from pricing.catalogue import ModelEntry, Resold
+from pricing.cost import cost
 from pricing.load import load
-from tests.pricing.builders import book, entry, row, scope
+from pricing.units import leaves
+from tests.pricing.builders import book, entry, file, row, scope
 
 BOOK = load()
 NOW_MS = 1_795_000_000_000  # 2026-11-18
@@ -43,6 +47,21 @@ def ms(text: str) -> int:
         ("openai", "ft:gpt-4o-mini-2024-07-18:org::id", "ft:gpt-4o-mini"),
         ("openai", "ft:gpt-3.5-turbo-0125:org::id", "ft:gpt-3.5-turbo-"),
         ("openai", "ft:gpt-4.1-2025-04-14:org::id", "ft:gpt-4.1-2025-04-14"),
+        # images and speech
+        ("openai", "dall-e-3", "dall-e-3"),
+        ("openai", "tts-1-1106", "tts-1-1106"),
+        ("openai", "gpt-4o-mini-transcribe-2025-12-15", "gpt-4o-mini-transcribe"),
+        ("openai", "gpt-4o-mini-tts-2025-12-15", "gpt-4o-mini-tts"),
+        # Azure's own, and what it sells of others under their names or its spelling
+        ("azure", "gpt-4-turbo-2024-04-09", "gpt-4-turbo-2024-04-09"),
+        ("azure", "Phi-4", "phi-4"),
+        ("azure", "whisper", "whisper"),
+        ("azure", "gpt-4o-2024-08-06", "gpt-4o"),
+        ("azure", "gpt-35-turbo", "gpt-3.5-turbo"),
+        ("azure", "GPT-35-Turbo-16k-0613", "gpt-3.5-turbo-16k"),
+        ("azure", "gpt-6-sol-2026-09-22", "gpt-6-sol"),
+        ("azure", "claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
+        ("azure", "gpt-99", None),
         # not ours
         ("openai", "gpt-99", None),
         ("openai", "gpt-4o-2024-13-45", None),
@@ -134,4 +153,187 @@ def test_every_entry_can_be_looked_up() -> None:
             assert found is not None
             assert found.model == model.id, name
             assert found.id.startswith(f"{provider}/{model.id}@")
+            assert (found.provider == provider) == bool(model.prices)
             assert found.ceiling(1000, 1000) >= found.likely(1000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "where", "counts", "usd"),
+    [
+        ("openai", "dall-e-2", None, {"images": 1, "image_256x256": 1}, "0.016"),
+        ("openai", "dall-e-2", None, {"images": 2, "image_512x512": 2}, "0.036"),
+        ("openai", "dall-e-2", None, {"images": 1, "image_1024x1024": 1}, "0.02"),
+        ("openai", "dall-e-3", None, {"images": 1, "image_standard_1024x1024": 1}, "0.04"),
+        ("openai", "dall-e-3", None, {"images": 1, "image_standard_1024x1792": 1}, "0.08"),
+        ("openai", "dall-e-3", None, {"images": 1, "image_hd_1024x1024": 1}, "0.08"),
+        ("openai", "dall-e-3", None, {"images": 1, "image_hd_1792x1024": 1}, "0.12"),
+        ("openai", "gpt-5.4", None, {"container_1g": 1, "container_64g": 1}, "1.95"),
+        ("openai", "o1", None, {"container_4g": 1, "container_16g": 2}, "1.08"),
+        # tokens of text and of images, in and out, whichever of them a model has
+        ("openai", "gpt-image-1", None,
+         {"input": 1_100, "input_image": 1_000, "output": 4_160, "output_image": 4_160}, "0.1769"),
+        ("openai", "gpt-image-1.5", None,
+         {"input": 100, "output": 4_260, "output_image": 4_160}, "0.13462"),
+        ("openai", "gpt-image-2", None,
+         {"input": 300, "input_image": 200, "cache_read": 200, "cache_read_image": 200,
+          "output": 1_000, "output_image": 1_000}, "0.0309"),
+        ("openai", "gpt-4o-transcribe", None,
+         {"input": 110, "input_audio": 100, "output": 20}, "0.000825"),
+        ("openai", "gpt-4o-mini-tts", None, {"input": 10, "output": 500, "output_audio": 500},
+         "0.006006"),
+        ("openai", "whisper-1", None, {"audio_seconds": 61}, "0.0061"),
+        ("openai", "gpt-transcribe", None, {"audio_seconds": 60}, "0.0045"),
+        ("openai", "tts-1-hd-1106", None, {"input_characters": 1_000}, "0.03"),
+        # Claude's tools
+        ("anthropic", "claude-opus-5", None,
+         {"input": 100, "web_search": 1, "web_fetch": 5, "code_execution": 5}, "0.0105"),
+        # at list price, dearer in zones and regions; search is Azure's, or Anthropic's with Claude
+        ("azure", "gpt-4o", None, {"input": 1_000}, "0.0025"),
+        ("azure", "gpt-4o", "global", {"input": 1_000}, "0.0025"),
+        ("azure", "gpt-4o", "datazone", {"input": 1_000}, "0.00275"),
+        ("azure", "gpt-4o", "datazone.us", {"input": 1_000}, "0.00275"),
+        ("azure", "gpt-4o", "region", {"input": 1_000}, "0.00275"),
+        ("azure", "gpt-6-sol", "datazone.us", {"input": 1_000}, "0.0022"),
+        ("azure", "gpt-6-sol", "datazone.eu", {"input": 1_000}, "0.0024"),
+        ("azure", "gpt-6-sol", "datazone", {"input": 1_000}, "0.0024"),
+        ("azure", "gpt-5.4", None, {"web_search": 1, "container_4g": 1}, "0.134"),
+        ("azure", "o3-mini", None, {"web_search": 1, "container_1g": 1}, "0.044"),
+        ("azure", "claude-opus-5", "datazone.us", {"input": 1_000, "web_search": 1}, "0.0155"),
+        # Azure's own
+        ("azure", "gpt-4-turbo", None, {"input": 1_000, "output": 1_000}, "0.044"),
+        ("azure", "dall-e-3", None, {"images": 1, "image_hd_1024x1792": 1}, "0.132"),
+        ("azure", "text-embedding-3-small", "datazone.eu", {"input": 1_000}, "0.000022"),
+    ],
+)  # fmt: skip
+def test_the_catalogue_prices_every_endpoint(
+    provider: str, name: str, where: str | None, counts: dict[str, int], usd: str
+) -> None:
+    """Images, speech, transcripts, tools and Azure's scopes cost what the vendors' lists say."""
+    found = BOOK.find(provider, name, NOW_MS)
+    assert found is not None
+    charged = cost(leaves(counts), found, scope=where)
+    assert charged.unpriced == ()
+    assert charged.total_pico == Decimal(usd) * 10**12
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("dall-e-3", {"images": 2}),
+        ("dall-e-3", {"images": 1, "image_1024x1024": 1}),
+        ("dall-e-3", {"images": 1, "image_256x256": 1}),
+        ("dall-e-2", {"images": 1}),
+        ("dall-e-2", {"images": 1, "image_hd_1024x1792": 1}),
+    ],
+)
+def test_an_image_of_unknown_price_is_unpriced(name: str, counts: dict[str, int]) -> None:
+    """A size and quality that the model has no price for costs nothing, and says so."""
+    found = BOOK.find("openai", name, NOW_MS)
+    assert found is not None
+    charged = cost(leaves(counts), found)
+    assert charged.total_pico == 0
+    assert charged.unpriced == tuple(leaves(counts))
+
+
+VENDOR = file(
+    "v",
+    entry(row({"input": "1", "web_search": "9"}), name="listed", scopes=[scope("us", "1.5")]),
+    entry(row({"input": "2"}), row({"input": "8"}, tier="priority"), name="plain"),
+    entry(row({"input": "3"}), name="v.1", match=["v.1-x", "v.1-alias"]),
+    entry(row({"input": "99", "output": "99"}), name="dearest"),
+    fees=[row({"web_search": "10", "container_1g": "0.03"})],
+)
+OTHER = file("w", entry(row({"input": "4"}), name="claude"), fees=[row({"web_search": "11"})])
+RESOLD = [Resold(vendor="v", spelt={"v1-": "v.1-"}), Resold(vendor="w", own_tools=False)]
+
+
+def reseller(*entries: ModelEntry) -> PriceBook:
+    """A book of a provider `r` that sells the models of `v` and `w`."""
+    sold = file(
+        "r",
+        *entries,
+        fees=[row({"web_search": "14"})],
+        scopes=[scope("zone", "1.1")],
+        resells=RESOLD,
+    )
+    return PriceBook([VENDOR, OTHER, sold], "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "owner", "input_usd", "search_usd", "container_usd", "scopes"),
+    [
+        # another's model: its price, this provider's tools and scopes
+        ("listed", "r/listed@undated", "v", 1, 14, "0.03", {"zone": (11, 10)}),
+        ("plain", "r/plain@undated", "v", 2, 14, "0.03", {"zone": (11, 10)}),
+        ("V1-X", "r/v.1@undated", "v", 3, 14, "0.03", {"zone": (6, 5)}),
+        ("v.1-alias", "r/v.1@undated", "v", 3, 14, "0.03", {"zone": (6, 5)}),
+        # whose tools come with it
+        ("claude", "r/claude@undated", "w", 4, 11, None, {"zone": (11, 10)}),
+        # its own: its fees give way to the entry's, and the vendors' to its
+        ("own", "r/own@undated", "r", 5, 14, "0.03", {"zone": (11, 10)}),
+        ("fee", "r/fee@undated", "r", 6, 7, "0.03", {"zone": (11, 10), "far": (2, 1)}),
+    ],
+)  # fmt: skip
+def test_a_reseller_sells_at_list_price(
+    name: str,
+    version: str,
+    owner: str,
+    input_usd: int,
+    search_usd: int,
+    container_usd: str | None,
+    scopes: dict[str, tuple[int, int]],
+) -> None:
+    """What a provider does not list costs what its vendor lists, but for its tools and scopes."""
+    sold = reseller(
+        entry(row({"input": "5"}), name="own"),
+        entry(row({"input": "6", "web_search": "7"}), name="fee", scopes=[scope("far", "2")]),
+        ModelEntry(id="v.1", match=["v.1"], prices=[], scopes=[scope("zone", "1.2")]),
+    )
+    found = sold.find("r", name, NOW_MS)
+    assert found is not None
+    assert (found.id, found.provider, found.scopes) == (version, owner, scopes)
+    prices = found.tiers["default"].at(0)
+    assert prices["input_text"] == input_usd * 10**9
+    assert prices["web_search"] == search_usd * 10**12
+    expected = None if container_usd is None else Decimal(container_usd) * 10**15
+    assert prices.get("container_1g") == expected
+
+
+def test_a_reseller_has_the_tiers_of_the_vendor() -> None:
+    """A service tier is resold too, with the reseller's tools in it."""
+    found = reseller().find("r", "plain", NOW_MS)
+    assert found is not None
+    priority = found.tiers["priority"].at(0)
+    assert (priority["input"], priority["web_search"]) == (8 * 10**9, 14 * 10**12)
+
+
+def test_the_dearest_of_a_reseller_may_be_another_s() -> None:
+    """What an unknown model is estimated by is looked for in all that a provider sells."""
+    found = reseller(entry(row({"input": "5"}), name="own")).dearest("r", NOW_MS)
+    assert found is not None
+    assert found.id == "r/dearest@undated"
+    assert reseller().dearest("nobody", NOW_MS) is None
+
+
+@pytest.mark.parametrize(
+    ("at", "version", "search_usd"),
+    [
+        ("2025-12-31", "p/m@undated", 10),
+        ("2026-03-01", "p/m@undated", 10),
+        ("2026-06-01", "p/m@2026-06-01", 12),
+        ("2026-09-01", "p/m@2026-09-01", 12),
+    ],
+)
+def test_a_fee_has_a_date(at: str, version: str, search_usd: int) -> None:
+    """A fee's first row holds for all the time before; a later one makes a new price version."""
+    fees = [
+        row({"web_search": "12"}, since="2026-06-01"),
+        row({"web_search": "10"}, since="2026-03-01"),
+    ]
+    scopes = [scope("us", "1.1", since="2026-09-01")]
+    dated = PriceBook([file("p", entry(row()), fees=fees, scopes=scopes)], "test")
+    found = dated.find("p", "m", ms(at))
+    assert found is not None
+    assert found.id == version
+    assert found.tiers["default"].at(0)["web_search"] == search_usd * 10**12
+    assert found.scopes == ({"us": (11, 10)} if at == "2026-09-01" else {})

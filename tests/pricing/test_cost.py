@@ -135,7 +135,7 @@ def test_a_total_is_the_sum_of_its_lines(
     )
     tokens_out = sum(n for unit, n in units.items() if UNITS[unit].tokens) - tokens_in
     fees = {"web_search": units.get("web_search", 0)}
-    assert used.total_pico <= TIERED.ceiling(tokens_in, tokens_out, fees=fees)
+    assert used.total_pico <= TIERED.ceiling(tokens_in, tokens_out, counts=fees)
 
 
 @given(UNITS_USED)

@@ -147,7 +147,7 @@ def test_a_ceiling_counts_fees() -> None:
     """Tool calls, up to their number of uses, and the request's own fee are in the bound."""
     found = rates(row({"input": "2", "output": "10", "web_search": "10", "requests": "5"}))
     assert found.ceiling(0, 0) == 5 * 10**9
-    assert found.ceiling(0, 0, fees={"web_search": 3, "parrots": 1}) == 35 * 10**9
+    assert found.ceiling(0, 0, counts={"web_search": 3, "parrots": 1}) == 35 * 10**9
 
 
 def test_a_ceiling_rounds_up() -> None:
@@ -155,11 +155,82 @@ def test_a_ceiling_rounds_up() -> None:
     assert rates(row({"input": "0.0000001", "output": "0"})).ceiling(3, 0) == 3
 
 
-def test_only_tokens_bound_a_cost() -> None:
+PER_IMAGE = {"image_1024x1024": "0.02", "image_hd_1024x1024": "0.08", "image_hd_1024x1792": "0.12"}
+
+
+@pytest.mark.parametrize(
+    ("prices", "counts", "usd"),
+    [
+        (PER_IMAGE, {"image_hd_1024x1792": 2}, "0.24"),
+        (PER_IMAGE, {"image_1024x1024": 3, "image_hd_1024x1024": 1}, "0.14"),
+        # a size that has no price is not charged as another
+        (PER_IMAGE, {"image_256x256": 1}, "0"),
+        (PER_IMAGE, {"images": 2}, "0"),
+        # but as any image, where all cost the same
+        ({"images": "0.04"}, {"image_256x256": 1}, "0.04"),
+        # a standard one is of its size
+        (PER_IMAGE, {"image_standard_1024x1024": 1}, "0.02"),
+        ({"audio_seconds": "0.36"}, {"audio_seconds": 90}, "0.009"),
+        ({"input_characters": "15"}, {"input_characters": 4_096}, "0.06144"),
+        ({"input": "2", "output": "8", "container_4g": "0.12"}, {"container_4g": 2}, "0.24"),
+    ],
+)  # fmt: skip
+def test_what_is_counted_bounds_exactly(
+    prices: dict[str, str], counts: dict[str, int], usd: str
+) -> None:
+    """Images, seconds, characters and sessions that are known cost what is likely and at most."""
+    found = rates(row(prices))
+    pico = Decimal(usd) * 10**12
+    assert found.ceiling(0, 0, counts=counts) == pico
+    assert found.likely(0, 0, counts=counts) == pico
+    assert cost(counts, found).total_pico == pico
+
+
+@pytest.mark.parametrize(
+    ("prices", "counts", "unsaid"),
+    [
+        ({"input": "2", "output": "8"}, {}, None),
+        ({"input": "2", "web_search": "10", "container_1g": "0.03", "requests": "1"}, {}, None),
+        (PER_IMAGE, {}, "images"),
+        (PER_IMAGE, {"image_hd_1024x1792": 2}, None),
+        (PER_IMAGE, {"images": 2}, "images"),  # of which size, is not said
+        (PER_IMAGE, {"image_256x256": 2}, "images"),
+        ({"images": "0.04"}, {"image_256x256": 2}, None),
+        ({"audio_seconds": "0.36"}, {}, "durations"),
+        ({"audio_seconds": "0.36"}, {"audio_seconds": 9}, None),
+        ({"input_characters": "15"}, {"audio_seconds": 9}, "characters"),
+        ({"input_characters": "15"}, {"input_characters": 9}, None),
+        ({"input": "2", "images": "0.04"}, {}, "images"),
+    ],
+)
+def test_what_bounds_a_cost_must_be_said(
+    prices: dict[str, str], counts: dict[str, int], unsaid: str | None
+) -> None:
+    """A model billed by the image, second or character has a bound when their number is known."""
+    assert rates(row(prices)).unbounded_by(counts) == unsaid
+
+
+def test_tokens_bound_what_is_billed_by_tokens() -> None:
     """A model billed by the second says that a number of tokens bounds nothing."""
     assert rates().by_tokens
     assert rates(row({"input": "0", "output": "0"})).by_tokens
     assert not rates(row({"audio_seconds": "0.36"})).by_tokens
+
+
+@pytest.mark.parametrize(
+    ("where", "ratio"),
+    [
+        (None, (1, 1)), ("", (1, 1)), ("global", (1, 1)), ("datazone", (6, 5)),
+        ("datazone.us", (11, 10)), ("datazone.eu", (6, 5)), ("region.westus", (1, 1)),
+    ],
+)  # fmt: skip
+def test_a_part_of_a_scope_falls_back_to_the_whole(
+    where: str | None, ratio: tuple[int, int]
+) -> None:
+    """A data zone without a multiplier of its own has that of data zones."""
+    found = rates(row(), scopes=[scope("datazone", "1.2"), scope("datazone.us", "1.1")])
+    assert found.multiplier(where) == ratio
+    assert rates(row()).multiplier(where) == (1, 1)
 
 
 @given(COUNTS, COUNTS, st.sampled_from([None, "flex"]), st.sampled_from([None, "us"]))

@@ -14,8 +14,9 @@ import pytest
 
 from pricing import update
 from pricing.catalogue import PriceDataError
+from pricing.genai import genai_files
+from pricing.litellm import litellm_list
 from pricing.load import load
-from pricing.sources import genai_entries, litellm_list
 
 DAY_1, DAY_2 = (datetime(2026, 11, day, tzinfo=UTC) for day in (20, 21))
 
@@ -30,11 +31,15 @@ TIERED = (
 )
 
 
-def genai(openai: str, anthropic: str = "") -> str:
-    """The text of genai-prices' data module with these models."""
-    models = {"openai": openai, "anthropic": anthropic, "google": "ModelInfo(id='x')"}
+def genai(openai: str, anthropic: str = "", azure: str = "") -> str:
+    """The text of genai-prices' data module with these models; Azure sells the others' too."""
+    models = {
+        "openai": openai, "anthropic": anthropic, "azure": azure, "google": "ModelInfo(id='x')",
+    }  # fmt: skip
+    falls_back = {"azure": "fallback_model_providers=['openai', 'anthropic', 'meta'], "}
     listed = ", ".join(
-        f"Provider(id='{name}', pricing_urls=['https://{name}.example'], models=[{text}])"
+        f"Provider(id='{name}', pricing_urls=['https://{name}.example'], "
+        f"{falls_back.get(name, '')}models=[{text}])"
         for name, text in models.items()
     )
     return f"import datetime\nproviders: list[Provider] = [{listed}]\n"
@@ -357,7 +362,7 @@ def test_a_source_without_its_list_is_refused() -> None:
     """A data module of another shape is refused, not half read."""
     text = "providers: list = [Provider(id='openai', pricing_urls=[], models=MODELS)]"
     with pytest.raises(PriceDataError, match="line 1: expected a list"):
-        genai_entries(text, "s", "2026-01-01")
+        genai_files(text, "s", "2026-01-01")
 
 
 def test_the_list_ignores_what_is_not_ours() -> None:
