@@ -47,7 +47,9 @@ class Planner:
         endpoint = dialect.endpoint(exchange.method, path)
         metered = endpoint.kind == "metered"
         body = await exchange.body(self._settings.body_bytes_max, self._settings.body_s)
-        ask = await _ask(dialect, endpoint, exchange, body) if metered else NOTHING
+        ask = dialect.ask(endpoint, body, said.content_type) if metered else NOTHING
+        if ask.audio:
+            ask = await _measured(ask)
         limits = await self._limits(caller, annotations, endpoint)
         _refuse_unmetered(caller, endpoint, limits, path)
         priced = self._price(dialect, ask, annotations, limits, now_ms)
@@ -159,12 +161,8 @@ class Planner:
         return priced
 
 
-async def _ask(dialect: Dialect, endpoint: Endpoint, exchange: Exchange, body: bytes) -> Ask:
-    """What a metered request asks for; how long a recording in it lasts is looked at once."""
-    kind = next((value for name, value in exchange.headers if name == b"content-type"), b"")
-    ask = dialect.ask(endpoint, body, kind)
-    if not ask.audio:
-        return ask
+async def _measured(ask: Ask) -> Ask:
+    """What is asked for, with how long the recording in it lasts in its place."""
     counted = {"audio_seconds": await audio.seconds(ask.audio)}
     return msgspec.structs.replace(ask, audio=b"", counted=counted)
 

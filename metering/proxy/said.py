@@ -17,10 +17,11 @@ REMEMBERED_BYTES_MAX = 4_096
 class Said:
     """One set of headers, each thing read when it is first asked for. Never changes."""
 
-    __slots__ = ("_annotations", "_headers", "_passed", "key", "slot_is_free")
+    __slots__ = ("_annotations", "_headers", "_passed", "content_type", "key", "slot_is_free")
 
     def __init__(self, headers: Headers, is_admin: Callable[[str], bool]) -> None:
         self.key, self.slot_is_free = our_key_and_provider_key(headers, is_admin)
+        self.content_type = next((value for name, value in headers if name == b"content-type"), b"")
         self._headers = headers
         self._annotations: Annotations | None = None
         self._passed: dict[tuple[str, tuple[bytes, bytes] | None], Headers] = {}
