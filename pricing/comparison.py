@@ -10,12 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from pricing.book import PriceBook
-from pricing.catalogue import BASE, PriceFile
+from pricing.catalogue import BASE, ModelEntry, PriceFile
 from pricing.litellm import Listed
 from pricing.rates import Rates, femto
 from pricing.units import UNITS
 
 _SEARCH = "web_search"
+# A tool's fee is the provider's, and cache prices alone are no news: the list gives some models
+# (gpt-5.4-pro on Azure) a price of cached input that neither the vendor nor Azure's meters have.
+_NO_NEWS = {_SEARCH, *(unit for unit in UNITS if unit.startswith("cache_"))}
 
 
 class Comparison:
@@ -41,7 +44,20 @@ class Comparison:
         return any(
             _femto_at(rates, unit) != femto(price, UNITS[unit].per) and vendors.get(unit) != price
             for unit, price in prices.items()
-            if unit != _SEARCH
+            if unit not in _NO_NEWS
+        )
+
+    def is_copy(self, entry: ModelEntry) -> bool:
+        """Whether an entry says of all its names what a vendor's list price says already."""
+        found = [self._find(pattern.strip("*").replace("#", "1")) for pattern in entry.match]
+        return len(entry.prices) == 1 and all(
+            rates is not None
+            and rates.provider != self._file.provider
+            and all(
+                _femto_at(rates, unit) == femto(price, UNITS[unit].per)
+                for unit, price in entry.prices[0].prices.items()
+            )
+            for rates in found
         )
 
     def zones(self, listed: Iterable[Listed], name: str) -> dict[str, str]:

@@ -141,7 +141,7 @@ def disagreements(files: Iterable[PriceFile], listed: Iterable[Listed], at_ms: i
     """Where the catalogue and LiteLLM's list price the same thing differently at a time."""
     book = PriceBook([*files], "")
     lines = {
-        f"{item.name}: {words}"
+        f"{item.provider}/{item.name}: {words}"
         for item in listed
         if not item.zone
         if (rates := book.find(item.provider, item.name, at_ms))

@@ -88,12 +88,16 @@ def combine(
     """
     of_provider = [item for item in listed if item.provider == file.provider]
     plain = [item for item in of_provider if not item.zone]
-    compared = Comparison(file, vendors, listed, midnight_ms(today))
-    zones = {item.name: compared.zones(of_provider, item.name) for item in of_provider if item.zone}
+    at_ms = midnight_ms(today)
+    before = Comparison(file, vendors, listed, at_ms)
+    bare = Comparison(msgspec.structs.replace(file, models=[]), vendors, listed, at_ms)
+    added = [own_entry(item, source, today) for item in plain if before.is_new(item)]
+    models = [entry for entry in file.models if not bare.is_copy(entry)]
+    models += [entry for entry in added if entry is not None]
+    after = Comparison(msgspec.structs.replace(file, models=models), vendors, listed, at_ms)
+    zones = {item.name: after.zones(of_provider, item.name) for item in of_provider if item.zone}
     usual = _commonest(zones.values())
     unusual = {name: scopes for name, scopes in zones.items() if scopes not in ({}, usual)}
-    added = [own_entry(item, source, today) for item in plain if compared.is_new(item)]
-    models = [*file.models, *(entry for entry in added if entry is not None)]
     names = _by_model(msgspec.structs.replace(file, resells=[], models=models), plain)
     models = [
         with_bounds(with_gaps_filled(entry, also, source), also, source, today)
@@ -102,7 +106,7 @@ def combine(
     ]
     return msgspec.structs.replace(
         file,
-        fees=_with_fees(file, compared.common_fees(plain), source, today),
+        fees=_with_fees(file, after.common_fees(plain), source, today),
         scopes=[
             *_scope_rows(usual, source, today),
             *_scope_rows(*_SCOPES.get(file.provider, ({}, "")), today),

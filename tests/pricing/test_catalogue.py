@@ -135,6 +135,58 @@ def test_malformed_data_is_refused(edit: Callable[[dict[str, Any]], None], reaso
     assert reason in str(error.value)
 
 
+FEE = {"from": None, "prices": {"web_search": "10"}, "source": "s", "checked": "2026-01-01"}
+SCOPE = {"from": None, "scope": "zone", "multiplier": "1.1", "source": "s", "checked": "2026-01-01"}
+NO_FEE = "fees[0]: a fee has no service tier, no context tier and is not of tokens"
+
+
+@pytest.mark.parametrize(
+    ("member", "rows", "reason"),
+    [
+        ("fees", [FEE], ""),
+        ("fees", [FEE, FEE | {"from": "2026-02-01"}], ""),
+        ("fees", [FEE, FEE], "two rows of fees have the same date"),
+        ("fees", [FEE | {"from": "soon"}], "fees[0]: 'soon' is not a date"),
+        ("fees", [FEE | {"prices": {"parrots": "1"}}], "fees[0]: 'parrots' is not a unit"),
+        ("fees", [FEE | {"prices": {"input": "1"}}], NO_FEE),
+        ("fees", [FEE | {"service_tier": "flex"}], NO_FEE),
+        ("fees", [FEE | {"above": {"9": {"web_search": "1"}}}], NO_FEE),
+        ("scopes", [SCOPE], ""),
+        ("scopes", [SCOPE | {"multiplier": "0"}], "scopes[0]: multiplier '0' is not"),
+        ("resells", [{"vendor": "v", "own_tools": False, "spelt": {"a-": "b-"}}], ""),
+        ("resells", [{"vendor": "v", "parrots": 1}], "unknown field `parrots`"),
+    ],
+)
+def test_what_holds_for_all_models_is_checked(
+    member: str, rows: list[dict[str, Any]], reason: str
+) -> None:
+    """A file's fees and scopes are held to what those of a model are, and are rendered stably."""
+    data = json.dumps(content() | {member: rows}).encode()
+    if not reason:
+        read = parse(data, "p.json")
+        assert parse(render(read), "p.json") == read
+        assert len(getattr(read, member)) == len(rows)
+        assert (
+            render(read).count(b"\n")
+            == render(parse(json.dumps(content()).encode(), "")).count(b"\n") + len(rows) + 2
+        )
+        return
+    with pytest.raises(PriceDataError, match=r"^p\.json: ") as error:
+        parse(data, "p.json")
+    assert reason in str(error.value)
+
+
+def test_only_a_reseller_has_models_without_prices() -> None:
+    """An entry without prices is of a model that is sold at another's list price."""
+    data = content()
+    data["models"][1]["prices"] = []
+    with pytest.raises(PriceDataError, match=r"\(n\): it has no base price"):
+        parse(json.dumps(data).encode(), "p.json")
+    read = parse(json.dumps(data | {"resells": [{"vendor": "v"}]}).encode(), "p.json")
+    assert read.models[1].prices == []
+    assert parse(render(read), "p.json") == read
+
+
 def test_a_day_has_one_row_a_tier() -> None:
     """Two rows of one tier that begin on the same day contradict each other."""
     data = content()
@@ -150,13 +202,17 @@ def test_no_json_is_refused() -> None:
 
 
 def test_loading_is_all_or_nothing(tmp_path: Path) -> None:
-    """Nothing to load, one bad file, or two files of one provider: no book at all."""
+    """Nothing to load, a bad file, two files of a provider, or none of a vendor: no book at all."""
     with pytest.raises(PriceDataError, match="there is no price data"):
         load(tmp_path)
     (tmp_path / "a.json").write_text(json.dumps(content()))
     assert load(tmp_path).find("p", "m", 0) is not None
     (tmp_path / "b.json").write_text(json.dumps(content()))
     with pytest.raises(PriceDataError, match="two files are of the same provider"):
+        load(tmp_path)
+    sold = content() | {"provider": "q", "resells": [{"vendor": "p"}, {"vendor": "v"}]}
+    (tmp_path / "b.json").write_text(json.dumps(sold))
+    with pytest.raises(PriceDataError, match="q resells v, which has no file"):
         load(tmp_path)
     (tmp_path / "b.json").write_text("[]")
     with pytest.raises(PriceDataError, match=r"b\.json: "):

@@ -82,6 +82,24 @@ LITELLM: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def row(
+    vendor: str, mode: str, tokens: tuple[float, float] | None = None, **more: Any
+) -> dict[str, Any]:
+    """A row of LiteLLM's list; tokens in and out cost so many USD a million."""
+    fields = zip(("input_cost_per_token", "output_cost_per_token"), tokens or (), strict=False)
+    return {
+        "litellm_provider": vendor,
+        "mode": mode,
+        **{field: price / 1e6 for field, price in fields},
+        **more,
+    }
+
+
+def image(vendor: str, price_per_pixel: float) -> dict[str, Any]:
+    """A row of an image of a size, which is in the name."""
+    return row(vendor, "image_generation", input_cost_per_pixel=price_per_pixel)
+
+
 def wheels(code: str, prices: dict[str, Any]) -> Callable[[Path], None]:
     """A stand-in for the download: wheels with this content."""
 
@@ -103,9 +121,9 @@ def run(
     return update.main(arguments, data=data, fetch=wheels(code, prices), now=now)
 
 
-def entries(data: Path) -> dict[str, Any]:
-    """The entries of the OpenAI file by id."""
-    return {e["id"]: e for e in json.loads((data / "openai.json").read_bytes())["models"]}
+def entries(data: Path, provider: str = "openai") -> dict[str, Any]:
+    """The entries of a provider's file by id."""
+    return {e["id"]: e for e in json.loads((data / f"{provider}.json").read_bytes())["models"]}
 
 
 def rows(data: Path, name: str = "m") -> list[tuple[str | None, str, str]]:
@@ -303,13 +321,13 @@ def test_a_check_reports_disagreements(tmp_path: Path, capsys: pytest.CaptureFix
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("the catalogue is valid: version ")
     assert lines[1:] == [
-        "m: LiteLLM has a batch tier, the catalogue has none",
-        "m: default above 200000 input: the catalogue 4, LiteLLM 5",
-        "m: default output: the catalogue 9, LiteLLM 11",
-        "o: batch output: the catalogue 10, LiteLLM 5",
-        "o: default above 200000 input: the catalogue 2, LiteLLM 5",
-        "o: default input_audio: the catalogue 2, LiteLLM 40",
-        "o: default output: the catalogue 10, LiteLLM 11",
+        "openai/m: LiteLLM has a batch tier, the catalogue has none",
+        "openai/m: default above 200000 input: the catalogue 4, LiteLLM 5",
+        "openai/m: default output: the catalogue 9, LiteLLM 11",
+        "openai/o: batch output: the catalogue 10, LiteLLM 5",
+        "openai/o: default above 200000 input: the catalogue 2, LiteLLM 5",
+        "openai/o: default input_audio: the catalogue 2, LiteLLM 40",
+        "openai/o: default output: the catalogue 10, LiteLLM 11",
         "7 disagreements with LiteLLM's list",
     ]
     seconds = (
@@ -319,7 +337,7 @@ def test_a_check_reports_disagreements(tmp_path: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     p = {"p": {"litellm_provider": "openai", "input_cost_per_token": 0}}
     run(tmp_path, genai(""), "--check", now=DAY_2, prices=p)
-    assert "p: default input: the catalogue none, LiteLLM 0" in capsys.readouterr().out
+    assert "openai/p: default input: the catalogue none, LiteLLM 0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -370,6 +388,187 @@ def test_the_list_ignores_what_is_not_ours() -> None:
     assert [item.name for item in litellm_list(json.dumps(LITELLM).encode())] == [
         "m", "m-xl", "m-xs", "ft:m", "sora",
     ]  # fmt: skip
+
+
+# As the list has them: floats by the pixel, the character and the second.
+MEDIA = {
+    "256-x-256/dall-e-2": image("openai", 2.4414e-07),
+    "512-x-512/dall-e-2": image("openai", 6.86e-08),
+    "1024-x-1024/dall-e-2": image("openai", 1.9e-08),
+    "standard/1024-x-1024/dall-e-3": image("openai", 3.81469e-08),
+    "hd/1024-x-1792/dall-e-3": image("openai", 6.539e-08),
+    "standard/1024-x-1024/free": image("openai", 0.0),
+    "hd/77-x-77/odd": image("openai", 1e-06),
+    "dall-e-3": row("openai", "image_generation", input_cost_per_image=0.04),
+    "speech": row("openai", "audio_speech", input_cost_per_character=1.5e-05),
+    "ears": row("openai", "audio_transcription", input_cost_per_second=0.000283333333333),
+    # what a second or an image comes to is no price where tokens have one
+    "tokens": row("openai", "audio_transcription", (2.5, 10), input_cost_per_second=0.1),
+    "1024-x-1024/tokens": image("openai", 1e-06),
+    "azure_ai/flux": row("azure_ai", "image_generation", output_cost_per_image=0.04),
+    "sora": row("openai", "video_generation", input_cost_per_second=0.1),
+    "openai/container": row("openai", "chat", code_interpreter_cost_per_session=0.03),
+}
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "prices"),
+    [
+        ("openai", "dall-e-2",
+         {"image_256x256": "0.016", "image_512x512": "0.018", "image_1024x1024": "0.02"}),
+        ("openai", "dall-e-3",
+         {"image_standard_1024x1024": "0.04", "image_hd_1024x1792": "0.12"}),
+        ("openai", "speech", {"input_characters": "15"}),
+        ("openai", "ears", {"audio_seconds": "1.02"}),
+        ("openai", "tokens", {"input": "2.5", "output": "10"}),
+        ("azure", "flux", {"images": "0.04"}),
+        ("openai", "free", None),
+        ("openai", "odd", None),
+        ("openai", "sora", None),
+        ("openai", "container", None),
+    ],
+)  # fmt: skip
+def test_media_have_exact_prices(
+    provider: str, name: str, prices: dict[str, str] | None, tmp_path: Path
+) -> None:
+    """What is billed by the image, second or character comes out of the list's floats exactly."""
+    run(tmp_path, genai(model()), prices=MEDIA)
+    found = entries(tmp_path, provider).get(name)
+    assert (found and found["prices"][0]["prices"]) == prices
+
+
+def listed(name: str, tokens: tuple[float, float]) -> dict[str, dict[str, Any]]:
+    """A model that the list has at one price with OpenAI and with Azure."""
+    return {name: row("openai", "chat", tokens), f"azure/{name}": row("azure", "chat", tokens)}
+
+
+SEARCH: dict[str, Any] = {"search_context_cost_per_query": {"search_context_size_low": 0.014}}
+AZURE = {
+    **listed("m", (2, 10)),
+    "azure/eu/m": row("azure", "chat", (2.2, 11)),
+    "azure/us/m": row("azure", "chat", (2.2, 11)),
+    # dearer in one zone
+    **listed("n", (2, 10)),
+    "azure/eu/n": row("azure", "chat", (2.4, 12)),
+    "azure/us/n": row("azure", "chat", (2.2, 11)),
+    # another's price, in the catalogue and in the list; a zone counts from Azure's
+    **listed("o", (2, 10)),
+    "azure/o": row("azure", "chat", (4, 10), **SEARCH),
+    "azure/us/o": row("azure", "chat", (4.8, 12)),
+    # genai-prices says that Azure sells it at list price
+    **listed("r", (2, 10)),
+    "azure/r": row("azure", "chat", (3, 11)),
+    # the list's own mind about the vendor's price, too, and about a cache
+    **listed("p", (3, 10)),
+    "azure/p": row("azure", "chat", (3, 10), cache_read_input_token_cost=1e-07),
+    # zones that are not a multiple, or are of nothing; places that are no zones
+    "azure/apac/p": row("azure", "chat", (2.2, 10)),
+    "azure/eu/q": row("azure", "chat", (2.2, 10)),
+    "azure/us-gov/m": row("azure", "chat", (9, 99)),
+    "azure/global/m": row("azure", "chat", (2, 10)),
+    # names from before Foundry and after: the later price holds
+    "azure/mistral": row("azure", "chat", (8, 24)),
+    "azure_ai/Mistral": row("azure_ai", "chat", (2, 6)),
+    # tools are Azure's with OpenAI's models
+    "azure/m-xl": row("azure", "chat", **SEARCH),
+    "azure_ai/claude": row("azure_ai", "chat", search_context_cost_per_query={"low": 0.01}),
+}  # fmt: skip
+MODELS = ", ".join(model(name) for name in "mnopr")
+
+
+def test_azure_lists_only_what_differs(tmp_path: Path) -> None:
+    """A model at the vendor's list price has no entry, one with dearer zones no prices."""
+    azure = ", ".join([model("a"), model("m"), model("r"), model("s", prices=FLAT.format(1))])
+    assert run(tmp_path, genai(MODELS, model("claude"), azure), prices=AZURE) == 0
+    found = json.loads((tmp_path / "azure.json").read_bytes())
+    assert found["resells"] == [
+        {"vendor": "openai", "spelt": {"gpt-35-": "gpt-3.5-"}},
+        {"vendor": "anthropic", "own_tools": False},
+    ]
+    assert [(fee["prices"], fee["source"]) for fee in found["fees"]] == [
+        ({"web_search": "14"}, "web_search from litellm 8.8")
+    ]
+    ratios = {scope["scope"]: scope["multiplier"] for scope in found["scopes"]}
+    assert ratios == {"datazone": "1.1", "region": "1.1"}
+    made = {
+        entry["id"]: (
+            [row["prices"] for row in entry["prices"]],
+            {scope["scope"]: scope["multiplier"] for scope in entry.get("scopes", [])},
+        )
+        for entry in found["models"]
+    }
+    assert made == {
+        "a": ([{"input": "2", "output": "10"}], {}),
+        "mistral": ([{"input": "2", "output": "6"}], {}),
+        "n": ([], {"datazone": "1.2", "datazone.us": "1.1"}),
+        "o": ([{"input": "4", "output": "10", "web_search": "14"}], {"datazone": "1.2"}),
+        "s": ([{"input": "1", "output": "10"}], {}),
+    }
+    assert load(tmp_path).find("azure", "claude", 0) is not None
+
+
+def test_azure_without_zones_has_none(tmp_path: Path) -> None:
+    """Where the list knows of no zones and tools, the file has none of its own."""
+    run(tmp_path, genai(model()), prices={})
+    found = json.loads((tmp_path / "azure.json").read_bytes())
+    assert [scope["scope"] for scope in found["scopes"]] == ["region"]
+    assert "fees" not in found
+
+
+SEARCHES = "ModelPrice(input_mtok=Decimal('2'), web_searches_kcount=Decimal('{0}'))"
+
+
+def fees(data: Path) -> list[tuple[str | None, str | None]]:
+    """(from, web search) of each row of OpenAI's fees, in file order."""
+    rows = json.loads((data / "openai.json").read_bytes())["fees"]
+    assert all(row["prices"]["container_4g"] == "0.12" for row in rows)
+    return [(row["from"], row["prices"].get("web_search")) for row in rows]
+
+
+def test_a_fee_is_taken_from_models_that_agree(tmp_path: Path) -> None:
+    """What all models that list a tool's price list alike is the provider's fee; else none is."""
+    same = [model("m", prices=SEARCHES.format(10)), model("n", prices=SEARCHES.format(10))]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    run(tmp_path / "a", genai(", ".join([*same, model("o")])), prices={})
+    assert fees(tmp_path / "a") == [(None, "10")]
+    run(tmp_path / "b", genai(f"{same[0]}, {model('n', prices=SEARCHES.format(25))}"), prices={})
+    assert fees(tmp_path / "b") == [(None, None)]
+
+
+def test_fees_are_appended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fee that changed begins today, as does a vendor's; the same sources change nothing."""
+    run(tmp_path, genai(model(prices=SEARCHES.format(10)), model("claude")), prices=AZURE)
+    more = AZURE | {
+        "azure/eu/m": row("azure", "chat", (2.4, 12)),
+        "azure/us/m": row("azure", "chat", (2.4, 12)),
+    }
+    text = genai(model(prices=SEARCHES.format(12)), model("claude"))
+    capsys.readouterr()
+    for expected in (
+        ["fees: default from 2026-11-21: web_search 12", "scope datazone x 1.2, from 2026-11-21"],
+        ["nothing changed"],
+    ):
+        assert run(tmp_path, text, now=DAY_2, prices=more) == 0
+        said = capsys.readouterr().out
+        assert all(line in said for line in expected), said
+    assert fees(tmp_path) == [(None, "10"), ("2026-11-21", "12")]
+
+
+def test_what_is_sold_at_list_price_is_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model that gets zones of its own, and vendors whose models a provider begins to sell."""
+    run(tmp_path, genai(MODELS), prices={})
+    sold = json.loads((tmp_path / "azure.json").read_bytes())
+    (tmp_path / "azure.json").write_text(json.dumps(sold | {"resells": []}))
+    capsys.readouterr()
+    run(tmp_path, genai(MODELS), now=DAY_2, prices=AZURE)
+    said = capsys.readouterr().out
+    assert "n: new, at list price, with scopes of its own" in said
+    assert "resells openai, anthropic" in said
+    run(tmp_path, genai(MODELS), now=DAY_2, prices=AZURE)
+    assert capsys.readouterr().out == "nothing changed\n"
 
 
 @pytest.mark.parametrize(
