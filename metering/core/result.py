@@ -13,10 +13,10 @@ import msgspec
 from metering.core.limits import State
 from metering.core.money import PICO_PER_USD
 from metering.core.record import UsageRow
+from pricing.units import INPUTS, UNITS
 
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = b"{}"
-_OUTPUT_UNITS = ("output", "reasoning", "web_search", "file_search")
 
 
 class _State(msgspec.Struct, gc=False):
@@ -121,7 +121,8 @@ def _cost(row: UsageRow, overrun_pico: int) -> _Cost:
 
 
 def _units(unit: str, count: int) -> _Units:
-    return _Units(0, count) if unit.startswith(_OUTPUT_UNITS) else _Units(count, 0)
+    is_output = unit in UNITS and unit not in INPUTS
+    return _Units(0, count) if is_output else _Units(count, 0)
 
 
 def insertion(body: bytes, members: bytes) -> tuple[int, bytes] | None:

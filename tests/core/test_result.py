@@ -119,6 +119,21 @@ def test_when_there_is_a_cost(row: UsageRow, has_cost: bool) -> None:  # noqa: F
     assert ("cost" in parsed(result_json(row))) is has_cost
 
 
+@pytest.mark.parametrize(
+    ("unit", "direction"),
+    [
+        ("audio_seconds", "input"), ("input_characters", "input"), ("cache_write_1h", "input"),
+        ("web_search", "output"), ("images", "output"), ("image_hd_1024x1024", "output"),
+        ("container_4g", "output"), ("a_caller_s_own", "input"),
+    ],
+)  # fmt: skip
+def test_an_unknown_unit_is_on_its_side(unit: str, direction: str) -> None:
+    """A unit without a price is stated as what it is: input, or what the model made."""
+    row = UsageRow(application_id="a", request_id="r", units={unit: 3})
+    result = parsed(result_json(row, unpriced=(unit,)))
+    assert result["unknown_units"] == {unit: {"input": 0, "output": 0} | {direction: 3}}
+
+
 def test_the_rest() -> None:
     """Overrun, units without a price, and a repeated request are stated where they are."""
     row = UsageRow(application_id="a", request_id="r", units={"input_text": 5, "output_text": 7})
