@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 from pricing.catalogue import (
     BASE,
     FOREVER,
+    TOOLS,
     ModelEntry,
     PriceFile,
     PriceRow,
@@ -31,6 +32,13 @@ NAMES_CACHED = 4_096
 _DAY_MS = 86_400_000
 _COMPACT_DATE = re.compile(r"[-@](20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$")
 _SNAPSHOT = re.compile(r"[-@]20\d\d-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])$")
+
+
+_TOOLS = ModelEntry(
+    id=TOOLS,
+    match=[TOOLS],
+    prices=[PriceRow(since=None, prices={}, source="the provider's fees", checked="")],
+)
 
 
 class PriceBook:
@@ -83,6 +91,8 @@ class PriceBook:
         file = self._files.get(provider)
         if file is None:
             return None
+        if model == TOOLS:
+            return self._history_of(file, _TOOLS, _TOOLS, None)
         own = self._models[provider].match(model)
         if own and own.prices:
             return self._history_of(file, own, own, None)

@@ -85,6 +85,10 @@ class ModelEntry(
     scopes: list[ScopeRow] = []
 
 
+TOOLS = "tools"
+"""The model of a tool that is called by itself: it has its provider's fees and no prices else."""
+
+
 class Resold(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):

@@ -112,10 +112,14 @@ class Rates:
             return ONE
         return self.scopes.get(scope) or self.scopes.get(scope.partition(".")[0], ONE)
 
+    def prices_any(self, units: Iterable[str]) -> bool:
+        """Whether at least one of these units has a price."""
+        return not self.tiers[BASE].brackets[0].keys().isdisjoint(units)
+
     @property
     def by_tokens(self) -> bool:
         """Whether tokens are priced, so that a number of them bounds a cost."""
-        return not INPUT_TOKENS.isdisjoint(self.tiers[BASE].brackets[0])
+        return self.prices_any(INPUT_TOKENS)
 
     def unbounded_by(self, counts: Mapping[str, int]) -> str | None:
         """What a call is billed by that these counts (as in `ceiling`) do not say; None: nothing.

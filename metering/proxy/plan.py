@@ -145,7 +145,8 @@ class Planner:
         priced = self._meter.price_of(
             provider, model, now_ms, estimate=self._settings.unpriced == "estimate"
         )
-        if priced.rates is not None:
+        rates = priced.rates
+        if rates is not None and (rates.by_tokens or rates.prices_any(ask.counted)):
             return priced
         binding = any(limit.binding for limit in limits)
         policy = self._settings.unpriced

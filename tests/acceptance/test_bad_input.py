@@ -165,13 +165,15 @@ def test_a_header_sent_twice_is_named(untouched: Tenant) -> None:
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES])
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["nobodys-model-9", "tts-1", "tools"])
 def test_a_model_without_a_price_is_refused_under_a_binding_limit(
-    path: str, untouched: Tenant, *, stream: bool
+    path: str, model: str, untouched: Tenant, *, stream: bool
 ) -> None:
-    """403, with three ways out; no provider is called on a guess."""
-    body = GOOD | {"model": "nobodys-model-9", "stream": stream}
+    """403, with three ways out; no provider is called on a guess. One that is priced by what this
+    endpoint does not count has no price here either."""
+    body = GOOD | {"model": model, "stream": stream}
     answer = untouched.post(path, body, {"xProxy-Limit-IDs": "team"})
-    check(answer, 403, "unpriced_model", "no price is known for model 'nobodys-model-9'", untouched)
+    check(answer, 403, "unpriced_model", f"no price is known for model '{model}'", untouched)
     for way in ("use a model that is priced", "xProxy-PriceAs-Resource", "XPROXY_UNPRICED=allow"):
         assert way in answer.json()["message"]
 

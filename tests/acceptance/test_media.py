@@ -300,6 +300,15 @@ def test_what_cannot_be_paid_is_not_made(
     assert tenant.post(path, body, {"xProxy-Limit-IDs": "large"}).status_code == 200
 
 
+def test_a_container_costs_a_session(caller: Tenant) -> None:
+    """One that is made by itself is charged by its memory, as the fees of its provider say."""
+    answer = caller.post(OPENAI + "/containers", {"name": "c", "memory_limit": "4g"}, LIMITED)
+    row = caller.row()
+    assert answer.json()["xproxy_result"]["cost"]["total"]["base"] == 0.12
+    assert (row["units"], row["cost_pico"]) == ({"container_4g": 1}, str(12 * 10**10))
+    assert row["model"] == "tools"
+
+
 def test_a_provider_error_in_place_of_sound(caller: Tenant) -> None:
     """It comes in the grammar of errors, and costs nothing."""
     body = {"model": "tts-1", "voice": "alloy", "input": PROMPT}

@@ -231,6 +231,25 @@ def test_decisions() -> None:
     assert usage.counts == {"input": 9, "output": 2, "cache_read": 4}
 
 
+@pytest.mark.parametrize(
+    ("asked", "made", "sessions"),
+    [
+        ({}, {}, {"container_1g": 1}),
+        ({"memory_limit": "4g"}, {"memory_limit": "4g"}, {"container_4g": 1}),
+        ({"memory_limit": "4g"}, {}, {"container_4g": 1}),
+        ({"memory_limit": "3g"}, {"memory_limit": "16g"}, {"container_16g": 1}),
+    ],
+)
+def test_containers(asked: dict[str, str], made: dict[str, str], sessions: dict[str, int]) -> None:
+    """A container costs a session of its memory, as the answer says, or else the request."""
+    endpoint = OPENAI.endpoint("POST", "/v1/containers")
+    ask = OPENAI.ask(endpoint, json.dumps({"name": "c"} | asked).encode())
+    usage = OPENAI.read(endpoint, json.dumps({"id": "cntr_1"} | made).encode(), ask)
+    assert (usage.counted, usage.provider_id, usage.finished) == (sessions, "cntr_1", True)
+    assert OPENAI.read(endpoint, b"[]", ask) == Usage()
+    assert run("openai", b": x\n\n", path="/v1/containers", name="c")[1].counts is None
+
+
 # Streams
 
 

@@ -50,7 +50,7 @@ ENDPOINTS = [
     ("POST", "/v1/fine_tuning/jobs", "other", "unmetered"),
     ("POST", "/v1/fine_tuning/jobs/ftjob-1/cancel", "other", "free"),
     ("POST", "/v1/batches/batch_1/cancel", "other", "free"),
-    ("POST", "/v1/containers", "other", "unmetered"),
+    ("POST", "/v1/containers", "containers", "metered"),
     ("POST", "/v1/batches", "other", "unmetered"),
     ("PATCH", "/v1/files", "other", "unmetered"),
     ("POST", "/", "other", "unmetered"),

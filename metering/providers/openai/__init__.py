@@ -6,6 +6,7 @@ from metering.providers.base import Endpoint, Form
 from metering.providers.dialect import FormDialect, metered
 from metering.providers.openai.audio import Speech, Transcriptions
 from metering.providers.openai.chat import Chat, Completions
+from metering.providers.openai.containers import Containers
 from metering.providers.openai.decisions import Decisions
 from metering.providers.openai.embeddings import Embeddings
 from metering.providers.openai.images import Images
@@ -19,6 +20,7 @@ FORMS: dict[str, Form] = {
     "responses": Responses(),
     "responses.compact": Responses(),
     "decisions": Decisions(),
+    "containers": Containers(),
     "images.generations": Images(),
     "images.edits": Images(),
     "images.variations": Images(),
@@ -54,7 +56,7 @@ FREE_POSTS = posts(
     "/v1/skills/**",
     "/v1/webhook_endpoints/**",
 )
-"""POSTs that cost nothing. A run of a thread, a fine-tuning job, a batch or a container does."""
+"""POSTs that cost nothing. A run of a thread, a fine-tuning job or a batch does."""
 
 
 class OpenAI(FormDialect):

@@ -17,6 +17,7 @@ from msgspec import Raw
 
 from metering.providers.answer import Count, nonzero
 from metering.providers.openai import images
+from pricing.units import UNITS
 
 IMAGE_MODEL = "gpt-image-1"
 """Who makes the images of a tool that names no model."""
@@ -107,7 +108,13 @@ def _containers(items: list[_Item], tools: list[_Tool]) -> Counts:
     places = [place for tool in tools for place in _places(tool)]
     new = ran_in - {place.container_id for place in places}
     memory = next((it.memory_limit for it in places if it.type in AUTO and it.memory_limit), MEMORY)
-    return nonzero(((f"container_{memory}", len(new)),))
+    return session(memory, len(new))
+
+
+def session(memory: str, times: int = 1) -> Counts:
+    """Sessions of containers with so much memory; of one that has no price, the smallest."""
+    unit = f"container_{memory}"
+    return nonzero(((unit if unit in UNITS else f"container_{MEMORY}", times),))
 
 
 def _ran_in(item: _Item) -> str | None:
