@@ -139,7 +139,7 @@ class Rates:
         output_tokens: int,
         service_tier: str | None = None,
         scope: str | None = None,
-        counts: Mapping[str, int] | None = None,
+        counts: Mapping[str, int] = MappingProxyType({}),
     ) -> int:
         """Pico-USD of a plain call: to the pico what `cost` makes of the same units.
 
@@ -147,7 +147,7 @@ class Rates:
         """
         prices = self.tiers[self.tier(service_tier)].at(input_tokens)
         ratio = self.multiplier(scope)
-        units = {"input_text": input_tokens, "output_text": output_tokens, **(counts or {})}
+        units = {"input_text": input_tokens, "output_text": output_tokens, **counts}
         return sum(
             [
                 line_pico(count, prices.get(unit, 0), ratio if unit in TOKENS else ONE)
@@ -163,7 +163,7 @@ class Rates:
         service_tier: str | None = None,
         scope: str | None = None,
         without: AbstractSet[str] = frozenset(),
-        counts: Mapping[str, int] | None = None,
+        counts: Mapping[str, int] = MappingProxyType({}),
     ) -> int:
         """Pico-USD that no call within these tokens and counts (by unit, at most how many) exceeds.
 
@@ -182,7 +182,7 @@ class Rates:
             input_tokens * _up(dearest_in, ratio) + output_tokens * _up(dearest_out, ratio)
             for ratio in ratios
         )
-        for unit, count in {"requests": 1, **(counts or {})}.items():
+        for unit, count in {"requests": 1, **counts}.items():
             total += count * _up(max(t.dearest((unit,), input_tokens) for t in tables), ONE)
         return total
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Mapping
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from metering.core.limits import Bounds
 from pricing.rates import Rates
 
 What = TypeVar("What")
+NOTHING: Mapping[str, int] = MappingProxyType({})
 PPM = 1_000_000
 DEFAULT_OUTPUT_TOKENS = 1_000
 """Likely output of a call before anything was learned of its application and model."""
@@ -45,10 +47,17 @@ def first_factor_ppm(provider: str) -> int:
     return _FIRST_FACTOR_PPM.get(provider, _OTHER_FACTOR_PPM)
 
 
-def unbounded(rates: Rates, output_cap: int | None) -> str | None:
-    """Why the ceiling is not a bound, in words for the caller; None if it is one."""
+def unbounded(
+    rates: Rates, output_cap: int | None, counts: Mapping[str, int] = NOTHING
+) -> str | None:
+    """Why the ceiling is not a bound, in words for the caller; None if it is one.
+
+    `counts`, by unit, is what the request says beside its text: so many images of a size.
+    """
+    if unsaid := rates.unbounded_by(counts):
+        return f"{rates.model} is priced by {unsaid}, and the request does not say how many"
     if not rates.by_tokens:
-        return f"{rates.model} is not priced by tokens, so nothing in the request bounds its cost"
+        return None
     if output_cap is None and not (rates.max_output_tokens or rates.context_window):
         return f"the request sets no output cap, and none is known of {rates.model}"
     return None
@@ -67,7 +76,8 @@ def bounds(
     output_tokens: int | None = None,
     extra_input_tokens: int = 0,
     without: AbstractSet[str] = frozenset(),
-    fees: Mapping[str, int] | None = None,
+    counts: Mapping[str, int] = NOTHING,
+    fees: Mapping[str, int] = NOTHING,
     ceiling: bool = True,
 ) -> Bounds:
     """The likely and the highest cost and tokens of a call (without `ceiling`, only likely cost).
@@ -76,7 +86,8 @@ def bounds(
     are what was learned, if anything. `prompt_bytes` is at least the UTF-8 length of the prompt
     (the body's will do): a byte-level tokenizer makes no more tokens than bytes.
     `extra_input_tokens` bounds what bytes do not: images by the vendor's formula, tool preambles.
-    `without` and `fees` (by unit, at most how many) are as in `Rates.ceiling`.
+    `counts` (by unit) is what is known beside the tokens of text, `fees` at most how many uses of
+    tools there are; `without` is as in `Rates.ceiling`.
     """
     factor = first_factor_ppm(rates.provider) if input_factor_ppm is None else input_factor_ppm
     most_in = prompt_bytes + extra_input_tokens
@@ -87,14 +98,14 @@ def bounds(
         each = rates.context_window or UNBOUNDED_OUTPUT_TOKENS
     likely_out = likely_output(each, output_tokens) * choices
     return Bounds(
-        likely_pico=rates.likely(likely_in, likely_out, service_tier, scope),
+        likely_pico=rates.likely(likely_in, likely_out, service_tier, scope, counts),
         ceiling_pico=rates.ceiling(
             most_in,
             each * choices,
             service_tier=service_tier,
             scope=scope,
             without=without,
-            counts=fees,
+            counts={**counts, **fees},
         )
         if ceiling
         else 0,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -88,7 +89,12 @@ def test_what_is_likely(found: Rates, arguments: dict[str, Any], likely_tokens: 
         (priced("anthropic", "claude-fable-5-2"), None, 400 + 2 * 1_000_000, None),  # its window
         (rates(), None, 400 + 2 * 1_000_000, "no output cap, and none is known of m"),
         (rates(), 50, 400 + 2 * 50, None),
-        (priced("openai", "whisper-1"), 50, 400 + 2 * 50, "is not priced by tokens"),
+        (
+            priced("openai", "whisper-1"),
+            50,
+            400 + 2 * 50,
+            "priced by durations, and the request does not say how many",
+        ),
     ],
 )
 def test_what_is_bounded(
@@ -98,6 +104,27 @@ def test_what_is_bounded(
     made = bounds(found, input_tokens=100, prompt_bytes=400, output_cap=output_cap, choices=2)
     assert made.ceiling_tokens == ceiling_tokens
     reason = unbounded(found, output_cap)
+    assert (reason is None) if why is None else (reason and why in reason)
+
+
+@pytest.mark.parametrize(
+    ("model", "counts", "usd", "why"),
+    [
+        ("dall-e-3", {"image_hd_1024x1792": 2}, "0.24", None),
+        ("dall-e-3", {"images": 2}, "0", "priced by images"),
+        ("tts-1", {"input_characters": 1_000}, "0.015", None),
+        ("tts-1", {}, "0", "priced by characters"),
+        ("whisper-1", {"audio_seconds": 60}, "0.006", None),
+    ],
+)
+def test_what_the_request_says_bounds_its_cost(
+    model: str, counts: dict[str, int], usd: str, why: str | None
+) -> None:
+    """Images, seconds and characters that a request states are its likely and its highest cost."""
+    found = priced("openai", model)
+    made = bounds(found, input_tokens=5, prompt_bytes=50, counts=counts)
+    assert made.likely_pico == made.ceiling_pico == Decimal(usd) * 10**12
+    reason = unbounded(found, None, counts)
     assert (reason is None) if why is None else (reason and why in reason)
 
 
