@@ -206,10 +206,13 @@ def test_rows_are_what_an_independent_count_says(run: Run, variant: Variant) -> 
     # output here, as Pay-i counts it; neither, there
     fee = lines.get("web_search", 0) + lines.get("file_search", 0)
     costs = [int(row[it] * 10**12) for it in ("input_cost_usd", "output_cost_usd", "cost_usd")]
+    opened = containers(variant.recording, answer)
+    assert row["units"].get("container_1g", 0) == opened
+    sessions = opened * CONTAINER_USD
     expected = (
         sum((it.input_price for it in prices), Decimal(0)),
-        sum((it.output_price for it in prices), Decimal(fee).scaleb(-12)),
-        sum((it.total_price for it in prices), Decimal(0)),
+        sum((it.output_price for it in prices), Decimal(fee).scaleb(-12) + sessions),
+        sum((it.total_price for it in prices), sessions),
     )
     for cost_pico, expected_usd in zip(costs, expected, strict=True):
         assert abs(expected_usd * 10**12 - cost_pico) <= len(lines), row["lines"]
@@ -227,6 +230,16 @@ def final_answer(recording: Recording) -> dict[str, Any]:
         found |= {name: holder[name] for name in ("model", "id") if name in holder}
         found["usage"] = found["usage"] | (holder.get("usage") or {})
     return found
+
+
+CONTAINER_USD = Decimal("0.03")
+"""OpenAI's price of a session of its smallest container, for which genai-prices has none."""
+
+
+def containers(recording: Recording, answer: dict[str, Any]) -> int:
+    """How many containers an answer ran code in that its request did not bring along."""
+    ran_in = {item.get("container_id") for item in answer.get("output") or []} - {None}
+    return len({it for it in ran_in if it not in json.dumps(recording.request)})
 
 
 UNITS = {
