@@ -66,6 +66,7 @@ HOMES: dict[str, set[str]] = {
     "click": {"metering.cli"},
     "cryptography": {"metering.directory", "metering.store"},
     "hiredis": {"metering.redis"},
+    "idna": {"metering.core"},
     "httpx": {"metering.upstream", "metering.client", "metering.proxy"},
     "multipart": {"metering.providers"},
     "litestar": {"metering.api", "metering.web", "metering.app", "metering.proxy"},

@@ -12,6 +12,7 @@
 | xProxy-PriceAs-Category                               |                                   |
 | xProxy-PriceAs-Resource                               | xProxy-RouteAs-Resource           |
 | xProxy-Resource-Scope: global, datazone, region       | datazone.<geography>              |
+| xProxy-Provider-BaseUri                               |                                   |
 | xProxy-Logging-Disable: True, False                   |                                   |
 | xProxy-Result: on, off                                |                                   |
 | xProxy-On-Disconnect: drain, cancel                   |                                   |
@@ -29,6 +30,8 @@ from typing import Literal
 
 import msgspec
 
+from metering.core import origins
+from metering.core.origins import Origin
 from metering.errors import InvalidRequest
 
 LIMITS_MAX = 16
@@ -67,6 +70,8 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     price_as_category: str | None = None
     price_as_resource: str | None = None
     scope: str | None = None
+    base_uri: Origin | None = None
+    """Where the call is to go instead of to the provider; not judged yet."""
     logging_disabled: bool = False
     result_off: bool = False
     """`xProxy-Result: off`: bodies stay untouched."""
@@ -95,6 +100,7 @@ _NAMES: dict[bytes, str] = {
         "xProxy-PriceAs-Category": (),
         "xProxy-PriceAs-Resource": ("xProxy-RouteAs-Resource",),
         "xProxy-Resource-Scope": (),
+        origins.HEADER: (),
         "xProxy-Logging-Disable": (),
         "xProxy-Result": (),
         "xProxy-On-Disconnect": (),
@@ -111,6 +117,7 @@ def annotate(headers: Sequence[tuple[bytes, bytes]]) -> Annotations:
         return NONE
     text = values.get
     version = text("xProxy-UseCase-Version")
+    base_uri = text(origins.HEADER)
     return Annotations(
         limit_ids=_limit_ids(values),
         tags=_tags(text("xProxy-Request-Tags")),
@@ -125,6 +132,7 @@ def annotate(headers: Sequence[tuple[bytes, bytes]]) -> Annotations:
         price_as_category=_text(values, "xProxy-PriceAs-Category"),
         price_as_resource=_text(values, "xProxy-PriceAs-Resource"),
         scope=_scope(text("xProxy-Resource-Scope")),
+        base_uri=origins.parse(base_uri) if base_uri else None,
         logging_disabled=_choice(values, "xProxy-Logging-Disable", "False", "True"),
         result_off=_choice(values, "xProxy-Result", "on", "off"),
         on_disconnect="cancel"

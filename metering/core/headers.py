@@ -32,6 +32,9 @@ HOP_BY_HOP = frozenset(
 )
 FORWARD = b"xproxy-forward-"
 """`xProxy-Forward-X: v` goes upstream as `X: v`."""
+NAME_REMEMBERED_MAX = 64
+"""What longer header names of a provider's mean is looked at anew each time: who is called may be
+the caller's choice, and memory is bounded."""
 
 _OURS = (b"xproxy-", b"xproxy_", b"x-portkey-", b"x-litellm-")
 _DROP_PREFIXES = (*_OURS, b"x-forwarded-", b"proxy-")
@@ -174,7 +177,13 @@ def from_provider(
     `body_changed` drops what described the bytes as they were; `stored` drops what names the
     organization behind a stored credential.
     """
-    passed = [(name, value) for name, value in headers if _passes(name, body_changed, stored)]
+    passed = [
+        (name, value)
+        for name, value in headers
+        if (_passes if len(name) <= NAME_REMEMBERED_MAX else _passes.__wrapped__)(
+            name, body_changed, stored
+        )
+    ]
     listed = _listed(headers)
     if listed:
         passed = [header for header in passed if header[0] not in listed]

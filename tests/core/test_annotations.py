@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.core.annotations import NONE, Annotations, annotate
+from metering.core.origins import parse
 from metering.errors import InvalidRequest
 
 
@@ -56,6 +57,9 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("xProxy-RouteAs-Resource", "gpt-4o", "price_as_resource", "gpt-4o"),
     ("xProxy-Resource-Scope", "global", "scope", "global"),
     ("xProxy-Resource-Scope", "datazone.us", "scope", "datazone.us"),
+    ("xProxy-Provider-BaseUri", "https://a.B.com/v1/", "base_uri", parse("https://a.b.com/v1")),
+    ("xProxy-Provider-BaseURI", " http://[::1]:8 ", "base_uri", parse("http://[::1]:8")),
+    ("xProxy-Provider-BaseUri", "https://bücher.de", "base_uri", parse("https://bücher.de")),
     ("xProxy-Logging-Disable", "True", "logging_disabled", True),
     ("xProxy-Logging-Disable", "False", "logging_disabled", False),
     ("xProxy-Logging-Disable", "true", "logging_disabled", True),
@@ -99,6 +103,8 @@ BAD = [
     ("xProxy-UseCase-Version", "9" * 10, "invalid_use_case_version", "whole number"),
     ("xProxy-UseCase-Version", "9" * 5000, "invalid_use_case_version", "whole number"),
     ("xProxy-Resource-Scope", "mars", "invalid_resource_scope", "datazone"),
+    ("xProxy-Provider-BaseUri", "api.openai.com", "invalid_provider_uri", "absolute URI"),
+    ("xProxy-Provider-BaseUri", "https://127.1", "invalid_provider_host", "'127.1'"),
     ("xProxy-Logging-Disable", "yes", "invalid_header", "True"),
     ("xProxy-Result", "none", "invalid_header", "off"),
     ("xProxy-On-Disconnect", "wait", "invalid_header", "drain or cancel"),

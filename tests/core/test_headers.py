@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.core.headers import (
+    NAME_REMEMBERED_MAX,
+    _passes,
     bare_key,
     from_provider,
     our_key_and_provider_key,
@@ -227,6 +229,17 @@ def test_answers_of_changed_bodies_and_stored_credentials(
 def test_answers_with_line_breaks() -> None:
     """A provider's header that would end early is left out."""
     assert from_provider([(b"x", b"a\r\nb: c"), (b"y", b"1")], body_changed=False) == [(b"y", b"1")]
+
+
+def test_long_names_of_answers_are_not_remembered() -> None:
+    """A provider that makes up long header names fills no memory; they pass all the same."""
+    _passes.cache_clear()
+    name = b"x-" + b"a" * NAME_REMEMBERED_MAX
+    assert from_provider([(name, b"1"), (b"x-b", b"2")], body_changed=True) == [
+        (name, b"1"),
+        (b"x-b", b"2"),
+    ]
+    assert _passes.cache_info().currsize == 1
 
 
 OTHER = make_key("app", bytes([1] * 32))
