@@ -15,6 +15,7 @@ line of a class's docstring is its default message. Each surface turns these int
     |- ProviderFault           the provider did not answer as it should
     |  |- ProviderUnreachable  502
     |  |- ProviderGarbage      502
+    |  |- ProviderUntrusted    400  (it is one of the caller's choice)
     |  `- ProviderTimeout      504
     `- OurFault                503  (`Retry-After`)
        `- StoreAway            503  (Redis or Postgres did not answer in time)
@@ -131,6 +132,13 @@ class ProviderTimeout(ProviderFault):
 
 class ProviderGarbage(ProviderFault):
     """The provider's answer could not be understood; nothing was charged."""
+
+
+class ProviderUntrusted(ProviderFault):
+    """The provider's SSL certificate is not valid; nothing was sent."""
+
+    status = 400
+    default_code = "invalid_provider_ssl_certificate"
 
 
 class OurFault(XproxyError):

@@ -102,12 +102,12 @@ class Rules(msgspec.Struct, frozen=True):
             raise _wrong_uri(f"names port {origin.port}; only 443 is called: leave it out")
         if origin.address is not None:
             if not is_public(origin.address):
-                raise wrong_host(origin.host, NOT_PUBLIC)
+                raise wrong_host(origin.host, f"is an address that {NOT_PUBLIC}")
         elif _is_local(origin.host):
             raise wrong_host(origin.host, "is a name of a private network; name a public host")
 
 
-NOT_PUBLIC = "is not a public address, and the operator does not allow others"
+NOT_PUBLIC = "is not public, and the operator does not allow others"
 
 
 def wrong_host(host: str, problem: str, *, should_retry: bool | None = None) -> InvalidRequest:

@@ -8,9 +8,10 @@ from typing import cast
 import httpx
 
 from metering.upstream.connection import timed_out, unreachable
-from metering.upstream.engine import Body, EngineTransport, Reply
+from metering.upstream.engine import Addresses, Body, EngineTransport, Reply
+from metering.upstream.resolver import Resolver
 
-__all__ = ["Body", "EngineTransport", "Reply", "Upstream", "timed_out", "unreachable"]
+__all__ = ["Body", "EngineTransport", "Reply", "Resolver", "Upstream", "timed_out", "unreachable"]
 
 
 class Upstream:
@@ -21,17 +22,33 @@ class Upstream:
         self._transport = transport
 
     def send(
-        self, method: str, url: str, headers: list[tuple[bytes, bytes]], body: bytes
+        self,
+        method: str,
+        url: str,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        addresses: Addresses = None,
     ) -> Awaitable[Reply]:
-        """Send a call; read the reply's stream, then close it. Raises ProviderFault."""
+        """Send a call; read the reply's stream, then close it. Raises ProviderFault.
+
+        `addresses`: of an origin that the caller chose, the only ones to connect to.
+        """
         if isinstance(self._transport, EngineTransport):
-            return self._transport.send(method, url, headers, body)
-        return self._send(method, url, headers, body)
+            return self._transport.send(method, url, headers, body, addresses)
+        return self._send(method, url, headers, body, addresses)
 
     async def _send(
-        self, method: str, url: str, headers: list[tuple[bytes, bytes]], body: bytes
+        self,
+        method: str,
+        url: str,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        addresses: Addresses,
     ) -> Reply:
-        request = httpx.Request(method, url, headers=headers, content=body or None)
+        extensions = {"addresses": addresses}  # for a test to see: no other engine keeps to them
+        request = httpx.Request(
+            method, url, headers=headers, content=body or None, extensions=extensions
+        )
         try:
             response = await self._transport.handle_async_request(request)
         except httpx.TimeoutException as error:

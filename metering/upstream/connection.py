@@ -12,7 +12,13 @@ from typing import Literal, cast
 
 import httptools
 
-from metering.errors import ProviderFault, ProviderTimeout, ProviderUnreachable
+from metering.core.origins import HEADER
+from metering.errors import (
+    ProviderFault,
+    ProviderTimeout,
+    ProviderUnreachable,
+    ProviderUntrusted,
+)
 
 READ_AHEAD_BYTES = 256 * 1024
 """More than this is not taken from the socket before it is read."""
@@ -37,6 +43,14 @@ def timed_out(*, sent: bool) -> ProviderTimeout:
     """The provider was silent for too long."""
     fault = ProviderTimeout(should_retry=not sent)
     fault.sent = sent
+    return fault
+
+
+def untrusted(host: str, reason: str) -> ProviderUntrusted:
+    """The certificate of an origin that the caller chose is not its own, or of nobody we trust."""
+    message = f"Header {HEADER}: the SSL certificate of {host} is not valid: {reason}"
+    fault = ProviderUntrusted(message, field=HEADER, should_retry=False)
+    fault.sent = False
     return fault
 
 

@@ -4,6 +4,10 @@ No proxy environment, no redirects, no cookies, no decompression: what is sent i
 what comes is relayed. A connection that has been idle is looked at before it is used again, so
 that one the provider has closed meanwhile is not mistaken for a call that failed; nothing else is
 ever tried twice.
+
+A call whose origin the caller chose comes with the addresses that were judged for it, and is
+connected to one of them. Its connections are used by such calls alone: what the operator's own
+base URLs reach is out of reach for them.
 """
 
 from __future__ import annotations
@@ -18,13 +22,16 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from metering.upstream.connection import Connection, timed_out, unreachable
+from metering.errors import ProviderFault
+from metering.upstream.connection import Connection, timed_out, unreachable, untrusted
 
 IDLE_S = 15.0
 """How long an idle connection is kept: less than any provider keeps it."""
 LOOK_AFTER_S = 0.2
 """An idle connection is looked at if it is older than that."""
 SWEEP_S = 0.5
+ADDRESSES_MAX = 4
+"""So many addresses of a chosen origin are tried, each for its share of the time to connect."""
 
 
 class Body(Protocol):
@@ -47,16 +54,22 @@ class Reply(NamedTuple):
     """Raw bytes as they come; to be closed."""
 
 
+Addresses = tuple[str, ...] | None
+"""Where to connect instead of asking for the name; None: an origin of the operator's."""
+
+
 class _Address(NamedTuple):
     host: str
     port: int
     tls: bool
     host_header: bytes
     target: bytes
+    addresses: Addresses = None
 
     @property
-    def origin(self) -> tuple[str, int, bool]:
-        return self[:3]
+    def origin(self) -> tuple[str, int, bool, bool]:
+        """What its connections are kept by: those of callers' choice apart from the operator's."""
+        return self.host, self.port, self.tls, self.addresses is not None
 
 
 @lru_cache(maxsize=1024)
@@ -80,6 +93,11 @@ def _address(url: str) -> _Address:
     )
 
 
+def _chosen(url: str, addresses: tuple[str, ...]) -> _Address:
+    """The same of an origin that the caller chose; not remembered, for callers may choose many."""
+    return _address.__wrapped__(url)._replace(addresses=addresses)
+
+
 class EngineTransport(httpx.AsyncBaseTransport):
     """An httpx transport that costs a tenth of httpx's own."""
 
@@ -100,7 +118,7 @@ class EngineTransport(httpx.AsyncBaseTransport):
         self._connect_s = connect_s
         self._idle_s = idle_s
         self._total_s = total_s
-        self._idle: dict[tuple[str, int, bool], list[Connection]] = {}
+        self._idle: dict[tuple[str, int, bool, bool], list[Connection]] = {}
         self._busy: set[Connection] = set()
         self._tls = tls
         self._sweeper: asyncio.TimerHandle | None = None
@@ -114,10 +132,15 @@ class EngineTransport(httpx.AsyncBaseTransport):
         return httpx.Response(reply.status, headers=list(reply.headers), stream=stream)
 
     async def send(
-        self, method: str, url: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+        self,
+        method: str,
+        url: str,
+        headers: Iterable[tuple[bytes, bytes]],
+        body: bytes,
+        addresses: Addresses = None,
     ) -> Reply:
         """The same without httpx's objects. The engine sets Host and Content-Length."""
-        address = _address(url)
+        address = _address(url) if addresses is None else _chosen(url, addresses)
         head = _head(method, address, headers, len(body))
         connection = self._take(address) or await self._connect(address)
         self._busy.add(connection)
@@ -161,16 +184,32 @@ class EngineTransport(httpx.AsyncBaseTransport):
 
     async def _connect(self, address: _Address) -> Connection:
         self._sweep_later()
-        loop = self._loop
+        if address.addresses is None:
+            return await self._connect_to(address, address.host, self._connect_s)
+        fault: ProviderFault = unreachable(sent=False)
+        tried = address.addresses[:ADDRESSES_MAX]
+        for host in tried:
+            try:
+                return await self._connect_to(address, host, self._connect_s / len(tried))
+            except ProviderFault as error:
+                fault = error
+        raise fault
+
+    async def _connect_to(self, address: _Address, host: str, within_s: float) -> Connection:
+        """Connect to a name or an address; certificate and SNI are the name's."""
         tls = self._context() if address.tls else None
         name = address.host if address.tls else None
         try:
-            async with asyncio.timeout(self._connect_s):
-                _, connection = await loop.create_connection(
-                    Connection, address.host, address.port, ssl=tls, server_hostname=name
+            async with asyncio.timeout(within_s):
+                _, connection = await self._loop.create_connection(
+                    Connection, host, address.port, ssl=tls, server_hostname=name
                 )
         except TimeoutError:
             raise timed_out(sent=False) from None
+        except ssl.SSLCertVerificationError as error:
+            if address.addresses is None:
+                raise unreachable(sent=False) from error
+            raise untrusted(address.host, error.verify_message) from error
         except (OSError, ssl.SSLError, UnicodeError) as error:
             raise unreachable(sent=False) from error
         return connection
@@ -199,11 +238,13 @@ class EngineTransport(httpx.AsyncBaseTransport):
             silent = now_s - connection.active_at > self._idle_s
             if silent or now_s - connection.began_at > self._total_s:
                 connection.fail(timed_out(sent=True))
-        for pool in self._idle.values():
+        for origin, pool in list(self._idle.items()):
             for connection in [it for it in pool if now_s - it.active_at > IDLE_S or it.closed]:
                 pool.remove(connection)
                 connection.close()
-        if self._busy or any(self._idle.values()):
+            if not pool:  # callers choose origins: they may be many, and never come again
+                del self._idle[origin]
+        if self._busy or self._idle:
             self._sweep_later()
 
 

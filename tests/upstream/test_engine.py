@@ -15,8 +15,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from metering.errors import ProviderFault, ProviderTimeout, ProviderUnreachable
+from metering.errors import (
+    ProviderFault,
+    ProviderTimeout,
+    ProviderUnreachable,
+    ProviderUntrusted,
+)
 from metering.upstream import EngineTransport, Reply, Upstream
+from metering.upstream.engine import _address
 
 Say = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -347,6 +353,112 @@ async def test_tls_checks_the_name_and_the_signer(tls: tuple[ssl.SSLContext, byt
             with pytest.raises(ProviderUnreachable) as caught:
                 await upstream.send("POST", url, [], b"{}")
             assert not caught.value.sent
+        await good.close()
+        await wary.close()
+
+
+ELSEWHERE = "127.9.9.9"
+"""A loopback address that nobody listens on."""
+
+
+async def test_a_chosen_origin_is_reached_by_its_addresses_alone(
+    upstream: Upstream,
+) -> None:
+    """The name is for Host only: who it belongs to now is not asked again."""
+    async with Server(always(OK)) as server:
+        port = server.url.rpartition(":")[2]
+        url = f"http://nobody.invalid:{port}/x"
+        for addresses in (("127.0.0.1",), (ELSEWHERE, "127.0.0.1")):
+            reply = await upstream.send("POST", url, [], b"{}", addresses)
+            assert await read(reply) == b"ok"
+            await reply.stream.aclose()
+        assert server.requests[0].startswith(
+            f"POST /x HTTP/1.1\r\nhost: nobody.invalid:{port}\r\n".encode()
+        )
+        assert server.connections == 1
+        for nowhere in ((), (ELSEWHERE,)):
+            with pytest.raises(ProviderFault) as caught:
+                await upstream.send("POST", server.url, [], b"{}", nowhere)
+            assert not caught.value.sent
+
+
+async def test_connections_of_chosen_origins_are_kept_apart(upstream: Upstream) -> None:
+    """One that was opened for the operator's base URL never serves a caller's, nor the reverse."""
+    async with Server(always(OK)) as server:
+        for number, addresses in enumerate([None, ("127.0.0.1",)] * 3):
+            reply = await upstream.send("POST", server.url, [], b"{}", addresses)
+            await read(reply)
+            await reply.stream.aclose()
+            assert server.connections == min(2, number + 1)
+
+
+async def test_a_chosen_origin_cannot_reach_what_is_connected_already(upstream: Upstream) -> None:
+    """Even with a connection to the same host and port open: it connects to its own address."""
+    async with Server(always(OK)) as server:
+        await ask(upstream, server.url)
+        with pytest.raises(ProviderFault):
+            await upstream.send("POST", server.url, [], b"{}", (ELSEWHERE,))
+        assert len(server.requests) == 1
+
+
+async def test_origins_that_are_not_called_again_are_forgotten(upstream: Upstream) -> None:
+    """Callers who choose many origins fill no memory."""
+    engine = upstream._transport
+    assert isinstance(engine, EngineTransport)
+    async with Server(always(OK)) as server:
+        port = server.url.rpartition(":")[2]
+        for number in range(20):
+            url = f"http://h{number}.invalid:{port}"
+            reply = await upstream.send("POST", url, [], b"{}", ("127.0.0.1",))
+            await read(reply)
+            await reply.stream.aclose()
+        before = _address.cache_info().currsize
+        assert len(engine._idle) == 20
+        for connection in (it for pool in engine._idle.values() for it in pool):
+            connection.close()
+        engine._sweep()
+        assert len(engine._idle) == 0
+        assert _address.cache_info().currsize == before
+
+
+async def test_a_redirect_is_an_answer(upstream: Upstream) -> None:
+    """Nobody follows it, wherever it leads."""
+    async with Server(always(OK)) as inside:
+        moved = f"HTTP/1.1 302 Found\r\nlocation: {inside.url}\r\ncontent-length: 0\r\n\r\n"
+        async with Server(always(moved.encode())) as server:
+            for addresses in (None, ("127.0.0.1",)):
+                reply = await upstream.send("POST", server.url, [], b"{}", addresses)
+                assert reply.status == 302
+                await reply.stream.aclose()
+        assert inside.connections == 0
+
+
+async def test_tls_of_a_chosen_origin_is_for_its_name(
+    tls: tuple[ssl.SSLContext, bytes],
+) -> None:
+    """Connected by address, SNI and certificate are the name's; one that is wrong is said so."""
+    serving, root = tls
+    asked: list[str | None] = []
+    serving.sni_callback = lambda _, name, __: asked.append(name)
+    trusting = ssl.create_default_context(cadata=root.decode())
+    async with Server(always(OK), tls=serving) as server:
+        port = server.url.rpartition(":")[2]
+        good = Upstream(EngineTransport(connect_s=2, idle_s=2, tls=trusting))
+        wary = Upstream(EngineTransport(connect_s=2, idle_s=2))
+        named, other = (f"https://{name}:{port}/" for name in ("localhost", "other.invalid"))
+
+        reply = await good.send("POST", named, [], b"{}", ("127.0.0.1",))
+        assert await read(reply) == b"ok"
+        await reply.stream.aclose()
+        assert server.requests[0].startswith(
+            f"POST / HTTP/1.1\r\nhost: localhost:{port}\r\n".encode()
+        )
+        for upstream, url in ((good, other), (wary, named), (good, server.url)):
+            with pytest.raises(ProviderUntrusted, match="SSL certificate") as caught:
+                await upstream.send("POST", url, [], b"{}", ("127.0.0.1",))
+            assert (caught.value.sent, caught.value.status) == (False, 400)
+        assert asked[:2] == ["localhost", "other.invalid"]
+        assert len(server.requests) == 1
         await good.close()
         await wary.close()
 
