@@ -85,13 +85,16 @@ class Meter:
             self._learn(row, ask, counts, tokens_asked)
         return self.outcome(row, await self.ledger.settle(hold, row, _total_tokens(counts)))
 
-    async def restate(self, application_id: str, category: str, usage: Usage) -> None:
+    async def restate(self, looked: UsageRow, usage: Usage) -> None:
         """Charge an earlier call what a later answer says that it used, if it was estimated.
 
-        The call is the application's own, known by the provider's id.
+        `looked` is the call that got this answer. The earlier one is the application's own, known
+        by the provider's id, and of the same host: nobody else can say what it used.
         """
-        before = await self.ledger.call_of(application_id, category, usage.provider_id or "")
-        if before is None or not before.estimated:
+        before = await self.ledger.call_of(
+            looked.application_id, looked.category, usage.provider_id or ""
+        )
+        if before is None or not before.estimated or before.provider_host != looked.provider_host:
             return
         model = before.price_as_resource or usage.model or before.model or ""
         provider = provider_of(before.price_as_category, before.provider)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -61,6 +62,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`OPENAI_BASE_URL`"""
     anthropic_base_url: str = "https://api.anthropic.com"
     """`ANTHROPIC_BASE_URL`"""
+    allow_private_origins: Literal["off", "on"] = "off"
+    """Whether callers may choose private addresses, plain http and any port."""
+    provider_origins: str | None = None
+    """The only hosts that callers may choose, by commas; `*.suffix` for all below. None: any."""
     url: str | None = None
     """Where the management commands find the service; None: the run file in the data directory."""
     api_key: str | None = None
@@ -71,7 +76,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     valkey_bin: Path | None = None
     """The program `valkey-server` or `redis-server`, instead of the installed wheel's."""
 
+    def provider_hosts(self) -> list[str]:
+        """The hosts of `provider_origins`."""
+        listed = (self.provider_origins or "").split(",")
+        return [host for item in listed if (host := item.strip().lower())]
 
+
+HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9])?|[0-9a-f:.]+")
+"""A name in ASCII, a suffix, or an address."""
 UNPREFIXED = frozenset(
     {
         "database_url",
@@ -100,6 +112,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     settings = Settings(**values)  # type: ignore[arg-type]
     for secret in ("admin_key", "master_secret"):
         _check_secret(variable(secret), getattr(settings, secret))
+    _check_hosts(variable("provider_origins"), settings)
     return settings
 
 
@@ -124,4 +137,14 @@ def _check_secret(name: str, value: str | None) -> None:
         raise SettingsError(
             f"{name} is a placeholder or shorter than 32 characters; make one with: "
             "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+
+
+def _check_hosts(name: str, settings: Settings) -> None:
+    hosts = settings.provider_hosts()
+    wrong = [host for host in hosts if not HOST.fullmatch(host)]
+    if wrong or (settings.provider_origins and not hosts):
+        raise SettingsError(
+            f"{name}={settings.provider_origins!r}: list hosts by commas, without scheme and port, "
+            "such as *.openai.azure.com, gateway.example.com"
         )

@@ -170,6 +170,7 @@ CREATE TABLE usage (
     latency_ms           integer,
     ttft_ms              integer,
     charges              jsonb NOT NULL,              -- [[limit_id, epoch, unit, amount, state]]
+    provider_host        text,                        -- the one that was called, if the caller chose it
     -- The mark that makes landing twice harmless, and the order reports read rows in.
     PRIMARY KEY (application_id, request_id, attempt, entry),
     CHECK (entry <> 'call' OR cost_pico >= 0)         -- only a correction may take back

@@ -111,7 +111,7 @@ URIS = [
     "https://api.open\tai.com",
     "https:// api.openai.com",
     "https://api.openai.com/a b",
-    "https://api.openai.com/\N{NO-BREAK SPACE}",
+    "https://api.openai.com/\N{NO-BREAK SPACE}x",
     "https://api.openai.com/<script>",
     'https://api.openai.com/"',
     "https://api.openai.com/^",

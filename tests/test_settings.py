@@ -26,6 +26,8 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ("DATABASE_URL", "postgresql://x", "database_url", "postgresql://x"),
         ("OPENAI_API_KEY", "sk-x", "openai_api_key", "sk-x"),
         ("XPROXY_MASTER_SECRET", "s" * 32, "master_secret", "s" * 32),
+        ("XPROXY_ALLOW_PRIVATE_ORIGINS", "on", "allow_private_origins", "on"),
+        ("XPROXY_PROVIDER_ORIGINS", "a.com,*.b.com", "provider_origins", "a.com,*.b.com"),
     ],
 )
 def test_a_variable_sets_its_field(name: str, text: str, field: str, value: object) -> None:
@@ -42,12 +44,26 @@ def test_a_variable_sets_its_field(name: str, text: str, field: str, value: obje
         ("XPROXY_ADMIN_KEY", "changeme"),
         ("XPROXY_ADMIN_KEY", "x" * 31),
         ("XPROXY_MASTER_SECRET", "short"),
+        ("XPROXY_ALLOW_PRIVATE_ORIGINS", "true"),
+        ("XPROXY_PROVIDER_ORIGINS", "https://a.com"),
+        ("XPROXY_PROVIDER_ORIGINS", "a.com:443"),
+        ("XPROXY_PROVIDER_ORIGINS", "a.com b.com"),
+        ("XPROXY_PROVIDER_ORIGINS", "*"),
+        ("XPROXY_PROVIDER_ORIGINS", "*.*.com"),
+        ("XPROXY_PROVIDER_ORIGINS", ","),
     ],
 )
 def test_a_bad_value_is_refused_by_name(name: str, text: str) -> None:
     """The message names the variable."""
     with pytest.raises(SettingsError, match=name):
         read({name: text})
+
+
+def test_hosts_are_listed_by_commas() -> None:
+    """In any case, with space around; none is none."""
+    settings = read({"XPROXY_PROVIDER_ORIGINS": " API.openai.com ,*.b-c.com,, 10.0.0.1,::1,vllm"})
+    assert settings.provider_hosts() == ["api.openai.com", "*.b-c.com", "10.0.0.1", "::1", "vllm"]
+    assert Settings().provider_hosts() == []
 
 
 @pytest.mark.parametrize("name", ["XPROXY_ADMIN_KEY", "XPROXY_MASTER_SECRET"])

@@ -39,6 +39,7 @@ _COPIED = (
     "key_id",
     "surface",
     "provider",
+    "provider_host",
     "category",
     "method",
     "endpoint",

@@ -108,7 +108,7 @@ async def _first_start(settings: Settings, store: Store) -> Welcome | None:
     admin_key = None
     if settings.admin_key is None:
         admin_key = await _make_key(settings, store, "admin", "admin", ())
-    application_key = await _make_key(settings, store, "app", "first", ("price_as",))
+    application_key = await _make_key(settings, store, "app", "first", ("price_as", "base_uri"))
     return Welcome(admin_key, application_key, DEMO_LIMIT, DEMO_LIMIT_USD)
 
 

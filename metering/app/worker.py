@@ -38,7 +38,7 @@ from metering.redis.outbox import Outbox
 from metering.settings import Settings
 from metering.spool import Spool
 from metering.store import Store
-from metering.upstream import EngineTransport, Upstream
+from metering.upstream import EngineTransport, Resolver, Upstream
 from pricing.load import load
 
 log = structlog.get_logger()
@@ -75,9 +75,10 @@ class Worker:
                 total_s=settings.provider_total_s,
             )
         )
+        self.resolver = Resolver(private=settings.allow_private_origins == "on")
         self.flow = Flow(
             settings=settings,
-            planner=Planner(settings, self.directory, self.meter),
+            planner=Planner(settings, self.directory, self.meter, self.resolver),
             ledger=self.ledger,
             meter=self.meter,
             upstream=self.upstream,
@@ -132,6 +133,7 @@ class Worker:
         except (StoreAway, TimeoutError) as fault:
             log.warning("ended_with_a_journal", reason=str(fault))
         await self.upstream.close()
+        self.resolver.close()
         await self.ledger.close()
         await self.redis.close()
         await self.store.close()

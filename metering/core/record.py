@@ -67,6 +67,8 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     use_case_properties: dict[str, str | None] = {}
     latency_ms: int | None = None
     ttft_ms: int | None = None
+    provider_host: str | None = None
+    """The host that was called, if the caller chose it."""
 
 
 encode_row = msgspec.msgpack.Encoder().encode

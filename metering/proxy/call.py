@@ -29,6 +29,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """The usage row as far as it is known: `unresolved` until the truth is."""
     method: str
     url: str
+    addresses: tuple[str, ...] | None = None
+    """Where alone to connect, if the caller chose the origin."""
     headers: Headers
     body: bytes
     own_credential: bool

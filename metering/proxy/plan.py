@@ -8,6 +8,7 @@ from metering import audio, tokens
 from metering.core.annotations import Annotations
 from metering.core.headers import query_to_provider
 from metering.core.limits import Limit
+from metering.core.origins import HEADER, Origin
 from metering.core.record import Pricing, UsageRow
 from metering.directory import Caller, Directory
 from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed, NotFound
@@ -15,22 +16,26 @@ from metering.meter import Meter, Priced
 from metering.providers import DIALECTS, provider_of
 from metering.providers.base import NOTHING, Ask, Dialect, Endpoint
 from metering.proxy.call import Call
+from metering.proxy.destination import Destinations
 from metering.proxy.exchange import Exchange
 from metering.proxy.said import Reader, Said
 from metering.settings import Settings
 from metering.surfaces import payi
+from metering.upstream import Resolver
 
 
 class Planner:
-    """Plans the calls of one worker; asks the directory, never a provider."""
+    """Plans the calls of one worker; asks the directory and names' addresses, never a provider."""
 
-    def __init__(self, settings: Settings, directory: Directory, meter: Meter) -> None:
+    def __init__(
+        self, settings: Settings, directory: Directory, meter: Meter, resolver: Resolver
+    ) -> None:
         self._settings = settings
         self._directory = directory
         self._meter = meter
         self._stored = {"openai": settings.openai_api_key, "anthropic": settings.anthropic_api_key}
         self._reader = Reader(directory.is_admin_key)
-        self._bases = {"openai": settings.openai_base_url, "anthropic": settings.anthropic_base_url}
+        self._destinations = Destinations(settings, resolver)
 
     async def plan(
         self, exchange: Exchange, *, request_id: str, now_ms: int, started_s: float
@@ -42,8 +47,10 @@ class Planner:
         provider, path = route
         dialect = DIALECTS[provider]
         said = self._reader.read(exchange.headers)
-        caller, stored = await self._authenticate(said, dialect)
+        caller = await self._authenticate(said)
         annotations = _permitted(caller, said.annotations())
+        chosen = self._destinations.chosen(caller, dialect, annotations.base_uri)
+        stored = self._stored_credential(said, dialect, chosen)
         endpoint = dialect.endpoint(exchange.method, path)
         metered = endpoint.kind == "metered"
         body = await exchange.body(self._settings.body_bytes_max, self._settings.body_s)
@@ -70,16 +77,18 @@ class Planner:
                 ask,
                 method=exchange.method,
                 path=path,
+                provider_host=None if chosen is None else chosen.authority,
                 request_id=request_id,
                 now_ms=now_ms,
             ),
             method=exchange.method,
             url=payi.upstream_url(
                 provider,
-                self._bases[provider],
+                self._destinations.base_url(dialect, chosen),
                 path,
                 query_to_provider(exchange.query, stored=stored is not None),
             ),
+            addresses=None if chosen is None else await self._destinations.addresses(chosen),
             headers=headers,
             body=dialect.upstream_body(ask, body) if metered else body,
             own_credential=stored is not None,
@@ -87,17 +96,29 @@ class Planner:
             started_s=started_s,
         )
 
-    async def _authenticate(
-        self, said: Said, dialect: Dialect
-    ) -> tuple[Caller, tuple[bytes, bytes] | None]:
-        """The caller, and the stored credential where the provider's slot is free."""
+    async def _authenticate(self, said: Said) -> Caller:
         caller = await self._directory.caller(said.key) if said.key else None
         if caller is None:
             raise InvalidApiKey(field="xProxy-Api-Key")
         if caller.role == "read":
             raise NotAllowed("a key with role `read` cannot make provider calls; use an `app` key")
+        return caller
+
+    def _stored_credential(
+        self, said: Said, dialect: Dialect, chosen: Origin | None
+    ) -> tuple[bytes, bytes] | None:
+        """The stored credential, where the provider's slot is free: never for a chosen origin."""
         if not said.slot_is_free:
-            return caller, None
+            return None
+        if chosen is not None:
+            raise InvalidApiKey(
+                f"{chosen.host} is a host of the caller's choice, to which no stored key is sent: "
+                "send the provider's own key in its usual header and this service's in "
+                "xProxy-Api-Key, or have the operator set the provider's base URL and leave "
+                f"{HEADER} out",
+                code="provider_key_missing",
+                field=HEADER,
+            )
         secret = self._stored[dialect.name]
         if secret is None:
             raise InvalidApiKey(
@@ -106,7 +127,7 @@ class Planner:
                 f"{dialect.name.upper()}_API_KEY",
                 code="provider_key_missing",
             )
-        return caller, dialect.credential(secret)
+        return dialect.credential(secret)
 
     async def _limits(
         self, caller: Caller, annotations: Annotations, endpoint: Endpoint
@@ -204,6 +225,7 @@ def _row(
     *,
     method: str,
     path: str,
+    provider_host: str | None,
     request_id: str,
     now_ms: int,
 ) -> UsageRow:
@@ -236,4 +258,5 @@ def _row(
         tags=list(annotations.tags),
         properties=annotations.properties,
         use_case_properties=annotations.use_case_properties,
+        provider_host=provider_host,
     )

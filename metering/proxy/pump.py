@@ -86,7 +86,9 @@ class Pump:
     async def _run(self) -> bool:
         call = self._call
         try:
-            reply = await self._upstream.send(call.method, call.url, call.headers, call.body)
+            reply = await self._upstream.send(
+                call.method, call.url, call.headers, call.body, call.addresses
+            )
             self._body = reply.stream
             try:
                 self._ttft_ms = self._elapsed_ms()
@@ -205,7 +207,7 @@ class Pump:
         if usage.counts is None or not usage.finished:
             return
         try:
-            await self._meter.restate(call.row.application_id, call.dialect.category, usage)
+            await self._meter.restate(call.row, usage)
         except StoreAway as fault:  # it may be looked at again
             log.warning("usage_not_restated", provider_id=usage.provider_id, reason=str(fault))
 

@@ -78,6 +78,7 @@ def _values(row: UsageRow, charges: tuple[Charge, ...]) -> tuple[object, ...]:
         row.latency_ms,
         row.ttft_ms,
         _json(charges),
+        row.provider_host,
     )
 
 

@@ -17,6 +17,8 @@ from tests.standin.service import Service
 
 STORED = {"OPENAI_API_KEY": "sk-stored-openai-7d1f", "ANTHROPIC_API_KEY": "sk-ant-stored-93ab"}
 """The provider keys the service was started with."""
+NO_PROXY_URL = "http://127.0.0.1:9"
+"""A web proxy that nobody is: whoever asked it would fail."""
 HERE = Path(__file__).parent
 
 
@@ -39,6 +41,17 @@ def service(tmp_path_factory: pytest.TempPathFactory, standin: Standin) -> Itera
     """The real service in front of the stand-in, running for the whole session."""
     data_dir = tmp_path_factory.mktemp("service") / "data"
     with Service(data_dir, standin.url, **STORED) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def open_service(tmp_path_factory: pytest.TempPathFactory, standin: Standin) -> Iterator[Service]:
+    """Another one, whose callers may choose private origins; its environment names a web proxy."""
+    data_dir = tmp_path_factory.mktemp("open-service") / "data"
+    proxy = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"), NO_PROXY_URL)
+    with Service(
+        data_dir, standin.url, XPROXY_ALLOW_PRIVATE_ORIGINS="on", **STORED, **proxy
+    ) as service:
         yield service
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx
 import msgspec
 import pytest
 
@@ -41,12 +42,13 @@ async def make_rig(
     """Makes the data plane of a worker with these settings, on an empty Redis."""
     async with AsyncExitStack() as stack:
 
-        def make(**settings: Any) -> Rig:
+        def make(transport: httpx.AsyncBaseTransport | None = None, **settings: Any) -> Rig:
             redis = Redis(redis_url, timeout_ms=1_000)
             stack.push_async_callback(redis.close)
             ledger = Ledger(redis, store, Spool(tmp_path / "spool", "test"), hold_ttl_ms=30_000)
             stack.push_async_callback(ledger.close)
-            return Rig(ledger, store, redis, msgspec.structs.replace(SETTINGS, **settings))
+            settled = msgspec.structs.replace(SETTINGS, **settings)
+            return Rig(ledger, store, redis, settled, transport)
 
         yield make
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
@@ -13,6 +14,7 @@ import h11
 import httpx
 
 from metering.core.estimate import Learned
+from metering.core.keys import digest, make_key
 from metering.core.limits import Charge
 from metering.core.record import UsageRow
 from metering.directory import Directory
@@ -25,11 +27,12 @@ from metering.proxy.plan import Planner
 from metering.redis import Redis
 from metering.redis.outbox import Outbox
 from metering.settings import Settings
-from metering.store import Store
-from metering.upstream import Upstream
+from metering.store import Store, keys
+from metering.upstream import Resolver, Upstream
 from pricing.load import load
-from tests.builders import APPLICATION
+from tests.builders import APPLICATION, NOW_MS, request_id
 
+PEPPER = b"pepper"
 ADMIN_KEY = "an-administrators-key-of-forty-characters"
 CHAT = "/api/v1/proxy/openai/v1/chat/completions"
 MESSAGES = "/api/v1/proxy/anthropic/v1/messages"
@@ -242,11 +245,19 @@ class Client(asyncio.Transport):
 class Rig:
     """The data plane of one worker."""
 
-    def __init__(self, ledger: Ledger, store: Store, redis: Redis, settings: Settings) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: Store,
+        redis: Redis,
+        settings: Settings,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`transport`: instead of one to the provider of plain functions."""
         directory = Directory(
             store,
             redis,
-            pepper=b"pepper",
+            pepper=PEPPER,
             master_secret=b"master",
             admin_key=settings.admin_key,
             default_application=APPLICATION,
@@ -258,12 +269,16 @@ class Rig:
         self.meter = Meter(BOOK, ledger, Learned())
         self.requests: list[httpx.Request] = []
         self.answer: Answer = httpx.Response(500)
+        self.names: dict[str, list[str] | OSError] = {}
+        """The addresses that names have, or why they have none."""
+        self.looked_up: list[str] = []
+        resolver = Resolver(private=settings.allow_private_origins == "on", lookup=self._look_up)
         self.flow = Flow(
             settings=settings,
-            planner=Planner(settings, directory, self.meter),
+            planner=Planner(settings, directory, self.meter, resolver),
             ledger=ledger,
             meter=self.meter,
-            upstream=Upstream(httpx.MockTransport(self._provide)),
+            upstream=Upstream(transport or httpx.MockTransport(self._provide)),
             clock_ms=lambda: time.time_ns() // 1_000_000,
             clock_s=time.monotonic,
             random=os.urandom,
@@ -276,6 +291,28 @@ class Rig:
         return (
             self.answer if isinstance(self.answer, httpx.Response) else await self.answer(request)
         )
+
+    async def _look_up(self, host: str) -> list[str]:
+        self.looked_up.append(host)
+        found = self.names.get(host, socket.gaierror(socket.EAI_NONAME, "unknown"))
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    async def key(self, *permissions: str) -> str:
+        """A new application's key that may do these things."""
+        key = make_key("app", os.urandom(32))
+        row = keys.KeyRow(
+            key_id=request_id(),
+            application_id=APPLICATION,
+            role="app",
+            name="app",
+            last4=key[-4:],
+            permissions=permissions,
+            created_ms=NOW_MS,
+        )
+        await keys.create(self.store, row, digest(PEPPER, key))
+        return key
 
     async def call(self, client: Client) -> Client:
         """Serve a client to the end of its call."""

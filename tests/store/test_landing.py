@@ -74,6 +74,7 @@ async def test_a_row_comes_back_as_it_landed(store: Store, application_id: str) 
         use_case_properties={"p": "q"},
         latency_ms=12,
         ttft_ms=3,
+        provider_host="gateway.example:8443",
     )
     for name, value in msgspec.structs.asdict(full).items():
         default = next(f.default for f in msgspec.structs.fields(UsageRow) if f.name == name)

@@ -109,7 +109,8 @@ async def test_a_migration_that_fails_is_not_noted(
         await migrations.migrate(database)
     async with connected(database) as connection:
         assert await connection.fetchval("SELECT to_regclass('half')") is None
-        assert await connection.fetchval("SELECT max(version) FROM schema_migrations") == 1
+        newest = await connection.fetchval("SELECT max(version) FROM schema_migrations")
+        assert newest == sql.migrations()[-1].version
 
 
 async def test_a_step_without_transaction_is_noted(
