@@ -135,6 +135,16 @@ class Meter:
         found = self.price_of(admitted.provider, usage.model, row.at_ms)
         return found if found.rates is not None else admitted
 
+    def _doubts(self, row: UsageRow, usage: Usage, priced: Priced) -> list[str]:
+        """A warning, where a call is priced as the caller says and the answer is another model's
+        that we know too."""
+        if row.price_as_resource is None or not usage.model or priced.rates is None:
+            return []
+        other = self.book.find(priced.provider, usage.model, row.at_ms)
+        if other is None or other.model == priced.rates.model:
+            return []
+        return [f"the answer is {usage.model}'s; it is priced as {priced.model}, as the call says"]
+
     def priced_row(
         self,
         row: UsageRow,
@@ -145,7 +155,7 @@ class Meter:
         estimated: bool,
     ) -> UsageRow:
         """The row of a call with its units and cost."""
-        warnings = list(row.warnings)
+        warnings = [*row.warnings, *self._doubts(row, usage, priced)]
         if usage.pending:
             warnings.append("the answer is still being made: the units are what it may come to")
         elif estimated:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from metering.providers.anthropic import Anthropic
+from metering.providers.azure import AzureAnthropic, AzureOpenAI
 from metering.providers.base import Dialect
 from metering.providers.openai import OpenAI
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAI(), Anthropic())}
-"""By provider, as the price book and the routes name it."""
+DIALECTS: dict[str, Dialect] = {
+    "openai": OpenAI(),
+    "anthropic": Anthropic(),
+    "azure.openai": AzureOpenAI(),
+    "azure.anthropic": AzureAnthropic(),
+}
+"""By the name that the routes have for it."""
 _PROVIDERS = {dialect.category: dialect.name for dialect in DIALECTS.values()}
 
 

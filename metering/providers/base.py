@@ -22,6 +22,10 @@ class Endpoint(msgspec.Struct, frozen=True):
     kind: Kind
     restates: bool = False
     """Whether its answers may state what another call, known by the provider's id, has used."""
+    model: str = ""
+    """What the path names as the model: a deployment."""
+    streams_usage: bool = True
+    """Whether a stream may be asked to state its usage."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,8 +111,9 @@ class StreamTap(Protocol):
 class Form(Protocol):
     """How the requests and answers of one metered endpoint are written."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:
-        """Read a request; InvalidRequest names the member that is missing or wrong."""
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:
+        """Read a request; InvalidRequest names the member that is missing or wrong. `named` is the
+        model of one that names none."""
 
     def read(self, body: bytes, ask: Ask) -> Usage:
         """Read a whole answer: JSON, or what else the request asked for. One that cannot be read
@@ -126,8 +131,14 @@ class Dialect(Protocol):
     category: str
     """Pay-i's category: `system.openai`."""
 
-    def endpoint(self, method: str, path: str) -> Endpoint:
-        """Classify a provider path (without query), e.g. `/v1/chat/completions`."""
+    deployed: bool
+    """Whether it serves models as deployments of customers' own: a call says where
+    (`xProxy-Provider-BaseUri`), and may say what the model is (`xProxy-PriceAs-Resource`)."""
+    needs_resource: bool
+    """Whether it must say that."""
+
+    def endpoint(self, method: str, path: str, query: bytes = b"") -> Endpoint:
+        """Classify a provider path, e.g. `/v1/chat/completions`."""
 
     def ask(self, endpoint: Endpoint, body: bytes, content_type: bytes = b"") -> Ask:
         """Read a metered request; InvalidRequest names the member that is missing or wrong."""

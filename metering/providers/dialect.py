@@ -18,14 +18,16 @@ class FormDialect:
     """By plain path."""
     free_posts: re.Pattern[str]
     """POSTs that cost nothing."""
+    deployed = False
+    needs_resource = False
 
-    def endpoint(self, method: str, path: str) -> Endpoint:
+    def endpoint(self, method: str, path: str, query: bytes = b"") -> Endpoint:  # noqa: ARG002
         """See `base.Dialect`."""
         return classify(method, path, self.metered, self.free_posts)
 
     def ask(self, endpoint: Endpoint, body: bytes, content_type: bytes = b"") -> Ask:
         """See `base.Dialect`."""
-        return self.forms[endpoint.name].ask(body, content_type)
+        return self.forms[endpoint.name].ask(body, content_type, endpoint.model)
 
     def upstream_body(self, ask: Ask, body: bytes) -> bytes:
         """See `base.Dialect`."""

@@ -96,9 +96,10 @@ def wrong(name: str, expected: str) -> InvalidRequest:
     )
 
 
-def model(fields: dict[str, Raw], *, unless: str = "") -> str:
-    """The model asked for; raises InvalidRequest. Empty if the member `unless` tells it instead."""
-    value = _value(fields, "model", str, "a string, the model's name")
+def model(fields: dict[str, Raw], named: str = "", *, unless: str = "") -> str:
+    """The model asked for, else the one `named` elsewhere; raises InvalidRequest. Empty if the
+    member `unless` tells it instead."""
+    value = _value(fields, "model", str, "a string, the model's name") or named
     if not value and fields.get(unless, _NULL) != _NULL:
         return ""
     if not isinstance(value, str) or not value:

@@ -16,7 +16,7 @@ from metering.meter import Meter, Priced
 from metering.providers import DIALECTS, provider_of
 from metering.providers.base import NOTHING, Ask, Dialect, Endpoint
 from metering.proxy.call import Call
-from metering.proxy.destination import Destinations
+from metering.proxy.destination import Destinations, missing
 from metering.proxy.exchange import Exchange
 from metering.proxy.said import Reader, Said
 from metering.settings import Settings
@@ -48,11 +48,13 @@ class Planner:
         dialect = DIALECTS[provider]
         said = self._reader.read(exchange.headers)
         caller = await self._authenticate(said)
-        annotations = _permitted(caller, said.annotations())
+        annotations = _permitted(caller, dialect, said.annotations())
         chosen = self._destinations.chosen(caller, dialect, annotations.base_uri)
         stored = self._stored_credential(said, dialect, chosen)
-        endpoint = dialect.endpoint(exchange.method, path)
+        endpoint = dialect.endpoint(exchange.method, path, exchange.query)
         metered = endpoint.kind == "metered"
+        if metered and dialect.needs_resource and annotations.price_as_resource is None:
+            raise missing("xProxy-PriceAs-Resource", "what the deployed model is: claude-opus-4-5")
         body = await exchange.body(self._settings.body_bytes_max, self._settings.body_s)
         ask = dialect.ask(endpoint, body, said.content_type) if metered else NOTHING
         if ask.audio:
@@ -92,7 +94,7 @@ class Planner:
             headers=headers,
             body=dialect.upstream_body(ask, body) if metered else body,
             own_credential=stored is not None,
-            tokens_asked=ask.tokens + await tokens.count_all(ask.texts, ask.model),
+            tokens_asked=ask.tokens + await tokens.count_all(ask.texts, priced.model),
             started_s=started_s,
         )
 
@@ -189,16 +191,21 @@ async def _measured(ask: Ask) -> Ask:
     return msgspec.structs.replace(ask, audio=b"", counted=counted)
 
 
-def _permitted(caller: Caller, annotations: Annotations) -> Annotations:
-    if annotations.price_as_category is annotations.price_as_resource is None:
+def _permitted(caller: Caller, dialect: Dialect, annotations: Annotations) -> Annotations:
+    """The annotations, if the caller may price as they say. What a deployment is, everybody may
+    say, for its name does not; and the category that it is anyway."""
+    category, resource = annotations.price_as_category, annotations.price_as_resource
+    if category is resource is None or caller.may("price_as"):
         return annotations
-    for header, value in (
-        ("xProxy-PriceAs-Category", annotations.price_as_category),
-        ("xProxy-PriceAs-Resource", annotations.price_as_resource),
-    ):
-        if value is not None and not caller.may("price_as"):
-            raise NotAllowed(f"{header} needs a key with the permission `price_as`", field=header)
+    if resource is not None and not dialect.deployed:
+        raise _needs_price_as("xProxy-PriceAs-Resource")
+    if category is not None and category != dialect.category:
+        raise _needs_price_as("xProxy-PriceAs-Category")
     return annotations
+
+
+def _needs_price_as(header: str) -> NotAllowed:
+    return NotAllowed(f"{header} needs a key with the permission `price_as`", field=header)
 
 
 def _refuse_unmetered(

@@ -34,11 +34,11 @@ class Said:
 
     def passed(self, dialect: Dialect, stored: tuple[bytes, bytes] | None) -> Headers:
         """The headers to send upstream, with a stored credential if any; raises InvalidRequest."""
-        found = self._passed.get((dialect.name, stored))
+        found = self._passed.get((dialect.category, stored))
         if found is None:
             passed = to_provider(self._headers, stored, our_key=self.key)
             found = passed + dialect.default_headers(passed)
-            self._passed[dialect.name, stored] = found
+            self._passed[dialect.category, stored] = found
         return found
 
 

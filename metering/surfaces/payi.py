@@ -25,8 +25,10 @@ PREFIX = "/api/v1/proxy/"
 PROVIDERS: dict[str, tuple[str, str]] = {
     "openai/v1/": ("openai", "/v1/"),
     "anthropic/": ("anthropic", "/"),
+    "azure.openai/": ("azure.openai", "/"),
+    "azure.anthropic/": ("azure.anthropic", "/"),
 }
-"""What follows the prefix: which provider it is, and what its path begins with."""
+"""What follows the prefix: which dialect it is, and what its path begins with."""
 LIMIT_REACHED = "Insufficient limit for the requested operation"
 PROVIDER_ERROR = "The downstream provider returned an error."
 PATH_REMEMBERED_MAX = 256

@@ -136,7 +136,7 @@ def test_headers() -> None:
     """The credential is a bearer token; no header is added."""
     assert OPENAI.credential("sk") == (b"authorization", b"Bearer sk")
     assert OPENAI.default_headers([]) == []
-    assert list(DIALECTS) == ["openai", "anthropic"]
+    assert list(DIALECTS) == ["openai", "anthropic", "azure.openai", "azure.anthropic"]
 
 
 A, B, END = chunk("a"), chunk("b"), chunk(None, "stop")

@@ -8,13 +8,23 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tests.standin import answers, chat, complete, control, media, messages, prices, recordings
+from tests.standin import (
+    answers,
+    azure,
+    chat,
+    complete,
+    control,
+    media,
+    messages,
+    prices,
+    recordings,
+)
 from tests.standin.answers import Answer, encode
 from tests.standin.control import Control
 from tests.standin.delivery import Delivery, Receive, Send
@@ -38,6 +48,8 @@ class Request:
     body: bytes
     provider: str
     began_ms: int
+    model: str | None = None
+    """What the path names, for a request that names none."""
 
 
 class Provider:
@@ -186,6 +198,18 @@ async def _reply(send: Send, status: int, body: Any) -> None:
 
 
 def _route(request: Request, told: Control) -> Answer:
+    meant = azure.vendors(request.path, request.body)
+    if meant is None:
+        return _vendors_answer(request, told)
+    path, body, model = meant
+    if path.endswith("/completions") and (problem := azure.refusal(request.query, body)):
+        return answers.error("openai", 400, problem)
+    return azure.filtered(
+        _vendors_answer(replace(request, path=path, body=body, model=model), told)
+    )
+
+
+def _vendors_answer(request: Request, told: Control) -> Answer:
     handle = ROUTES.get((request.method, request.path), _echo)
     try:
         return handle(request, told)
@@ -194,7 +218,8 @@ def _route(request: Request, told: Control) -> Answer:
 
 
 def _fields(request: Request) -> media.Fields:
-    return media.read(request.body, request.headers.get(b"content-type", b"").decode())
+    sent = media.read(request.body, request.headers.get(b"content-type", b"").decode())
+    return sent if request.model is None else sent | {"model": request.model}
 
 
 def _models(request: Request, told: Control) -> Answer:
@@ -279,8 +304,9 @@ def _recorded_id(body: bytes) -> str | None:
 
 def _secret(request: Request) -> tuple[str, str]:
     """(header, secret) of the credential a request came with; empty without one."""
-    if key := request.headers.get(b"x-api-key"):
-        return "x-api-key", key.decode("latin-1")
+    for header in ("x-api-key", "api-key"):
+        if key := request.headers.get(header.encode()):
+            return header, key.decode("latin-1")
     value = request.headers.get(b"authorization", b"").decode("latin-1")
     return ("authorization", value.removeprefix("Bearer ")) if value else ("", "")
 

@@ -32,11 +32,11 @@ def _loose(value: dict[str, Any]) -> _Completion:
 class Complete:
     """`/v1/complete`; see `base.Form`."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         return Ask(
-            model=request.model(fields),
+            model=request.model(fields, named),
             stream=request.flag(fields, "stream"),
             max_output_tokens=request.count(fields, "max_tokens_to_sample"),
             texts=request.inputs(fields, "prompt").texts,

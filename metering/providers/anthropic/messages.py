@@ -189,11 +189,11 @@ def _usage(
 class Messages:
     """`/v1/messages`; see `base.Form`."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         return Ask(
-            model=request.model(fields),
+            model=request.model(fields, named),
             stream=request.flag(fields, "stream"),
             max_output_tokens=request.count(fields, "max_tokens"),
             service_tier=request.word(fields, "service_tier"),

@@ -68,9 +68,9 @@ class OpenAI(FormDialect):
     metered = metered(FORMS)
     free_posts = FREE_POSTS
 
-    def endpoint(self, method: str, path: str) -> Endpoint:
+    def endpoint(self, method: str, path: str, query: bytes = b"") -> Endpoint:
         """See `base.Dialect`."""
-        found = super().endpoint(method, path)
+        found = super().endpoint(method, path, query)
         again = RETRIEVALS.get(method)
         return RETRIEVED if again is not None and again.fullmatch(path) else found
 

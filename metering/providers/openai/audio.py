@@ -53,12 +53,12 @@ _transcript_decoder = msgspec.json.Decoder(_Transcript)
 class Speech:
     """`/v1/audio/speech`; see `base.Form`."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         spoken = request.inputs(fields, "input").texts
         return Ask(
-            model=request.model(fields),
+            model=request.model(fields, named),
             stream=request.word(fields, "stream_format") == "sse",
             plain=True,
             texts=(*spoken, *request.inputs(fields, "instructions").texts),
@@ -79,11 +79,11 @@ class Speech:
 class Transcriptions:
     """`/v1/audio/{transcriptions,translations}`; see `base.Form`."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:
         """See `base.Form`."""
         sent = form_data.read(body, content_type)
         return Ask(
-            model=request.model(sent.fields),
+            model=request.model(sent.fields, named),
             stream=request.flag(sent.fields, "stream"),
             plain=request.word(sent.fields, "response_format") in PLAIN_FORMATS,
             texts=request.inputs(sent.fields, "prompt").texts,

@@ -95,13 +95,13 @@ def counts(raw: Raw | bytes) -> dict[str, int] | None:
 class Chat:
     """`/v1/chat/completions`; see `base.Form`."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         stream, include_usage, changed = _stream(body, fields)
         caps = [request.count(fields, name) for name in ("max_completion_tokens", "max_tokens")]
         return Ask(
-            model=request.model(fields),
+            model=request.model(fields, named),
             stream=stream,
             include_usage=include_usage,
             max_output_tokens=max((cap for cap in caps if cap is not None), default=None),
@@ -136,7 +136,7 @@ class Chat:
 class Completions(Chat):
     """`/v1/completions`, for models that continue a text; see `base.Form`."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         stream, include_usage, changed = _stream(body, fields)
@@ -145,7 +145,7 @@ class Completions(Chat):
         # `best_of` answers are made, and billed, for each prompt; the best `n` come back
         made = max(request.choices(fields), request.choices(fields, "best_of"))
         return Ask(
-            model=request.model(fields),
+            model=request.model(fields, named),
             stream=stream,
             include_usage=include_usage,
             max_output_tokens=DEFAULT_MAX_TOKENS if cap is None else cap,

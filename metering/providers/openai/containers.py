@@ -25,7 +25,7 @@ _decoder = msgspec.json.Decoder(_Container)
 class Containers:
     """`/v1/containers`; see `base.Form`."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         return Ask(

@@ -10,11 +10,11 @@ from metering.providers.openai.responses import Responses
 class Decisions(Responses):
     """`/v1/decisions`, whose usage is a response's; see `base.Form`."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         return Ask(
-            model=request.model(fields),
+            model=request.model(fields, named),
             texts=(
                 *request.item_texts(fields.get("input")),
                 *request.prompt_texts(fields, (), ("questions",)),

@@ -28,12 +28,12 @@ _usage_decoder = msgspec.json.Decoder(_Usage)
 class Embeddings:
     """`/v1/embeddings`; see `base.Form`."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         given = request.inputs(fields, "input")
         return Ask(
-            model=request.model(fields),
+            model=request.model(fields, named),
             max_output_tokens=0,
             texts=given.texts,
             tokens=given.tokens,

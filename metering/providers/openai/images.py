@@ -67,10 +67,10 @@ _svg_decoder = msgspec.json.Decoder(_SvgUsage)
 class Images:
     """`/v1/images/{generations,edits,variations}`; see `base.Form`."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:
         """See `base.Form`."""
         sent = form_data.read(body, content_type)
-        model, images = request.optional_model(sent.fields), request.choices(sent.fields)
+        model, images = request.optional_model(sent.fields) or named, request.choices(sent.fields)
         return Ask(
             model=model,
             stream=request.flag(sent.fields, "stream"),

@@ -61,7 +61,7 @@ _usage_decoder = msgspec.json.Decoder(_Usage)
 class Responses:
     """`/v1/responses`; see `base.Form`."""
 
-    def ask(self, body: bytes, content_type: bytes) -> Ask:  # noqa: ARG002
+    def ask(self, body: bytes, content_type: bytes, named: str = "") -> Ask:  # noqa: ARG002
         """See `base.Form`."""
         fields = request.members(body)
         texts = request.prompt_texts(
@@ -70,7 +70,7 @@ class Responses:
             ("tools", "text"),
         )
         return Ask(
-            model=request.model(fields, unless="prompt"),
+            model=request.model(fields, named, unless="prompt"),
             stream=request.flag(fields, "stream"),
             max_output_tokens=request.count(fields, "max_output_tokens"),
             service_tier=request.word(fields, "service_tier"),
