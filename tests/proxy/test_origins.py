@@ -183,6 +183,14 @@ async def test_what_is_nearly_the_operators_is_the_callers(rig: Rig, uri: str) -
     assert not rig.requests
 
 
+async def test_an_operators_base_url_is_not_judged(make_rig: Callable[..., Rig]) -> None:
+    """It may be what no caller could choose: plain, near, with a user."""
+    rig = make_rig(openai_base_url="http://user@10.0.0.1:8000/v1")
+    assert (await rig.post(answer(completion()))).status == 200
+    assert (rig.requests[0].url.host, rig.requests[0].url.port) == ("10.0.0.1", 8000)
+    assert (await chosen(rig, "http://user@10.0.0.1:8000/v1")).status == 400
+
+
 async def test_a_list_of_hosts(make_rig: Callable[..., Rig]) -> None:
     """Where the operator lists hosts, there are no others."""
     rig = make_rig(provider_origins="*.example.com, other.com")
