@@ -17,7 +17,7 @@ from tests.standin.service import Service
 
 SPENT = {"xProxy-Limit-IDs": "spent"}
 EMBED: dict[str, Any] = {"model": "text-embedding-3-small", "input": "Hello."}
-IMAGE: dict[str, Any] = {"model": "gpt-image-1", "prompt": "A robot with a ledger."}
+TUNE: dict[str, Any] = {"model": "gpt-4o-mini", "training_file": "file-abc"}
 
 
 @pytest.fixture
@@ -52,28 +52,28 @@ def test_tokens_are_counted_for_free(poor: Tenant, standin: Standin) -> None:
 
 
 def test_what_is_not_metered_passes_without_limits(tenant: Tenant, standin: Standin) -> None:
-    """Images, and a POST nobody knows: the provider's answer as it came, and a row."""
+    """Fine-tuning, and a POST nobody knows: the provider's answer as it came, and a row."""
     with clients.openai_client(tenant) as client:
-        client.images.generate(**IMAGE)
+        client.fine_tuning.jobs.create(**TUNE)
     answer = tenant.post(OPENAI + "/unheard/of?x=1%2F2", {"a": 1})
     assert answer.json()["path"] == "/v1/unheard/of"
     assert "xproxy_result" not in answer.text
     assert answer.headers["xproxy-request-id"]
     assert [call.query for call in standin.ledger()] == ["", "x=1%2F2"]
     rows = tenant.rows(2)
-    assert [row["endpoint"] for row in rows] == ["/v1/images/generations", "/v1/unheard/of"]
+    assert [row["endpoint"] for row in rows] == ["/v1/fine_tuning/jobs", "/v1/unheard/of"]
     assert {(row["pricing"], row["status"], row["cost_pico"]) for row in rows} == {
         ("unmetered", "ok", "0")
     }
 
 
-@pytest.mark.parametrize("path", [OPENAI + "/images/generations", ANTHROPIC + "/v1/unheard"])
+@pytest.mark.parametrize("path", [OPENAI + "/fine_tuning/jobs", ANTHROPIC + "/v1/unheard"])
 def test_what_is_not_metered_is_refused_under_a_binding_limit(
     path: str, tenant: Tenant, standin: Standin
 ) -> None:
     """Nobody knows what it costs, so no blocking limit can vouch for it: 403, and what to do."""
     tenant.limit("team")
-    answer = tenant.post(path, IMAGE, {"xProxy-Limit-IDs": "team"})
+    answer = tenant.post(path, TUNE, {"xProxy-Limit-IDs": "team"})
     assert answer.status_code == 403
     body = answer.json()
     assert body["xproxy_error"]["code"] == "unmetered_endpoint"
@@ -90,7 +90,7 @@ def test_the_sdk_names_that_refusal(tenant: Tenant) -> None:
         clients.openai_client(tenant, default_headers=headers) as client,
         pytest.raises(openai.PermissionDeniedError, match="not metered"),
     ):
-        client.images.generate(**IMAGE)
+        client.fine_tuning.jobs.create(**TUNE)
 
 
 def test_embeddings_are_metered(tenant: Tenant) -> None:
@@ -113,7 +113,7 @@ def test_an_allow_limit_or_a_permission_lets_it_pass(
     tenant.limit("soft", limit_type="allow")
     allowed = new_tenant(service, "team", permissions=["unmetered"])
     for caller, limit_id in ((tenant, "soft"), (allowed, "team")):
-        answer = caller.post(OPENAI + "/images/generations", IMAGE, {"xProxy-Limit-IDs": limit_id})
+        answer = caller.post(OPENAI + "/fine_tuning/jobs", TUNE, {"xProxy-Limit-IDs": limit_id})
         assert answer.status_code == 200, answer.text
     assert len(standin.ledger()) == 2
 
@@ -164,7 +164,7 @@ def test_paths_and_queries_keep_their_spelling(
 def test_binary_answers_pass_untouched(size: int, tenant: Tenant, standin: Standin) -> None:
     """Bytes that are no JSON, of any size, come as they are."""
     standin.script({"body_bytes": size, "content_type": "audio/mpeg"})
-    answer = tenant.post(OPENAI + "/audio/speech", {"model": "tts-1", "input": "Hello."})
+    answer = tenant.post(OPENAI + "/fine_tuning/jobs", TUNE)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "audio/mpeg"
     assert answer.content == b"\xa5" * size
