@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
 from metering.errors import InvalidApiKey, OurFault, XproxyError
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger()
 _CODES = {
     400: "request_processing_error",
     401: "invalid_api_key",
@@ -90,5 +90,11 @@ def _part(error: Mapping[str, Any]) -> str:
 
 def unexpected(request: Request[Any, Any, Any], fault: Exception) -> Response[Any]:
     """The answer of a bug of ours: nothing about it leaves the house but the request id."""
-    _log.error("unexpected fault on %s %s", request.method, request.scope["path"], exc_info=fault)
+    _log.error(
+        "api_failed",
+        method=request.method,
+        route=request.scope.get("path_template"),  # what stands in its places may be a secret
+        request_id=request.scope["state"].get("request_id"),
+        exc_info=fault,
+    )
     return api_error(500, "unexpected_error", str(XproxyError()))

@@ -7,13 +7,11 @@ import gc
 import hashlib
 import hmac
 import secrets
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import structlog
 
 from metering.core.ids import uuid7
 from metering.core.keys import digest, make_key
@@ -58,20 +56,6 @@ def derived(settings: Settings, purpose: str) -> bytes:
     """A key of its own for each purpose, from the master secret."""
     master = (settings.master_secret or "").encode()
     return hmac.digest(master, f"xproxy {purpose} v1".encode(), hashlib.sha256)
-
-
-def configure_logs() -> None:
-    """One JSON line an event, to standard error. Traces name no values: those may be secrets."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 async def prepare(settings: Settings) -> Welcome | None:

@@ -13,7 +13,8 @@ import signal
 
 import structlog
 
-from metering.app.first import clock_ms, collect_rarely, configure_logs
+from metering.app.first import clock_ms, collect_rarely
+from metering.app.logs import configure_logs, watch
 from metering.duties import Lease, every
 from metering.duties.reaper import Reaper
 from metering.duties.writer import Writer
@@ -89,6 +90,7 @@ async def keep(settings: Settings) -> int:
     os.nice(NICENESS)
     until = asyncio.Event()
     loop = asyncio.get_running_loop()
+    watch(loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, until.set)
     store = await Store.open(settings.database_url or "", connections=2)

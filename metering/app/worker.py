@@ -21,10 +21,10 @@ from metering.app.first import (
     DEFAULT_APPLICATION,
     clock_ms,
     collect_rarely,
-    configure_logs,
     derived,
 )
 from metering.app.front import Front
+from metering.app.logs import configure_logs, watch
 from metering.core.estimate import Learned
 from metering.directory import Directory
 from metering.duties import every
@@ -225,6 +225,7 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> int:
 
         collect_rarely()
         loop = asyncio.get_running_loop()
+        watch(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
         await server.serve(sockets=sockets)
