@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from urllib.parse import unquote_to_bytes
 
 from metering.core.keys import looks_ours
 from metering.errors import InvalidRequest
@@ -79,13 +80,13 @@ def to_provider(
     headers: Sequence[tuple[bytes, bytes]],
     credential: tuple[bytes, bytes] | None,
     *,
-    our_key: str | None = None,
+    our_keys: Sequence[str] = (),
 ) -> Headers:
     """The headers to send upstream, from ASGI headers; the engine adds host and content-length.
 
     `credential` is a stored provider key as a header: it replaces every credential of the
-    caller's. `our_key` is what the caller was recognised by, so that it stays here whatever its
-    format. Raises InvalidRequest for a header that must not be sent on.
+    caller's. `our_keys` are such as stay here whatever their format: what the caller was recognised
+    by, and the operator's own. Raises InvalidRequest for a header that must not be sent on.
     """
     listed = _listed(headers)
     passed: Headers = []
@@ -102,15 +103,15 @@ def to_provider(
     if credential is not None:
         passed = [header for header in passed if header[0] not in CREDENTIALS]
         passed.append(credential)
-    passed = _without_our_keys(passed, our_key)
+    passed = _without_our_keys(passed, our_keys)
     passed.append((b"accept-encoding", b"identity"))
     return passed
 
 
-def _without_our_keys(headers: Headers, our_key: str | None) -> Headers:
+def _without_our_keys(headers: Headers, our_keys: Sequence[str]) -> Headers:
     """The headers less those with a key of ours in them; raises InvalidRequest for line breaks."""
     text = b" ".join([value for _, value in headers])
-    for secret in (_OUR_KEY, our_key.encode() if our_key else _OUR_KEY):
+    for secret in _secrets(our_keys):
         if secret in text:
             headers = [header for header in headers if secret not in header[1]]
     if _breaks(text):
@@ -118,6 +119,11 @@ def _without_our_keys(headers: Headers, our_key: str | None) -> Headers:
             if _breaks(value):
                 raise _broken(name)
     return headers
+
+
+def _secrets(our_keys: Sequence[str]) -> list[bytes]:
+    """What must not be in anything that goes upstream."""
+    return [_OUR_KEY, *[key.encode() for key in our_keys]]
 
 
 def _listed(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
@@ -154,29 +160,36 @@ def _broken(name: bytes) -> InvalidRequest:
     )
 
 
-def query_to_provider(query: bytes, *, stored: bool) -> bytes:
+def query_to_provider(query: bytes, *, stored: bool, our_keys: Sequence[str] = ()) -> bytes:
     """The query string to send upstream, percent-encoding kept.
 
-    Our keys never pass; with a stored credential no `key=` of the caller's does.
+    Our keys never pass, however encoded; with a stored credential no `key=` of the caller's does.
     """
-    if not query or (_OUR_KEY not in query and not (stored and b"key=" in query)):
+    if not query:
+        return query
+    secrets = _secrets(our_keys)
+    plain = unquote_to_bytes(query)
+    ours = [secret for secret in secrets if secret in plain]
+    if not ours and not (stored and b"key=" in query):
         return query
     parts = [
         part
         for part in query.split(b"&")
-        if _OUR_KEY not in part and not (stored and part.startswith((b"key=", b"api_key=")))
+        if not any(secret in unquote_to_bytes(part) for secret in ours)
+        and not (stored and part.startswith((b"key=", b"api_key=")))
     ]
     return b"&".join(parts)
 
 
 def from_provider(
-    headers: Sequence[tuple[bytes, bytes]], *, body_changed: bool, stored: bool = False
+    headers: Sequence[tuple[bytes, bytes]], *, body_changed: bool, stored_key: bytes | None = None
 ) -> Headers:
     """The provider's headers, names in lower case, to pass on; `content-length` is the sender's.
 
-    `body_changed` drops what described the bytes as they were; `stored` drops what names the
-    organization behind a stored credential.
+    `body_changed` drops what described the bytes as they were; a `stored_key` that served the call
+    drops what repeats it, and what names the organization behind it.
     """
+    stored = stored_key is not None
     passed = [
         (name, value)
         for name, value in headers
@@ -187,8 +200,11 @@ def from_provider(
     listed = _listed(headers)
     if listed:
         passed = [header for header in passed if header[0] not in listed]
-    if _breaks(b" ".join([value for _, value in passed])):
+    text = b" ".join([value for _, value in passed])
+    if _breaks(text):
         passed = [header for header in passed if not _breaks(header[1])]
+    if stored_key and stored_key in text:
+        passed = [header for header in passed if stored_key not in header[1]]
     return passed
 
 
@@ -233,10 +249,9 @@ def bare_key(value: bytes) -> str:
     return rest.strip() if scheme.lower() == "bearer" else text
 
 
-def scrub(body: bytes) -> bytes:
-    """An error body with everything that looks like a key, or its owner, replaced by `***`.
+def scrub(body: bytes, stored_key: bytes) -> bytes:
+    """An error body with the key, and everything that looks like one or its owner, made `***`.
 
-    For answers to calls that a stored credential paid for: some providers repeat the key they
-    were sent.
+    For answers to calls that a stored key paid for: some providers repeat the key they were sent.
     """
-    return _SECRET.sub(b"***", body)
+    return _SECRET.sub(b"***", body.replace(stored_key, b"***"))

@@ -33,8 +33,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Where alone to connect, if the caller chose the origin."""
     headers: Headers
     body: bytes
-    own_credential: bool
-    """Whether a stored key was used: then nothing of its account is shown to the caller."""
+    stored_key: bytes | None
+    """The stored key that serves the call, if one does: neither it nor its account is shown."""
     tokens_asked: int = 0
     """What the tokenizer says the prompt is, before any learned factor."""
     started_s: float

@@ -34,7 +34,7 @@ class Planner:
         self._directory = directory
         self._meter = meter
         self._stored = {"openai": settings.openai_api_key, "anthropic": settings.anthropic_api_key}
-        self._reader = Reader(directory.is_admin_key)
+        self._reader = Reader(directory.is_admin_key, settings.admin_key)
         self._destinations = Destinations(settings, resolver)
 
     async def plan(
@@ -50,7 +50,7 @@ class Planner:
         caller = await self._authenticate(said)
         annotations = _permitted(caller, dialect, said.annotations())
         chosen = self._destinations.chosen(caller, dialect, annotations.base_uri)
-        stored = self._stored_credential(said, dialect, chosen)
+        secret = self._stored_key(said, dialect, chosen)
         endpoint = dialect.endpoint(exchange.method, path, exchange.query)
         metered = endpoint.kind == "metered"
         if metered and dialect.needs_resource and annotations.price_as_resource is None:
@@ -62,7 +62,7 @@ class Planner:
         limits = await self._limits(caller, annotations, endpoint)
         _refuse_unmetered(caller, endpoint, limits, path)
         priced = self._price(dialect, ask, annotations, limits, now_ms)
-        headers = said.passed(dialect, stored)
+        headers = said.passed(dialect, None if secret is None else dialect.credential(secret))
         return Call(
             caller=caller,
             annotations=annotations,
@@ -88,12 +88,14 @@ class Planner:
                 provider,
                 self._destinations.base_url(dialect, chosen),
                 path,
-                query_to_provider(exchange.query, stored=stored is not None),
+                query_to_provider(
+                    exchange.query, stored=secret is not None, our_keys=said.our_keys
+                ),
             ),
             addresses=None if chosen is None else await self._destinations.addresses(chosen),
             headers=headers,
             body=dialect.upstream_body(ask, body) if metered else body,
-            own_credential=stored is not None,
+            stored_key=None if secret is None else secret.encode(),
             tokens_asked=ask.tokens + await tokens.count_all(ask.texts, priced.model),
             started_s=started_s,
         )
@@ -106,10 +108,8 @@ class Planner:
             raise NotAllowed("a key with role `read` cannot make provider calls; use an `app` key")
         return caller
 
-    def _stored_credential(
-        self, said: Said, dialect: Dialect, chosen: Origin | None
-    ) -> tuple[bytes, bytes] | None:
-        """The stored credential, where the provider's slot is free: never for a chosen origin."""
+    def _stored_key(self, said: Said, dialect: Dialect, chosen: Origin | None) -> str | None:
+        """The stored key, where the provider's slot is free: never for a chosen origin."""
         if not said.slot_is_free:
             return None
         if chosen is not None:
@@ -129,7 +129,7 @@ class Planner:
                 f"{dialect.name.upper()}_API_KEY",
                 code="provider_key_missing",
             )
-        return dialect.credential(secret)
+        return secret
 
     async def _limits(
         self, caller: Caller, annotations: Annotations, endpoint: Endpoint

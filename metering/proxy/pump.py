@@ -217,8 +217,8 @@ class Pump:
         except ProviderFault:  # it said what it is before it broke off
             body = b""
         body = _decoded(body, _header(reply, b"content-encoding"), ERROR_BYTES_MAX) or b""
-        if self._call.own_credential:
-            body = scrub(body)
+        if self._call.stored_key is not None:
+            body = scrub(body, self._call.stored_key)
         row = msgspec.structs.replace(
             self._done(reply.status), status="failed", error_code="provider_error"
         )
@@ -326,7 +326,7 @@ class Pump:
 
     def _headers(self, reply: Reply, *, changed: bool) -> Headers:
         return [
-            *from_provider(reply.headers, body_changed=changed, stored=self._call.own_credential),
+            *from_provider(reply.headers, body_changed=changed, stored_key=self._call.stored_key),
             *request_headers(self._hold.row.request_id),
         ]
 

@@ -17,11 +17,23 @@ REMEMBERED_BYTES_MAX = 4_096
 class Said:
     """One set of headers, each thing read when it is first asked for. Never changes."""
 
-    __slots__ = ("_annotations", "_headers", "_passed", "content_type", "key", "slot_is_free")
+    __slots__ = (
+        "_annotations",
+        "_headers",
+        "_passed",
+        "content_type",
+        "key",
+        "our_keys",
+        "slot_is_free",
+    )
 
-    def __init__(self, headers: Headers, is_admin: Callable[[str], bool]) -> None:
+    def __init__(
+        self, headers: Headers, is_admin: Callable[[str], bool], admin_key: str | None
+    ) -> None:
         self.key, self.slot_is_free = our_key_and_provider_key(headers, is_admin)
         self.content_type = next((value for name, value in headers if name == b"content-type"), b"")
+        self.our_keys = [key for key in (self.key, admin_key) if key]
+        """What must not go upstream, whatever it looks like."""
         self._headers = headers
         self._annotations: Annotations | None = None
         self._passed: dict[tuple[str, tuple[bytes, bytes] | None], Headers] = {}
@@ -36,7 +48,7 @@ class Said:
         """The headers to send upstream, with a stored credential if any; raises InvalidRequest."""
         found = self._passed.get((dialect.category, stored))
         if found is None:
-            passed = to_provider(self._headers, stored, our_key=self.key)
+            passed = to_provider(self._headers, stored, our_keys=self.our_keys)
             found = passed + dialect.default_headers(passed)
             self._passed[dialect.category, stored] = found
         return found
@@ -45,9 +57,10 @@ class Said:
 class Reader:
     """Reads headers, or remembers what they say; all is forgotten at once when memory is full."""
 
-    def __init__(self, is_admin: Callable[[str], bool]) -> None:
-        """`is_admin`: whether a key is the operator's own, in whatever format."""
+    def __init__(self, is_admin: Callable[[str], bool], admin_key: str | None) -> None:
+        """`is_admin`: whether a key is the operator's own `admin_key`, in whatever format."""
         self._is_admin = is_admin
+        self._admin_key = admin_key
         self._remembered: dict[tuple[tuple[bytes, bytes], ...], Said] = {}
 
     def read(self, headers: Headers) -> Said:
@@ -55,7 +68,7 @@ class Reader:
         name = tuple(headers)
         said = self._remembered.get(name)
         if said is None:
-            said = Said(headers, self._is_admin)
+            said = Said(headers, self._is_admin, self._admin_key)
             if sum(len(key) + len(value) for key, value in headers) <= REMEMBERED_BYTES_MAX:
                 if len(self._remembered) >= REMEMBERED_MAX:
                     self._remembered.clear()
