@@ -8,7 +8,7 @@ what is priced is what is sent.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -145,11 +145,19 @@ def choices(fields: dict[str, Raw], name: str = "n") -> int:
 
 def word(fields: dict[str, Raw], name: str) -> str | None:
     """A string member, or None; a wrong type is the provider's to refuse."""
-    raw = fields.get(name)
+    return _decoded(_text, fields.get(name))
+
+
+def tier(fields: dict[str, Raw]) -> str | None:
+    """The `service_tier`, if it is one word: rows keep it, so no text is taken for one."""
+    return _decoded(_tier, fields.get("service_tier"))
+
+
+def _decoded(decoder: msgspec.json.Decoder[str], raw: Raw | None) -> str | None:
     if raw is None:
         return None
     try:
-        return _text.decode(raw)
+        return decoder.decode(raw)
     except ValueError:
         return None
 
@@ -213,6 +221,9 @@ _items = msgspec.json.Decoder(list[_Item])
 _messages = msgspec.json.Decoder(list[_Message])
 _parts = msgspec.json.Decoder(list[_Part])
 _text = msgspec.json.Decoder(str)
+_tier: msgspec.json.Decoder[str] = msgspec.json.Decoder(
+    Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
+)
 _inputs = msgspec.json.Decoder(str | list[str | int | list[int]])
 
 

@@ -219,3 +219,23 @@ def test_odd_messages(messages: str, text: str) -> None:
 
     assert "\n".join(ask.texts) == text
     assert ask.service_tier is None
+
+
+@pytest.mark.parametrize(
+    ("tier", "kept"),
+    [
+        ('"priority"', "priority"),
+        ('"' + "x" * 64 + '"', "x" * 64),
+        ('"' + "x" * 65 + '"', None),
+        ('"who said this?"', None),
+        ('"a\\u0000"', None),
+        ('"flex\\n"', None),
+        ('""', None),
+        ("null", None),
+        ("[]", None),
+    ],
+)
+def test_a_tier_is_a_word(tier: str, kept: str | None) -> None:
+    """It is kept in rows, so it must not be a text; the provider refuses what is none."""
+    body = '{"model":"m","messages":[],"service_tier":%s}' % tier  # noqa: UP031
+    assert OPENAI.ask(CHAT, body.encode()).service_tier == kept

@@ -196,7 +196,7 @@ class Messages:
             model=request.model(fields, named),
             stream=request.flag(fields, "stream"),
             max_output_tokens=request.count(fields, "max_tokens"),
-            service_tier=request.word(fields, "service_tier"),
+            service_tier=request.tier(fields),
             texts=request.prompt_texts(fields, ("system",), ("tools",)),
             body_bytes=len(body),
             changed_body=request.once(body, fields),

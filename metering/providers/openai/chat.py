@@ -106,7 +106,7 @@ class Chat:
             include_usage=include_usage,
             max_output_tokens=max((cap for cap in caps if cap is not None), default=None),
             choices=request.choices(fields),
-            service_tier=request.word(fields, "service_tier"),
+            service_tier=request.tier(fields),
             texts=request.prompt_texts(fields, (), ("tools", "functions", "response_format")),
             body_bytes=len(body),
             changed_body=request.encode(fields) if changed else None,

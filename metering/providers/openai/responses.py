@@ -73,7 +73,7 @@ class Responses:
             model=request.model(fields, named, unless="prompt"),
             stream=request.flag(fields, "stream"),
             max_output_tokens=request.count(fields, "max_output_tokens"),
-            service_tier=request.word(fields, "service_tier"),
+            service_tier=request.tier(fields),
             texts=(*request.item_texts(fields.get("input")), *texts),
             body_bytes=len(body),
             changed_body=request.once(body, fields),
