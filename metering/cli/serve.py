@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
+import resource
 import signal
 import socket
 import sys
@@ -24,10 +24,10 @@ import rich_click as click
 import uvloop
 
 from metering import app
-from metering.cli import runfile, welcome
+from metering.cli import runfile, secret, welcome
 from metering.cli.workers import Workers
-from metering.client import SECRET_FILE
 from metering.embedded import DataDirBusyError, Stores
+from metering.errors import OurFault, StoreAway
 from metering.programs import EmbeddedError
 from metering.settings import Settings, SettingsError, read
 
@@ -76,6 +76,7 @@ class Service:
         """Serve until a signal; 0 if every call was finished, 1 if a worker had to be killed."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._signalled)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory is full of keys and prompts
         settings = self.settings
         check_secret(settings)
         listener = listen(settings)
@@ -90,10 +91,7 @@ class Service:
         try:
             database_url, redis_url = stores.start()
             self.settings = msgspec.structs.replace(
-                settings,
-                database_url=database_url,
-                redis_url=redis_url,
-                master_secret=settings.master_secret or make_secret(settings.data_dir),
+                settings, database_url=database_url, redis_url=redis_url
             )
             return self._serve(listener, stores)
         except DataDirBusyError as error:
@@ -105,7 +103,10 @@ class Service:
     def _serve(self, listener: socket.socket, stores: Stores) -> int:
         settings, url = self.settings, address(listener)
         prepare_s = time.monotonic()
-        welcomed = uvloop.run(app.prepare(settings))
+        try:
+            welcomed = uvloop.run(app.prepare(secret.complete(settings)))
+        except OurFault as fault:
+            raise StartError(_unprepared(fault)) from None
         say(f"Database prepared ({time.monotonic() - prepare_s:.1f} s)")
         if welcomed is not None:
             say(welcome.text(url, welcomed))
@@ -143,8 +144,8 @@ class Service:
         return runfile.Running(
             pid=os.getpid(),
             url=url,
-            database_url=self.settings.database_url or "",
-            redis_url=self.settings.redis_url or "",
+            database_url=runfile.without_password(self.settings.database_url or ""),
+            redis_url=runfile.without_password(self.settings.redis_url or ""),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -208,18 +209,14 @@ def check_secret(settings: Settings) -> None:
         )
 
 
-def make_secret(data_dir: Path) -> str:
-    """The data directory's own master secret, made at the first start; only its owner reads it."""
-    path = data_dir / SECRET_FILE
-    if not path.exists():
-        fresh = path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    return path.read_text().strip()
+def _unprepared(fault: OurFault) -> str:
+    """Why the database cannot be used; texts of a cause may have its password in them."""
+    if not isinstance(fault, StoreAway):
+        return fault.message
+    return (
+        f"the PostgreSQL of DATABASE_URL cannot be asked ({type(fault.__cause__).__name__}); is it "
+        "there, and are special characters of the password percent-encoded?"
+    )
 
 
 def _who(settings: Settings) -> str:

@@ -9,6 +9,7 @@ import rich_click as click
 import uvloop
 
 from metering import app
+from metering.cli import secret
 from metering.settings import read
 
 
@@ -17,4 +18,4 @@ from metering.settings import read
 def command(fd: int) -> None:
     """Answer requests on a listening socket that the parent opened."""
     listener = socket.socket(fileno=fd)
-    sys.exit(uvloop.run(app.serve(read(), [listener])))
+    sys.exit(uvloop.run(app.serve(secret.complete(read()), [listener])))

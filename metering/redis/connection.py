@@ -41,15 +41,21 @@ class Redis:
     """What redis-py raises when Redis is away."""
 
     def __init__(self, url: str, timeout_ms: int) -> None:
-        """`timeout_ms` bounds a connect and the wait for a reply. Belongs to the running loop."""
+        """`timeout_ms` bounds a connect and the wait for a reply. Belongs to the running loop.
+
+        StoreAway if the URL cannot be read.
+        """
         self._loop = asyncio.get_running_loop()  # kept: asking for it costs a system call
         self._timeout_s = timeout_ms / 1000
         options: dict[str, Any] = {
             "retry": Retry(NoBackoff(), 0),
             "socket_connect_timeout": self._timeout_s,
         }
-        self.client: aioredis.Redis = aioredis.Redis.from_url(url, socket_timeout=30, **options)
-        self._pool = aioredis.ConnectionPool.from_url(url, **options)
+        try:
+            self.client: aioredis.Redis = aioredis.Redis.from_url(url, socket_timeout=30, **options)
+            self._pool = aioredis.ConnectionPool.from_url(url, **options)
+        except ValueError as error:
+            raise StoreAway("the URL of Redis cannot be read") from error
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
         self._unsent: list[Single | Batch] = []

@@ -89,17 +89,20 @@ class Store:
         No statement, connect or wait for a free connection lasts longer than `timeout_ms`.
         """
         timeout_s = timeout_ms / 1000
-        with _translated():
-            pool = await asyncpg.create_pool(
-                dsn,
-                min_size=1,
-                max_size=connections,
-                timeout=timeout_s,
-                command_timeout=timeout_s,
-                max_inactive_connection_lifetime=60,
-                server_settings=SETTINGS,
-                reset=_keep_session,
-            )
+        try:
+            with _translated():
+                pool = await asyncpg.create_pool(
+                    dsn,
+                    min_size=1,
+                    max_size=connections,
+                    timeout=timeout_s,
+                    command_timeout=timeout_s,
+                    max_inactive_connection_lifetime=60,
+                    server_settings=SETTINGS,
+                    reset=_keep_session,
+                )
+        except ValueError as error:  # of a DSN that cannot be read
+            raise StoreAway from error
         return cls(pool, timeout_s)
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -21,6 +22,8 @@ from metering.children import residents
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAMS = ("postgres", "valkey-server")
+PASSWORD = "a-stores-password"
+ELSEWHERE = {"XPROXY_MASTER_SECRET": "s" * 32, "REDIS_URL": "redis://127.0.0.1:1"}
 READY = re.compile(r"Ready at (http://\S+) ")
 
 Start = Callable[..., "Service"]
@@ -157,17 +160,51 @@ def test_a_taken_port_is_named(start: Start) -> None:
         ({"XPROXY_HOST": "203.0.113.1"}, "cannot listen on 203.0.113.1"),
         ({"DATABASE_URL": "postgresql://x"}, "XPROXY_MASTER_SECRET is required"),
         ({"XPROXY_PG_BIN": "nowhere"}, "XPROXY_PG_BIN=nowhere"),
+        (
+            ELSEWHERE | {"DATABASE_URL": f"postgresql://x:{PASSWORD}@127.0.0.1:1/x"},
+            "the PostgreSQL of DATABASE_URL cannot be asked (ConnectionRefusedError)",
+        ),
+        (
+            ELSEWHERE | {"DATABASE_URL": f"postgresql://x:{PASSWORD}/{PASSWORD}@127.0.0.1:1/x"},
+            "are special characters of the password percent-encoded?",
+        ),
     ],
 )
 def test_what_keeps_it_from_starting_is_one_clear_line(
     start: Start, settings: dict[str, str], words: str
 ) -> None:
-    """A setting that cannot be used ends the start with 1, its name, and no traceback."""
+    """A setting that cannot be used ends the start with 1, its name, no traceback, no password."""
     service = start(**settings)
     assert service.process.wait(20) == 1
     said = service.process.communicate()[0]
     assert words in said
     assert "Traceback" not in said
+    assert PASSWORD not in said
+
+
+def test_a_redis_url_that_cannot_be_read_is_said_to_be_so(start: Start) -> None:
+    """By the worker that ends of it, without what may be the password."""
+    service = start(REDIS_URL=f"redis://:{PASSWORD}/{PASSWORD}@127.0.0.1:1")
+    assert service.process.wait(60) == 1
+    said = service.process.communicate()[0]
+    assert "StoreAway: the URL of Redis cannot be read" in said
+    assert "a worker ended while it started; its reason is above" in said
+    assert PASSWORD not in said
+
+
+def test_no_process_leaves_a_core(start: Start) -> None:
+    """Memory is full of keys and prompts: whatever kills a process, it is not written to disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        service = start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    service.ready()
+    for pid in (service.process.pid, *service.workers(), *_residents(service.data_dir)):
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+    assert service.end() == 0
 
 
 def test_dead_workers_and_stores_are_replaced(start: Start) -> None:
