@@ -55,11 +55,12 @@ async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.standin", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--ledger", type=Path, required=True, help="file of JSON lines")
+    parser.add_argument("--wire", type=Path, help="file of JSON lines: every request, whole")
     parser.add_argument("--with-parent", action="store_true", help="end when standard input ends")
     options = parser.parse_args()
     sock = listen(options.port)
     config = uvicorn.Config(
-        Provider(options.ledger),
+        Provider(options.ledger, options.wire),
         http=Protocol,
         lifespan="off",
         log_level="critical",  # a connection cut on purpose is no error

@@ -142,6 +142,23 @@ def json_answer(provider: str, body: Any, **members: Any) -> Answer:
     return Answer(provider=provider, pieces=[encode(body)], headers=headers, **members)
 
 
+def dictated(control: Control, provider: str) -> Answer | None:
+    """The answer whose content a control spells out, if it does."""
+    if control.body is not None:
+        return json_answer(provider, control.body)
+    if control.events is None:
+        return None
+    pieces = [
+        (f"event: {event['type']}\n".encode() if "type" in event else b"")
+        + b"data: %b\n\n" % encode(event)
+        for event in control.events
+    ]
+    answer = json_answer(provider, None)
+    answer.pieces = pieces if "type" in control.events[0] else [*pieces, b"data: [DONE]\n\n"]
+    answer.content_type, answer.stream = "text/event-stream; charset=utf-8", True
+    return answer
+
+
 def error(
     provider: str, status: int, message: str | None = None, body: dict[str, Any] | None = None
 ) -> Answer:

@@ -67,6 +67,10 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     bill: Literal["full", "delivered", "none"] | None = None
     """What is billed; by default all of an answer that is complete or has stated its usage, and the
     delivered part of another."""
+    body: dict[str, Any] | None = None
+    """The whole body of a good answer, in place of the provider's usual one; billed nothing."""
+    events: list[dict[str, Any]] | None = None
+    """The same of a stream: the data of its events, named by their `type` if they have one."""
     recording: str | None = None
     """Answer with a recording, `openai:12`: the file and the line in it, from 0."""
     body_bytes: int | None = None

@@ -59,6 +59,27 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     ended_ms: int
 
 
+class Came(msgspec.Struct, frozen=True, kw_only=True):
+    """One request as it came, whole: only for who looks for what should not have come."""
+
+    method: str
+    target: str
+    """Path and query."""
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Wire:
+    """A file of everything that came."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def write(self, came: Came) -> None:
+        """Append one request."""
+        os.write(self._file, msgspec.json.encode(came) + b"\n")
+
+
 class Ledger:
     """The file, opened to append; every line is one write."""
 
@@ -85,6 +106,12 @@ def read(path: Path) -> list[Entry]:
     if not path.exists():
         return []
     decode = msgspec.json.Decoder(Entry).decode
+    return [decode(line) for line in path.read_bytes().splitlines() if line]
+
+
+def read_wire(path: Path) -> list[Came]:
+    """All requests of such a file."""
+    decode = msgspec.json.Decoder(Came).decode
     return [decode(line) for line in path.read_bytes().splitlines() if line]
 
 

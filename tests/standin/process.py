@@ -21,8 +21,10 @@ PATIENCE_S = 10.0
 class Standin:
     """A provider stand-in on a loopback port. Synchronous; ends with the process that made it."""
 
-    def __init__(self, ledger: Path, port: int = 0) -> None:
+    def __init__(self, ledger: Path, port: int = 0, wire: Path | None = None) -> None:
+        """`wire`: keep every request in this file, whole, secrets and all."""
         self.ledger_path = ledger
+        self.wire_path = wire
         self.port = port
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -30,6 +32,8 @@ class Standin:
         """Start it and wait until it listens."""
         command = [sys.executable, "-m", "tests.standin", "--with-parent"]
         command += ["--port", str(self.port), "--ledger", str(self.ledger_path)]
+        if self.wire_path is not None:
+            command += ["--wire", str(self.wire_path)]
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -99,6 +103,10 @@ class Standin:
         """Its books since the last reset, in order; of one tag only, if given."""
         entries = books.read(self.ledger_path)
         return entries if tag is None else [entry for entry in entries if entry.tag == tag]
+
+    def wire(self) -> list[books.Came]:
+        """Every request that came, whole."""
+        return [] if self.wire_path is None else books.read_wire(self.wire_path)
 
     def script(
         self,

@@ -28,7 +28,7 @@ from tests.standin import (
 from tests.standin.answers import Answer, encode
 from tests.standin.control import Control
 from tests.standin.delivery import Delivery, Receive, Send
-from tests.standin.ledger import Credential, Entry, Ledger, fingerprint
+from tests.standin.ledger import Came, Credential, Entry, Ledger, Wire, fingerprint
 from tests.standin.ledger import read as read_ledger
 
 FORBIDDEN = b"sk-xproxy-"
@@ -55,8 +55,9 @@ class Request:
 class Provider:
     """The application. Everything it knows is here and in its ledger file."""
 
-    def __init__(self, ledger: Path) -> None:
+    def __init__(self, ledger: Path, wire: Path | None = None) -> None:
         self.ledger = Ledger(ledger)
+        self.wire = None if wire is None else Wire(wire)
         self.began = time.monotonic()
         self.default: dict[str, Any] = {}
         self.next: deque[dict[str, Any]] = deque()
@@ -72,6 +73,8 @@ class Provider:
         if request.path.startswith("/_"):
             await _reply(send, *self.administer(request))
             return
+        if self.wire is not None:
+            self.wire.write(_came(scope, request))
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
         self.paths[request.path] += 1
@@ -111,6 +114,8 @@ class Provider:
             return answers.error(request.provider, told.status, body=told.error)
         if told.recording is not None:
             return _recorded(recordings.find(told.recording))
+        if (answer := answers.dictated(told, request.provider)) is not None:
+            return answer
         if told.body_bytes is not None:
             answer = answers.json_answer(request.provider, None)
             answer.pieces = [b"\xa5" * told.body_bytes]
@@ -162,6 +167,15 @@ class Provider:
             "paths": dict(self.paths),
             "seconds": round(time.monotonic() - self.began, 3),
         }
+
+
+def _came(scope: dict[str, Any], request: Request) -> Came:
+    return Came(
+        method=request.method,
+        target=f"{request.path}?{request.query.decode('latin-1')}",
+        headers=[(k.decode(), v.decode("latin-1")) for k, v in scope["headers"]],
+        body=request.body,
+    )
 
 
 def _now_ms() -> int:
