@@ -1,0 +1,83 @@
+"""The routes of the management API, each with a request that succeeds. A new one needs a line."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+from metering import api
+from tests.acceptance.tenant import Tenant
+
+PROVIDER_ID = "chatcmpl-1"
+"""What the provider calls a call that has been made."""
+PROPERTIES = {"properties": {"a": "b"}}
+BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
+    ("DELETE", "/api/v1/applications/{application_id}"): None,
+    ("DELETE", "/api/v1/keys/{key_id}"): None,
+    ("DELETE", "/api/v1/limits/{limit_id}"): None,
+    ("GET", "/api/v1/applications"): None,
+    ("GET", "/api/v1/applications/{application_id}"): None,
+    ("GET", "/api/v1/budgets"): None,
+    ("GET", "/api/v1/budgets/{limit_id}"): None,
+    ("GET", "/api/v1/keys"): None,
+    ("GET", "/api/v1/keys/{key_id}"): None,
+    ("GET", "/api/v1/limits"): None,
+    ("GET", "/api/v1/limits/{limit_id}"): None,
+    ("GET", "/api/v1/requests/provider/{category}/{provider_id}/result"): None,
+    ("GET", "/api/v1/requests/result/{category}/{provider_id}"): None,
+    ("GET", "/api/v1/requests/{request_id}/result"): None,
+    ("GET", "/api/v1/usage"): None,
+    ("GET", "/health/live"): None,
+    ("GET", "/health/ready"): None,
+    ("GET", "/schema"): None,
+    ("GET", "/schema/openapi.json"): None,
+    ("GET", "/schema/{path}"): None,
+    ("POST", "/api/v1/applications"): {"name": "made"},
+    ("POST", "/api/v1/keys"): {"name": "made"},
+    ("POST", "/api/v1/limits"): {"limit_name": "made", "max": 1},
+    ("POST", "/api/v1/limits/{limit_id}/reset"): None,
+    ("PUT", "/api/v1/limits/{limit_id}"): {"max": 2},
+    ("PUT", "/api/v1/limits/{limit_id}/properties"): PROPERTIES,
+    ("PUT", "/api/v1/requests/provider/{category}/{provider_id}/properties"): PROPERTIES,
+    ("PUT", "/api/v1/requests/{request_id}/properties"): PROPERTIES,
+}
+"""The body with which each route succeeds; None: it takes none."""
+
+
+def routes() -> list[tuple[str, str]]:
+    """(method, path) of every route there is, from the application's own table."""
+    application = api.build(cast(api.Services, None))
+    return sorted(
+        (method, route.path_format)
+        for route in application.routes
+        for method in getattr(route, "methods", ())
+        if method != "OPTIONS"
+    )
+
+
+def parameters(tenant: Tenant) -> dict[str, str]:
+    """What stands in paths: ids of things that are there, and may go."""
+    service, name = tenant.service, f"fresh-{time.monotonic_ns()}"
+    whose = {"application": tenant.application_id}
+    limit = service.manage("POST", "limits", {"limit_name": name, "max": 1}, **whose)
+    row = next(row for row in tenant.rows(1) if row["provider_id"] == PROVIDER_ID)
+    return {
+        "application_id": service.manage("POST", "applications", {"name": name})["application_id"],
+        "key_id": service.manage("POST", "keys", {"name": name}, **whose)["key_id"],
+        "limit_id": limit["limit"]["limit_id"],
+        "request_id": row["request_id"],
+        "category": "system.openai",
+        "provider_id": PROVIDER_ID,
+        "path": "openapi.json",
+    }
+
+
+class Everywhere(dict[str, str]):
+    """The same text for every parameter of a path."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def __missing__(self, name: str) -> str:
+        return self._text
