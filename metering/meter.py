@@ -114,9 +114,12 @@ class Meter:
         return self.outcome(row, await self.ledger.settle(hold, row, 0))
 
     async def expire(self, hold: Hold, row: UsageRow) -> Outcome:
-        """End a call whose truth nobody knows."""
-        row = msgspec.structs.replace(row, status="unresolved", estimated=True)
-        return self.outcome(row, await self.ledger.expire(hold, row))
+        """End a call whose truth nobody knows: what is certain of it is charged."""
+        pico, count = hold.floor()
+        row = msgspec.structs.replace(
+            row, status="unresolved", estimated=True, cost_pico=pico, input_pico=pico
+        )
+        return self.outcome(row, await self.ledger.expire(hold, row, count))
 
     def outcome(self, row: UsageRow, charged: bytes | None) -> Outcome:
         """The result of a row; without limit states when Redis did not answer in time."""
@@ -265,10 +268,10 @@ class Meter:
         rates = priced.rates
         return rates is not None and not rates.by_tokens and bool(ask.counted)
 
-    def floor(self, ask: Ask, priced: Priced, usage: Usage) -> tuple[int, int]:
-        """What is certain of a running call: its stated input, its delivered output."""
-        counts = usage.counts or {}
-        input_tokens = counts.get("input", 0)
+    def floor(self, ask: Ask, priced: Priced, usage: Usage, tokens_asked: int) -> tuple[int, int]:
+        """What is certain of a call that was taken: its prompt, its delivered output."""
+        counts = _asked(ask, tokens_asked) | dict(usage.counts or {})
+        input_tokens = counts["input"]
         output_tokens = (
             counts.get("output", 0) or len(usage.output_text) // CHARACTERS_PER_TOKEN_MAX
         )

@@ -32,6 +32,8 @@ Verb = Literal["settle", "release", "expire"]
 When = Literal["due", "held", "any"]
 """Whether an end needs its time to have come, a hold, or neither."""
 REPLAYED_AT_ONCE = 50
+FLOOR = ("fw", "fp", "ft")
+"""Where a record has what is certain of its call: USD, pico, tokens."""
 RESERVE, SETTLE = SCRIPTS["reserve"], SCRIPTS["settle"]
 
 
@@ -128,9 +130,10 @@ class Ledger(Corrections):
         """End a hold of a call that used nothing; its row stays."""
         return self._end("release", hold, row, 0)
 
-    def expire(self, hold: Hold, row: UsageRow) -> Awaitable[bytes | None]:
-        """End a hold whose truth nobody knows: its ceiling on hard caps, elsewhere its floor."""
-        return self._end("expire", hold, row, 0)
+    def expire(self, hold: Hold, row: UsageRow, tokens: int) -> Awaitable[bytes | None]:
+        """End a hold whose truth nobody knows: hard caps are charged its ceiling, others what the
+        row and `tokens` say, its floor."""
+        return self._end("expire", hold, row, tokens)
 
     async def _end(self, verb: Verb, hold: Hold, row: UsageRow, tokens: int) -> bytes | None:
         when: When = "any" if hold.spooled else "held"
@@ -251,21 +254,14 @@ class Ledger(Corrections):
 
     async def _reap_one(self, record: str) -> bool:
         application_id, _, _ = parse_record(record)
-        fields = await self._redis.call("HMGET", record, "st", "row", "lim", "fw", "fp")
+        fields = await self._redis.call("HMGET", record, "st", "row", "lim", *FLOOR)
         if fields[0] != b"held":
             await self._redis.call("ZREM", share(application_id).holds, record)
             return False
-        floor_pico = join(int(fields[3] or 0), int(fields[4] or 0))
-        row = msgspec.structs.replace(
-            decode_row(fields[1]),
-            status="unresolved",
-            estimated=True,
-            cost_pico=floor_pico,
-            input_pico=floor_pico,
-        )
+        row, tokens = _unresolved(decode_row(fields[1]), fields[3:])
         parts = [part.split("|") for part in fields[2].decode().split(";")[:-1]]
         pairs = [(part[0], int(part[1])) for part in parts]
-        return await self.apply("expire", row, pairs, 0, "due") is not None
+        return await self.apply("expire", row, pairs, tokens, "due") is not None
 
     # The journal
 
@@ -311,18 +307,20 @@ class Ledger(Corrections):
         if row is None:
             return
         record = share(row.application_id).record(row.request_id, row.attempt)
-        known = await self._redis.call("EXISTS", record)
+        status, *floor = await self._redis.call("HMGET", record, "st", *FLOOR)
+        known = status is not None
         if not known and await self._landed(entry, row):
             return
         for limit_id, _ in entry.limits:
             await self.load(row.application_id, limit_id)
-        verb: Verb = "expire"  # an open call of a process that died: nobody knows
-        if entry.kind in ("settle", "release"):
+        verb: Verb = "expire"
+        tokens = entry.tokens
+        if entry.kind in ("settle", "release", "expire"):
             verb = entry.kind
-        else:
-            row = msgspec.structs.replace(row, status="unresolved", estimated=True)
+        else:  # an open call of a process that died: nobody knows
+            row, tokens = _unresolved(row, floor)
         # one that is known now and gone a moment later has landed meanwhile: the rows will tell
-        await self.apply(verb, row, entry.limits, entry.tokens, "held" if known else "any")
+        await self.apply(verb, row, entry.limits, tokens, "held" if known else "any")
 
     async def _landed(self, entry: Entry, row: UsageRow) -> bool:
         """Whether a call that Redis does not know has ended, as its rows tell.
@@ -341,6 +339,17 @@ class Ledger(Corrections):
         """Give the journal up."""
         with contextlib.suppress(OSError):
             self._spool.close()
+
+
+def _unresolved(row: UsageRow, floor: Sequence[bytes | None]) -> tuple[UsageRow, int]:
+    """The row of a call whose truth nobody knows, and its tokens: what heartbeats left in `FLOOR`,
+    if there were any."""
+    whole, part, tokens = (int(it or 0) for it in floor)
+    pico = join(whole, part)
+    row = msgspec.structs.replace(
+        row, status="unresolved", estimated=True, cost_pico=pico, input_pico=pico
+    )
+    return row, tokens
 
 
 def _entry(kind: Kind, row: UsageRow, limits: Iterable[tuple[str, int]], tokens: int) -> Entry:

@@ -108,7 +108,7 @@ class Pump:
         kind = _header(reply, b"content-type")
         if b"event-stream" in kind:
             return self._stream(reply)
-        self._hold.floor = lambda: self._meter.floor(call.ask, call.priced, Usage())
+        self._hold.floor = lambda: self._floor(Usage())
         if call.ask.plain and not kind.startswith((b"application/json", b"text/")):
             return self._sound(reply)
         return self._whole(reply)
@@ -161,7 +161,7 @@ class Pump:
 
     async def _stream(self, reply: Reply) -> bool:
         tap = self._call.dialect.tap(self._call.endpoint, self._call.ask)
-        self._hold.floor = lambda: self._meter.floor(self._call.ask, self._call.priced, tap.usage())
+        self._hold.floor = lambda: self._floor(tap.usage())
         inflate = _inflater(_header(reply, b"content-encoding"))
         self._client.start(reply.status, self._headers(reply, changed=True))
         settled = cut = False
@@ -306,6 +306,10 @@ class Pump:
         return self._meter.settle(
             self._hold, self._call.ask, usage, self._call.priced, self._call.tokens_asked
         )
+
+    def _floor(self, usage: Usage) -> tuple[int, int]:
+        call = self._call
+        return self._meter.floor(call.ask, call.priced, usage, call.tokens_asked)
 
     def _done(self, status: int) -> UsageRow:
         return msgspec.structs.replace(

@@ -215,7 +215,7 @@ async def test_marks_live_as_long_as_a_call_may_be_ended_again(
     await ledger.settle(without_hold, truth(without_hold, 2), 1)
     ledger._redis = redis
     await ledger.settle(settled_once, truth(settled_once, 40), 4)
-    await ledger.expire(given_up, msgspec.structs.replace(given_up.row, status="unresolved"))
+    await ledger.expire(given_up, msgspec.structs.replace(given_up.row, status="unresolved"), 0)
     await ledger.replay()
     holds = (settled_once, given_up, without_hold)
     assert [await lifetime_s(redis, it) for it in holds] == [-1, -1, -1]

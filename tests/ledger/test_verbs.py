@@ -129,7 +129,7 @@ async def test_ending_twice_is_harmless(ledger: Ledger) -> None:
 
     first = await ledger.settle(hold, priced(hold, 123), 7)
     again = await ledger.settle(hold, priced(hold, 456), 9)
-    expired = await ledger.expire(hold, hold.row)
+    expired = await ledger.expire(hold, hold.row, 0)
 
     assert first == again == expired
     (totals,) = await ledger.totals(APPLICATION, ["team"])
@@ -245,6 +245,23 @@ async def test_expiry_charges_the_ceiling_to_hard_caps_and_the_floor_elsewhere(
     found = await ledger.record(APPLICATION, hold.row.request_id)
     assert found is not None
     assert (found[0].status, found[0].cost_pico) == ("unresolved", 3)
+
+
+async def test_who_gives_a_call_up_says_what_is_certain_of_it(ledger: Ledger) -> None:
+    """Heartbeats may not have said it yet: what counts is what the call's own worker knows."""
+    soft, hard = limit("soft", usd=10), limit("hard", usd=10, mode="hard")
+    words = limit("words", max=1_000, mode="block", unit="tokens")
+    for it in (soft, hard, words):
+        await ledger.define(it)
+    _, hold = await reserve(ledger, soft, hard, words, bounds=likely(CENT, ceiling=50 * CENT))
+    assert hold is not None
+    await ledger.heartbeat(0)
+
+    await ledger.expire(hold, priced(hold, 7), 5)
+
+    totals = await ledger.totals(APPLICATION, ["soft", "hard", "words"])
+    assert [it.settled for it in totals] == [7, 50 * CENT, 5]
+    assert [it.holds for it in totals] == [0, 0, 0]
 
 
 async def test_a_truth_that_comes_late_is_a_correction(ledger: Ledger, redis: Redis) -> None:

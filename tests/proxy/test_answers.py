@@ -35,6 +35,8 @@ from tests.proxy.rig import (
 )
 
 LARGE = completion(padding="x" * 2 * JSON_BYTES_MAX)
+ASK_TOKENS = 1
+"""How many tokens we count in the prompt of ASK."""
 RESET = unreachable(sent=True)
 """What the engine raises where a provider breaks off."""
 
@@ -162,7 +164,8 @@ async def test_large_json_cut(rig: Rig) -> None:
     client = await rig.post(answer(Pieces(LARGE[:-50], RESET)))
 
     assert (client.body, client.complete) == (LARGE[:-50], False)
-    assert (await rig.row(client)).status == "unresolved"
+    row = await rig.row(client)
+    assert (row.status, row.cost_pico) == ("unresolved", ASK_TOKENS * 2_500_000)
 
 
 # Compressed
@@ -241,12 +244,16 @@ async def test_garbage(rig: Rig, body: bytes, headers: dict[str, Any]) -> None:
 
 
 async def test_cut_json(rig: Rig) -> None:
-    """Half an answer may have been billed whole: 502, not to be retried, and a row that says so."""
+    """Half an answer may have been billed whole: 502, not to be retried, and a row that says so.
+
+    What is certain is charged: the prompt was taken.
+    """
     client = await rig.post(answer(Pieces(completion()[:40], RESET)))
 
     row = await rig.row(client)
     assert (client.status, client.headers["x-should-retry"]) == (502, "false")
     assert (row.status, row.estimated, row.http_status) == ("unresolved", True, 502)
+    assert row.cost_pico == row.input_pico == ASK_TOKENS * 2_500_000
     assert rig.ledger.live == 0
 
 
@@ -259,12 +266,13 @@ async def test_cut_json(rig: Rig) -> None:
     ],
 )
 async def test_no_answer(rig: Rig, fault: BaseException, status: int) -> None:
-    """A provider that breaks off or falls silent before its answer: the cost is unknown."""
+    """A provider that breaks off or falls silent before its answer: nothing of it is certain."""
     client = await rig.post(fault)
 
     assert (client.status, client.headers["x-should-retry"]) == (status, "false")
     assert client.json["xproxy_error"]["code"] == "provider_error"
-    assert (await rig.row(client)).status == "unresolved"
+    row = await rig.row(client)
+    assert (row.status, row.cost_pico) == ("unresolved", 0)
     assert rig.ledger.live == 0
 
 

@@ -3,6 +3,7 @@
 -- ARGV: of each call: 1 how many limits, 2 verb, 3 row, 4-5 total, 6-7 input, 8-9 output (usd), 10 tokens,
 --       11 `due` (to expire, if it is time), `held` (there is a hold) or `any` (there may be none),
 --       12 what the index says, then id and epoch of each limit in the order of the keys (epoch 0: the present)
+--       To expire, total and tokens are the floor: what is certain of the call.
 -- Returns: of each call {1, charges, underflows} done | {2, charges} done before | {3, charges} was expired:
 --          correct it | {4} not due yet | {5} the hold is gone: ask the rows whether it had ended |
 --          {-2, why} this one cannot be read
@@ -24,8 +25,7 @@ local function look(k, a)
   for id, ep, unit, mode, lw, lp, cw, cp in string.gmatch(r[2] or '', SHARE) do
     shares[id] = {ep = ep, unit = unit, mode = mode, lw = lw, lp = lp, cw = cw, cp = cp}
   end
-  local call = {record = record, verb = verb, shares = shares, floor = false}
-  if verb == 'expire' then call.floor = redis_call('HMGET', record, 'fw', 'fp', 'ft') end
+  local call = {record = record, verb = verb, shares = shares}
   for i = 1, tonumber(ARGV[a]) do call[i] = limit_of(KEYS[k + 1 + i]) or {} end
   return nil, call
 end
@@ -34,11 +34,7 @@ local function amount(a, call, unit, share)  -- what a limit is charged, as digi
   local verb = call.verb
   if verb == 'release' or unit == 'concurrent' then return '0', '0' end
   if unit == 'requests' then return '1', '0' end
-  if verb == 'expire' then
-    if share and share.mode == 'hard' then return share.cw, share.cp end
-    if unit == 'tokens' then return call.floor[3] or '0', '0' end
-    return call.floor[1] or '0', call.floor[2] or '0'
-  end
+  if verb == 'expire' and share and share.mode == 'hard' then return share.cw, share.cp end
   if unit == 'tokens' then return ARGV[a + 9], '0' end
   return ARGV[a + 3], ARGV[a + 4]
 end
