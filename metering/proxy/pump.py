@@ -174,8 +174,8 @@ class Pump:
                         await self._client.piece(await self._splice(tap, reply.status))
         except (ProviderFault, zlib.error):
             cut = True
+        await self._client.piece(tap.finish())
         if not settled:
-            await self._client.piece(tap.finish())
             await self._client.piece(await self._splice(tap, reply.status))
         return cut
 

@@ -308,6 +308,16 @@ async def test_a_cut_after_the_end_is_no_loss(rig: Rig) -> None:
     await settled(rig, client)
 
 
+@pytest.mark.parametrize("end", [b"data: [DONE]", b"data: [DONE]\n", b"data: [DONE]\r\r", b": bye"])
+async def test_what_follows_the_usage_needs_no_blank_line(rig: Rig, end: bytes) -> None:
+    """Once the usage has come the rest is relayed too, to the last byte."""
+    asked = STREAMED | {"stream_options": {"include_usage": True}}
+    client = await rig.post(streamed(*STREAM[:-1], end), asked)
+
+    assert client.body.endswith(b"}\n\n" + end)
+    await settled(rig, client)
+
+
 OPENAI_ERROR = b'data: {"error":{"message":"The server had an error.","type":"server_error"}}\n\n'
 ANTHROPIC_START = (
     b"event: message_start\n"
