@@ -73,7 +73,9 @@ class Meter:
         row = hold.row
         priced = self._true_price(row, usage, admitted)
         shown = _shown(ask, usage, priced)
-        stated = usage.counts is not None or bool(shown and shown is usage.counted)
+        stated = bool(shown and shown is usage.counted)
+        if usage.counts is not None:  # text is kept of an output that was not counted
+            stated = not usage.output_text
         estimated = not (stated and usage.finished)
         counts = usage.counts or shown
         if usage.pending:

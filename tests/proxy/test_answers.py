@@ -353,6 +353,19 @@ async def test_an_error_event_in_a_messages_stream(rig: Rig) -> None:
     assert row.input_pico == 40 * 1_000_000
 
 
+async def test_output_that_was_not_counted_is_estimated(rig: Rig) -> None:
+    """A messages stream that ends as it should, and never said how much it gave, is an estimate."""
+    body = {"model": "claude-haiku-4-5", "max_tokens": 50, "stream": True, "messages": []}
+    said = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hello, world"}}
+    pieces = [ANTHROPIC_START]
+    for event in (said, {"type": "message_delta", "usage": {}}, {"type": "message_stop"}):
+        pieces.append(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+    client = await rig.post(streamed(*pieces), body, MESSAGES)
+
+    row = await rig.row(client)
+    assert (row.estimated, row.units["input_text"], row.units["output_text"]) == (True, 40, 3)
+
+
 # Provider errors
 
 
