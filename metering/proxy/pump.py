@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import structlog
@@ -21,6 +21,7 @@ from metering.ledger import Hold, nothing_certain
 from metering.meter import Meter, Outcome
 from metering.providers.base import StreamTap, Usage
 from metering.proxy.call import Call, Headers
+from metering.proxy.encodings import READABLE, decoded, inflated, inflater
 from metering.proxy.exchange import Exchange
 from metering.settings import Settings
 from metering.surfaces import payi
@@ -31,8 +32,6 @@ log = structlog.get_logger()
 
 EVENT_BYTES = 250
 """About the size of a stream's event, which carries about a token."""
-INFLATED_BYTES = 64 * 1024
-"""How much of a compressed stream is inflated at once."""
 ERROR_BYTES_MAX = 1 << 20
 """How large a compressed error may become."""
 
@@ -120,7 +119,7 @@ class Pump:
         body, whole = await self._read(self._settings.json_bytes_max)
         if not whole:
             return await self._large(reply, body)
-        plain = _decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
+        plain = decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
         usage = self._usage(plain or b"")
         if plain is None or not usage.finished:
             raise ProviderGarbage(should_retry=False)
@@ -140,7 +139,7 @@ class Pump:
         if cut:
             await self._meter.expire(self._hold, self._done(reply.status))
             return True
-        plain = _decoded(whole or b"", _header(reply, b"content-encoding"), size_max)
+        plain = decoded(whole or b"", _header(reply, b"content-encoding"), size_max)
         await self._settle(self._usage(plain or b""), reply.status)
         return False
 
@@ -161,13 +160,16 @@ class Pump:
 
     async def _stream(self, reply: Reply) -> bool:
         tap = self._call.dialect.tap(self._call.endpoint, self._call.ask)
+        encoding = _header(reply, b"content-encoding")
+        if encoding not in READABLE:
+            return await self._unreadable(reply, tap.usage())
         self._hold.floor = lambda: self._floor(tap.usage())
-        inflate = _inflater(_header(reply, b"content-encoding"))
+        inflate = inflater(encoding)
         self._client.start(reply.status, self._headers(reply, changed=True))
         settled = cut = False
         try:
             async for chunk in self._chunks():
-                for plain in (chunk,) if inflate is None else _inflated(inflate, chunk):
+                for plain in (chunk,) if inflate is None else inflated(inflate, chunk):
                     await self._client.piece(tap.feed(plain))
                     if tap.ready and not settled:
                         settled = True
@@ -177,6 +179,14 @@ class Pump:
         await self._client.piece(tap.finish())
         if not settled:
             await self._client.piece(await self._splice(tap, reply.status))
+        return cut
+
+    async def _unreadable(self, reply: Reply, usage: Usage) -> bool:
+        """A stream in an encoding that we cannot undo: relayed as it is, charged as `usage` has it,
+        which knows of nothing."""
+        self._client.start(reply.status, self._unchanged(reply))
+        _, cut = await self._pass_on(b"", 0)
+        await self._settle(usage, reply.status)
         return cut
 
     async def _splice(self, tap: StreamTap, status: int) -> bytes:
@@ -197,7 +207,7 @@ class Pump:
     async def _restate(self, reply: Reply, body: bytes) -> None:
         """Have an earlier call charged what this answer says that it used."""
         call = self._call
-        plain = _decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
+        plain = decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
         if b"event-stream" in _header(reply, b"content-type"):
             tap = call.dialect.tap(call.endpoint, call.ask)
             tap.feed(plain or b"")
@@ -216,7 +226,7 @@ class Pump:
             body, _ = await self._read(self._settings.json_bytes_max)
         except ProviderFault:  # it said what it is before it broke off
             body = b""
-        body = _decoded(body, _header(reply, b"content-encoding"), ERROR_BYTES_MAX) or b""
+        body = decoded(body, _header(reply, b"content-encoding"), ERROR_BYTES_MAX) or b""
         if self._call.stored_key is not None:
             body = scrub(body, self._call.stored_key)
         row = msgspec.structs.replace(
@@ -360,32 +370,3 @@ def _header(reply: Reply, name: bytes) -> bytes:
 
 def _given(kept: bytearray | None) -> bytes | None:
     return None if kept is None else bytes(kept)
-
-
-def _inflater(encoding: bytes) -> zlib._Decompress | None:
-    """What undoes a compression we did not ask for; None where there is none."""
-    if encoding in (b"", b"identity"):
-        return None
-    return zlib.decompressobj(zlib.MAX_WBITS | 32)
-
-
-def _inflated(inflate: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """Compressed bytes without their compression, in pieces of a bounded size."""
-    while True:
-        plain = inflate.decompress(data, INFLATED_BYTES)
-        yield plain
-        data = inflate.unconsumed_tail
-        if not data and len(plain) < INFLATED_BYTES:  # else zlib may hold some back
-            return
-
-
-def _decoded(body: bytes, encoding: bytes, bytes_max: int) -> bytes | None:
-    """A body without its compression; None when that cannot be undone within a size."""
-    inflate = _inflater(encoding)
-    if inflate is None:
-        return body
-    try:
-        plain = inflate.decompress(body, bytes_max)
-    except zlib.error:
-        return None
-    return plain if inflate.eof else None

@@ -207,6 +207,17 @@ async def test_a_compressed_stream_loses_nothing(rig: Rig) -> None:
     await settled(rig, client)
 
 
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
+async def test_a_stream_that_cannot_be_decoded_is_relayed_as_it_is(rig: Rig, encoding: str) -> None:
+    """Its client may know how; what it cost is estimated."""
+    client = await rig.post(streamed(b"\x8b\xff", b"\n\n\x00", content_encoding=encoding), STREAMED)
+
+    row = await rig.row(client)
+    assert (client.body, client.complete) == (b"\x8b\xff\n\n\x00", True)
+    assert client.headers["content-encoding"] == encoding
+    assert (row.status, row.estimated, row.cost_pico) == ("ok", True, ASK_TOKENS * 2_500_000)
+
+
 async def test_a_bomb_is_no_answer(rig: Rig) -> None:
     """What inflates beyond what is buffered is not inflated further; nothing is charged."""
     bomb = packed(b"{" + b" " * (100 * JSON_BYTES_MAX) + b"}")
@@ -357,10 +368,9 @@ async def test_output_that_was_not_counted_is_estimated(rig: Rig) -> None:
     """A messages stream that ends as it should, and never said how much it gave, is an estimate."""
     body = {"model": "claude-haiku-4-5", "max_tokens": 50, "stream": True, "messages": []}
     said = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hello, world"}}
-    pieces = [ANTHROPIC_START]
-    for event in (said, {"type": "message_delta", "usage": {}}, {"type": "message_stop"}):
-        pieces.append(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
-    client = await rig.post(streamed(*pieces), body, MESSAGES)
+    events = (said, {"type": "message_delta", "usage": {}}, {"type": "message_stop"})
+    pieces = [f"event: {it['type']}\ndata: {json.dumps(it)}\n\n".encode() for it in events]
+    client = await rig.post(streamed(ANTHROPIC_START, *pieces), body, MESSAGES)
 
     row = await rig.row(client)
     assert (row.estimated, row.units["input_text"], row.units["output_text"]) == (True, 40, 3)
