@@ -17,7 +17,7 @@ Headers = list[tuple[bytes, bytes]]
 
 BODY_AHEAD_BYTES = 64 * 1024
 """So much of a body is taken before anyone has asked for it."""
-WAITING_BYTES_MAX = 256 * 1024
+WAITING_BYTES_MAX = 64 * 1024
 """So much may wait for a client to read; then its provider has to wait."""
 READS_WITHIN_S = 120
 """A client that takes nothing for so long, while so much waits, counts as gone."""

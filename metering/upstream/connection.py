@@ -20,7 +20,7 @@ from metering.errors import (
     ProviderUntrusted,
 )
 
-READ_AHEAD_BYTES = 256 * 1024
+READ_AHEAD_BYTES = 64 * 1024
 """More than this is not taken from the socket before it is read."""
 HEAD_BYTES_MAX = 64 * 1024
 Headers = list[tuple[bytes, bytes]]
