@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import gzip
+import hashlib
 import http.client
 import json
 import socket
@@ -19,7 +20,7 @@ import openai
 import pytest
 
 from tests.standin import Standin, fingerprint, recordings, total_pico
-from tests.standin.faults import LEGAL, MALFORMED, WRONG_USAGE
+from tests.standin.faults import LEGAL, MALFORMED, NOT_HTTP, WRONG_USAGE
 from tests.standin.fixtures import standin, standin_process
 
 __all__ = ["standin", "standin_process"]
@@ -29,6 +30,7 @@ ASK: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content
 CLAUDE: dict[str, Any] = {"model": "claude-sonnet-4-5", "max_tokens": 50} | {
     "messages": [{"role": "user", "content": "Hello"}]
 }
+RESPOND: dict[str, Any] = {"model": "gpt-4.1-mini", "input": "Hello"}
 
 
 @pytest.fixture
@@ -45,6 +47,7 @@ def anthropic_client(standin: Standin) -> Iterator[anthropic.Anthropic]:
 
 def post(standin: Standin, body: dict[str, Any], **control: Any) -> httpx.Response:
     path = "/v1/messages" if "claude" in body["model"] else "/v1/chat/completions"
+    path = "/v1/responses" if "input" in body else path
     headers = {"x-standin": json.dumps(control)}
     return httpx.post(standin.url + path, json=body, headers=headers, timeout=10, trust_env=False)
 
@@ -147,6 +150,44 @@ def test_anthropic_stream(standin: Standin, anthropic_client: anthropic.Anthropi
     assert events[-2]["usage"]["output_tokens"] == entry.usage["output_tokens"]
 
 
+def test_responses(standin: Standin, openai_client: openai.OpenAI) -> None:
+    """The openai SDK reads an answer and its usage, which is what is billed."""
+    answer = openai_client.responses.create(**RESPOND)
+    [entry] = standin.ledger()
+    assert entry.id == answer.id
+    assert answer.id.startswith("resp_")
+    assert answer.model == entry.model == "gpt-4.1-mini-2025-04-14"
+    assert answer.output_text
+    assert answer.status == "completed"
+    assert answer.usage is not None
+    assert entry.cost_pico == answer.usage.input_tokens * 400_000 + answer.usage.output_tokens * (
+        1_600_000
+    )
+
+
+@pytest.mark.parametrize(("cap", "end"), [(None, "completed"), (12, "incomplete")])
+def test_responses_stream(
+    standin: Standin, openai_client: openai.OpenAI, cap: int | None, end: str
+) -> None:
+    """The events come in the real order; the last one has the whole response and its usage."""
+    options: dict[str, Any] = {} if cap is None else {"max_output_tokens": cap}
+    events = list(openai_client.responses.create(**RESPOND, **options, stream=True))
+    kinds = [event.type.removeprefix("response.") for event in events]
+    texts = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert kinds[:4] == ["created", "in_progress", "output_item.added", "content_part.added"]
+    assert set(kinds[4:-4]) == {"output_text.delta"}
+    assert kinds[-4:] == ["output_text.done", "content_part.done", "output_item.done", end]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    [entry] = standin.ledger()
+    last: Any = events[-1]
+    assert last.response.output_text == "".join(texts)
+    assert entry.stream
+    assert entry.complete
+    assert entry.usage is not None
+    assert last.response.usage.output_tokens == entry.usage["output_tokens"]
+    assert cap is None or entry.usage["output_tokens"] == cap
+
+
 def test_other_endpoints(
     standin: Standin, openai_client: openai.OpenAI, anthropic_client: anthropic.Anthropic
 ) -> None:
@@ -188,6 +229,9 @@ def test_control_has_four_places(standin: Standin) -> None:
         assert answer["choices"][0]["message"]["content"] == text
     models = [entry.model for entry in standin.ledger("t")]
     assert models == ["once"] + ["gpt-4o-2024-08-06"] * 3
+    asked = RESPOND | {"input": [said]}
+    given = httpx.post(standin.openai_url + "/responses", json=asked, trust_env=False).json()
+    assert given["output"][0]["content"][0]["text"] == "message"
 
 
 def test_control_is_strict(standin: Standin) -> None:
@@ -225,11 +269,11 @@ def test_an_unknown_model_has_no_price(standin: Standin) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("body", [ASK, CLAUDE], ids=["openai", "anthropic"])
+@pytest.mark.parametrize("body", [ASK, CLAUDE, RESPOND], ids=["openai", "anthropic", "responses"])
 @pytest.mark.parametrize("kind", list(WRONG_USAGE))
 def test_wrong_usage(standin: Standin, kind: str, body: dict[str, Any], *, stream: bool) -> None:
     """What is reported is wrong, what is billed is right."""
-    options = {"stream_options": {"include_usage": True}} if "gpt" in body["model"] else {}
+    options = {"stream_options": {"include_usage": True}} if body is ASK else {}
     body = body | {"stream": stream} | (options if stream else {})
     text = post(standin, body, wrong_usage=kind).text
     [entry] = standin.ledger()
@@ -239,7 +283,7 @@ def test_wrong_usage(standin: Standin, kind: str, body: dict[str, Any], *, strea
     assert honest not in text
 
 
-@pytest.mark.parametrize("body", [ASK, CLAUDE], ids=["openai", "anthropic"])
+@pytest.mark.parametrize("body", [ASK, CLAUDE, RESPOND], ids=["openai", "anthropic", "responses"])
 @pytest.mark.parametrize("kind", list(MALFORMED))
 def test_malformed(standin: Standin, kind: str, body: dict[str, Any]) -> None:
     """The stream is not what it was, yet its HTTP body ends properly, and it is billed in full."""
@@ -254,7 +298,8 @@ def test_malformed(standin: Standin, kind: str, body: dict[str, Any]) -> None:
     if kind in LEGAL:
         lines = bad.content.decode("utf-8-sig").splitlines()
         texts = [line[5:] for line in lines if line.startswith("data:")]
-        assert any(b"finish_reason" in t.encode() or "stop_reason" in t for t in texts)
+        ends = ("finish_reason", "stop_reason", "completed_at", '"completed"')
+        assert any(end in text for end in ends for text in texts)
 
 
 def test_pieces_and_encodings(standin: Standin) -> None:
@@ -271,6 +316,56 @@ def test_pieces_and_encodings(standin: Standin) -> None:
         assert gzip.decompress(b"".join(response.iter_raw())).startswith(b'{"id":"chatcmpl-')
     plain = post(standin, ASK, body_bytes=100_000, content_type="audio/mpeg")
     assert (len(plain.content), plain.headers["content-type"]) == (100_000, "audio/mpeg")
+
+
+@pytest.mark.parametrize("kind", list(NOT_HTTP))
+def test_what_is_no_http(standin: Standin, kind: str) -> None:
+    """Bytes that are no answer are all that comes, and the books say that there was none."""
+    with socket.create_connection(("127.0.0.1", standin.port)) as connection:
+        body, told = json.dumps(ASK), json.dumps({"instead": kind})
+        connection.sendall(
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-standin: {told}\r\n"
+            f"content-length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        with connection.makefile("rb") as answer:
+            assert answer.read() == NOT_HTTP[kind]
+    [entry] = standin.ledger()
+    assert (entry.status, entry.complete) == (None, False)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("off", [-100, 500])
+def test_a_wrong_length(standin: Standin, off: int, *, stream: bool) -> None:
+    """More bytes than were announced, or less: the client gets what it can, and sees that."""
+    told, got = {"x-standin": json.dumps({"length_off": off})}, b""
+    url, ask = standin.openai_url + "/chat/completions", ASK | {"stream": stream}
+    with (
+        httpx.stream("POST", url, json=ask, headers=told, trust_env=False) as response,
+        contextlib.suppress(httpx.TransportError),
+    ):
+        for piece in response.iter_raw():
+            got += piece
+    standin.wait_idle()
+    [entry] = standin.ledger()
+    assert len(got) == entry.body_sent == int(response.headers["content-length"]) - max(0, off)
+    assert hashlib.sha256(got).hexdigest() == entry.answer_sha256
+    assert entry.complete == (off < 0)
+
+
+@pytest.mark.parametrize("encoding", [None, "gzip", "gzip, gzip"])
+@pytest.mark.parametrize("body", [ASK, ASK | {"stream": True}, RESPOND], ids=str)
+def test_filler(standin: Standin, body: dict[str, Any], encoding: str | None) -> None:
+    """An answer may be as large as one likes, and says no more; the books know its plain bytes."""
+    told = {"filler_bytes": 1_000_000, "content_encoding": encoding}
+    answer = post(standin, body, **told)
+    [entry] = standin.ledger()
+    assert len(answer.content) > 1_000_000
+    assert hashlib.sha256(answer.content).hexdigest() == entry.answer_sha256
+    assert (entry.body_sent < 100_000) == (encoding is not None)
+    if body.get("stream"):
+        assert data_events(answer.text)
+    else:
+        assert answer.json()["model"] == entry.model
 
 
 @pytest.mark.parametrize("stream", [False, True])

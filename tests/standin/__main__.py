@@ -16,6 +16,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tests.standin.server import Provider
 
+SEND_BUFFER_BYTES = 128 * 1024
+"""So little waits in the kernel: a client that stops reading is felt soon."""
+
 
 class Protocol(HttpToolsProtocol):
     """uvicorn's, which lets the application have the connection: to cut it, or see it gone."""
@@ -30,6 +33,7 @@ def listen(port: int) -> socket.socket:
     """A socket on the loopback interface; port 0 picks one."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     sock.bind(("127.0.0.1", port))
     sock.listen(4096)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

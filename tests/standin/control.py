@@ -5,7 +5,7 @@ A control object is JSON. Later places win, member by member:
 1. the script (`POST /_script`: `default`, then the first of `next`, which is used once),
 2. the query, `?standin={...}`,
 3. the header `x-standin: {...}`, and `x-standin-recording: openai:12` for its member `recording`,
-4. the text of the last user message, `[[standin {...}]]`.
+4. the text of the last user message or input, `[[standin {...}]]`.
 
 An unknown member or a wrong type is answered with 400 and `standin_control`, never overlooked.
 """
@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from tests.standin.faults import MALFORMED, WRONG_USAGE
+from tests.standin.faults import MALFORMED, NOT_HTTP, WRONG_USAGE
 
 MARK = "[[standin "
 _MARK_BYTES = MARK.encode()
@@ -58,12 +58,19 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The same with a TCP reset."""
     hang: bool | int = False
     """true: never answer; n: fall silent after n pieces of the stream. Until the client leaves."""
+    instead: str | None = None
+    """A name of `faults.NOT_HTTP`: what is sent in place of any answer."""
+    length_off: int = 0
+    """How many bytes more, or fewer, the content-length announces than there are."""
+    filler_bytes: int = 0
+    """At least so many bytes of the body say nothing."""
     malformed: str | None = None
     """A name of `faults.MALFORMED`."""
     wrong_usage: str | None = None
     """A name of `faults.WRONG_USAGE`: what is reported; what is billed stays right."""
     content_encoding: str | None = None
-    """gzip, deflate, or any other name, which is then claimed and not done."""
+    """gzip, deflate, several of them in their order, or any other name, which is then claimed and
+    not done."""
     bill: Literal["full", "delivered", "none"] | None = None
     """What is billed; by default all of an answer that is complete or has stated its usage, and the
     delivered part of another."""
@@ -113,7 +120,11 @@ def checked(members: Mapping[str, Any]) -> Control:
         control = msgspec.convert(members, Control)
     except msgspec.ValidationError as error:
         raise ControlError(str(error)) from None
-    for name, known in ((control.malformed, MALFORMED), (control.wrong_usage, WRONG_USAGE)):
+    for name, known in (
+        (control.malformed, MALFORMED),
+        (control.wrong_usage, WRONG_USAGE),
+        (control.instead, NOT_HTTP),
+    ):
         if name is not None and name not in known:
             raise ControlError(f"{name!r} is none of {', '.join(known)}")
     return control
@@ -131,11 +142,14 @@ def _object(text: str) -> dict[str, Any]:
 
 def _in_message(body: bytes) -> dict[str, Any]:
     try:
-        messages = json.loads(body)["messages"]
-    except (ValueError, KeyError, TypeError):
+        members = json.loads(body)
+        messages = members.get("messages") or members["input"]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
     for message in reversed(messages):
-        if message.get("role") == "user":
+        if isinstance(message, dict) and message.get("role") == "user":
             text = _text(message.get("content"))
             start = text.find(MARK)
             return _object(text[start + len(MARK) :]) if start >= 0 else {}

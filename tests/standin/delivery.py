@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import struct
 import zlib
@@ -36,6 +37,9 @@ class Delivery:
         self.control = control
         self.body_sent = 0
         self.body_total = 0
+        self._plain: list[bytes] = []
+        """What `pieces` were before they were compressed."""
+        self._sent = hashlib.sha256()
         self._stated_at: int | None = None
         self.begun = False
         self.complete = False
@@ -53,12 +57,24 @@ class Delivery:
         """Whether the client is still there."""
         return not self._transport.is_closing()
 
+    @property
+    def sha256(self) -> str:
+        """The hash of the body as far as it was handed over, before it was compressed."""
+        if self.control.content_encoding and self.complete:
+            return hashlib.sha256(b"".join(self._plain)).hexdigest()
+        return self._sent.hexdigest()
+
     async def run(self, receive: Receive, send: Send) -> None:
         """Hand the answer over; returns when it is done, broken off, or the client has left."""
         control = self.control
         if control.delay_ms:
             await asyncio.sleep(control.delay_ms / 1000)
+        if control.instead is not None:
+            self._transport.write(faults.NOT_HTTP[control.instead])
+            await self._break_off()
+            return
         pieces = faults.malform(self.answer.pieces, control.malformed)
+        self._plain = pieces = faults.fill(pieces, control.filler_bytes)
         if not control.content_encoding:
             self._stated_at = _end_of_usage(b"".join(pieces))
         pieces = encoded(pieces, control.content_encoding)
@@ -73,6 +89,13 @@ class Delivery:
             if cut:
                 await self._send(_first_bytes(pieces, cut), send, more=True)
             await self._break_off()
+        elif control.length_off > 0:
+            await self._send(pieces, send, more=True)
+            await self._break_off()
+        elif control.length_off < 0:
+            announced = self.body_total + control.length_off
+            await self._send(_first_bytes(pieces, announced), send, more=False)
+            self._transport.write(b"".join(pieces)[announced:])
         else:
             await self._send(pieces, send, more=False)
 
@@ -87,6 +110,7 @@ class Delivery:
                 break
             last = not more and index == len(pieces) - 1
             self.body_sent += len(piece)
+            self._sent.update(piece)
             if last:
                 self.complete = True
                 self._finish()
@@ -106,8 +130,9 @@ class Delivery:
 
     def _headers(self) -> Headers:
         own = [(b"content-type", self.answer.content_type.encode()), *self.answer.headers]
-        if not self.answer.stream:
-            own.append((b"content-length", str(self.body_total).encode()))
+        if not self.answer.stream or self.control.length_off:
+            length = self.body_total + self.control.length_off
+            own.append((b"content-length", str(length).encode()))
         if self.control.content_encoding:
             own.append((b"content-encoding", self.control.content_encoding.encode()))
         if not self.control.headers:
@@ -141,11 +166,12 @@ def _end_of_usage(body: bytes) -> int | None:
 
 def encoded(pieces: list[bytes], encoding: str | None) -> list[bytes]:
     """The pieces compressed, each one flushed; an encoding not known here is not applied."""
-    if encoding not in ("gzip", "deflate"):
-        return pieces
-    press = zlib.compressobj(wbits=31 if encoding == "gzip" else 15)
-    flushed = [press.compress(piece) + press.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
-    return [*flushed, press.flush()]
+    for name in (encoding or "").split(", "):
+        if name in ("gzip", "deflate"):
+            press = zlib.compressobj(wbits=31 if name == "gzip" else 15)
+            flushed = [press.compress(piece) + press.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
+            pieces = [*flushed, press.flush()]
+    return pieces
 
 
 def recut(pieces: list[bytes], size: int | None, offsets: list[int]) -> list[bytes]:

@@ -86,6 +86,10 @@ _ERROR_OPENAI = (
     b'data: {"error":{"message":"The server had an error.","type":"server_error",'
     b'"param":null,"code":null}}\n\n'
 )
+_ERROR_RESPONSES = (
+    b'event: error\ndata: {"type":"error","code":"server_error",'
+    b'"message":"The server had an error.","param":null,"sequence_number":9}\n\n'
+)
 _ERROR_ANTHROPIC = (
     b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error",'
     b'"message":"Overloaded"}}\n\n'
@@ -94,8 +98,18 @@ _ERROR_ANTHROPIC = (
 
 def _error_event(pieces: Pieces) -> Pieces:
     middle = max(1, len(pieces) // 2)
-    anthropic = pieces[0].startswith(b"event:")
-    return [*pieces[:middle], _ERROR_ANTHROPIC if anthropic else _ERROR_OPENAI]
+    error = _ERROR_OPENAI
+    if pieces[0].startswith(b"event:"):
+        error = _ERROR_RESPONSES if b"event: response." in pieces[0] else _ERROR_ANTHROPIC
+    return [*pieces[:middle], error]
+
+
+_FORGED = {"prompt_tokens": 1, "completion_tokens": 1, "input_tokens": 1, "output_tokens": 1}
+
+
+def _usage_twice(pieces: Pieces) -> Pieces:
+    forged = b'"usage":' + msgspec.json.encode(_FORGED)
+    return [piece.replace(b'"usage":{', forged + b',"usage":{') for piece in pieces]
 
 
 LEGAL: dict[str, Callable[[Pieces], Pieces]] = {
@@ -110,6 +124,7 @@ LEGAL: dict[str, Callable[[Pieces], Pieces]] = {
     "unknown_event": _insert(b'event: news\ndata: {"type":"news","x":1}\n\n', 1),
     "no_final_blank": _tail_off,
     "done_twice": lambda pieces: [*pieces, pieces[-1]],
+    "usage_twice": _usage_twice,
 }
 """Odd, but its events and its usage can be read."""
 BROKEN: dict[str, Callable[[Pieces], Pieces]] = {
@@ -117,17 +132,40 @@ BROKEN: dict[str, Callable[[Pieces], Pieces]] = {
     "not_utf8": _insert(b'data: {"x":"\xff\xfe\xc3"}\n\n', 2),
     "not_sse": lambda pieces: [b"<html><body><h1>502 Bad Gateway</h1></body></html>"],
     "empty": lambda pieces: [],
-    "long_line": _insert(b"data: " + b"x" * (2 * 1024 * 1024) + b"\n\n", 1),
+    "long_line": _insert(b"data: " + b"x" * (10 * 1024 * 1024) + b"\n\n", 1),
     "no_end": lambda pieces: pieces[:-1],
     "no_usage_no_end": lambda pieces: pieces[: max(1, len(pieces) - 3)],
     "truncated": _half_an_event,
     "error_event": _error_event,
+    "error_object": lambda pieces: [b'{"error":{"message":"No capacity.","type":"server_error"}}'],
     "array_events": _insert(b"data: [1,2,3]\n\n", 1),
     "null_members": _insert(b'data: {"id":null,"choices":null,"usage":null}\n\n', 1),
 }
 """Something is lost, or was never an event. All ends with a proper end of the HTTP body."""
 MALFORMED = LEGAL | BROKEN
 """By name: what is done to the events of a stream, or to the one piece of a JSON body."""
+NOT_HTTP = {
+    "tls": b"\x16\x03\x01 this is not HTTP\r\n\r\n",
+    "text": b"ERR unknown command 'POST'\r\n",
+    "no_status": b"HTTP/1.1 abc\r\n\r\n",
+    "no_length": b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}",
+    "long_header": b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n{}",
+    "half_a_head": b"HTTP/1.1 200 OK\r\nContent-Ty",
+}
+"""By name: bytes that are no answer at all."""
+FILLER_BYTES = 64 * 1024
+
+
+def fill(pieces: Pieces, size: int) -> Pieces:
+    """The pieces with at least so many bytes between the first and the others that say nothing:
+    comments in a stream, blanks behind the first brace of a JSON object. They share memory."""
+    if not size:
+        return pieces
+    count = -(-size // FILLER_BYTES)
+    first, *others = pieces
+    if first.startswith(b"{"):
+        return [first[:1], *[b" " * FILLER_BYTES] * count, first[1:], *others]
+    return [first, *[b": " + b"." * (FILLER_BYTES - 4) + b"\n\n"] * count, *others]
 
 
 def malform(pieces: Pieces, kind: str | None) -> Pieces:

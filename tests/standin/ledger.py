@@ -48,6 +48,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the client was still there at the end."""
     body_sent: int = 0
     """Bytes of the answer's body."""
+    answer_sha256: str = ""
+    """Of those bytes, before they were compressed."""
     body_sha256: str = ""
     """Of the request's body."""
     headers: list[str] = []

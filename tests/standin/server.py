@@ -24,6 +24,7 @@ from tests.standin import (
     messages,
     prices,
     recordings,
+    responses,
 )
 from tests.standin.answers import Answer, encode
 from tests.standin.control import Control
@@ -275,6 +276,7 @@ ROUTES: dict[tuple[str, str], Callable[[Request, Control], Answer]] = {
     ("POST", "/v1/embeddings"): lambda r, told: chat.embeddings(
         told, chat.decode_embeddings(r.body)
     ),
+    ("POST", "/v1/responses"): lambda r, told: responses.answer(told, responses.decode(r.body)),
     ("POST", "/v1/messages"): lambda r, told: messages.answer(told, messages.decode(r.body)),
     ("POST", "/v1/messages/count_tokens"): lambda r, _: messages.count_tokens(
         messages.decode_count(r.body)
@@ -381,6 +383,7 @@ def _entry(seq: int, request: Request, told: Control, answer: Answer, delivery: 
         complete=delivery.complete,
         client=delivery.client,
         body_sent=delivery.body_sent,
+        answer_sha256=delivery.sha256,
         body_sha256=hashlib.sha256(request.body).hexdigest(),
         headers=request.names,
         credential=Credential(header, fingerprint(secret)) if secret else None,
