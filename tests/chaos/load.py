@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import threading
 import time
@@ -10,14 +11,46 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
-CHAT = "/api/v1/proxy/openai/v1/chat/completions"
-MESSAGES = "/api/v1/proxy/anthropic/v1/messages"
 PICO = 10**12
 _body = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+
+
+@dataclass(frozen=True)
+class Form:
+    """An endpoint, and how one asks there."""
+
+    name: str
+    path: str
+    model: str
+    prompt: Callable[[str], dict[str, Any]]
+    """The members of a request that ask something."""
+    cap: str | None
+    """The member that caps the output."""
+    streams: bool = True
+
+
+def _messages(text: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+def _input(text: str) -> dict[str, Any]:
+    return {"input": text}
+
+
+OPENAI, ANTHROPIC = "/api/v1/proxy/openai/v1", "/api/v1/proxy/anthropic/v1"
+CHAT = Form("chat", OPENAI + "/chat/completions", "gpt-4o-mini", _messages, "max_tokens")
+MESSAGES = Form("messages", ANTHROPIC + "/messages", "claude-haiku-4-5", _messages, "max_tokens")
+RESPONSES = Form("responses", OPENAI + "/responses", "gpt-4.1-mini", _input, "max_output_tokens")
+EMBEDDINGS = Form(
+    "embeddings", OPENAI + "/embeddings", "text-embedding-3-small", _input, None, streams=False
+)
+FORMS = (CHAT, MESSAGES, RESPONSES, EMBEDDINGS)
+OUTPUT_CAP = 60
 
 
 @dataclass
@@ -65,23 +98,21 @@ class Target:
 
 
 def request(
-    target: Target, tag: str, told: dict[str, Any], *, anthropic: bool = False, stream: bool = False
-) -> tuple[str, dict[str, str], dict[str, Any]]:
-    """Path, headers and body of a call; `told` goes to the stand-in."""
+    target: Target, tag: str, told: dict[str, Any], form: Form = CHAT, *, stream: bool = False
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Headers and body of a call; `told` goes to the stand-in."""
     headers = {
         "xProxy-Api-Key": target.key,
         "xProxy-Request-Tags": tag,
-        "x-standin": msgspec.json.encode(told | {"tag": tag}).decode(),
+        "x-standin": json.dumps(told | {"tag": tag}),
         "authorization": "Bearer sk-provider",
     }
     if target.limits:
         headers["xProxy-Limit-IDs"] = ",".join(target.limits)
-    members: dict[str, Any] = {
-        "model": "claude-haiku-4-5" if anthropic else "gpt-4o-mini",
-        "messages": [{"role": "user", "content": f"What is {tag}?"}],
-        "max_tokens": 60,
-    }
-    return MESSAGES if anthropic else CHAT, headers, members | ({"stream": True} if stream else {})
+    members = {"model": form.model} | form.prompt(f"What is {tag}?")
+    if form.cap:
+        members[form.cap] = OUTPUT_CAP
+    return headers, members | ({"stream": True} if stream else {})
 
 
 async def call(
@@ -89,16 +120,16 @@ async def call(
     target: Target,
     tag: str,
     told: dict[str, Any],
+    form: Form = CHAT,
     *,
-    anthropic: bool = False,
     stream: bool = False,
     **members: Any,
 ) -> Seen:
     """Make one call and see it to its end, whatever that is; `members` go into its body."""
-    path, headers, body = request(target, tag, told, anthropic=anthropic, stream=stream)
+    headers, body = request(target, tag, told, form, stream=stream)
     seen = Seen(tag, stream, time.monotonic())
     try:
-        url = target.url + path
+        url = target.url + form.path
         async with client.stream("POST", url, headers=headers, json=body | members) as response:
             seen.headers = response.headers
             if "event-stream" in response.headers.get("content-type", ""):
@@ -117,6 +148,44 @@ async def call(
 def _read_event(seen: Seen, line: str) -> None:
     if line.startswith("data: {") and '"xproxy_result"' in line:
         seen.result = _body(line.removeprefix("data: ").encode()).get("xproxy_result")
+
+
+KINDS = [(form, stream) for form in FORMS for stream in (False, True) if form.streams or not stream]
+"""Every endpoint, whole and as a stream."""
+HEALTHY = 12
+
+
+async def twelve(target: Target, name: str) -> list[Seen]:
+    """Twelve calls as they should be, of every kind, all at once."""
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+        kinds = [KINDS[number % len(KINDS)] for number in range(HEALTHY)]
+        calls = (
+            call(client, target, f"{name}-{number}", {}, form, stream=stream)
+            for number, (form, stream) in enumerate(kinds)
+        )
+        return list(await asyncio.gather(*calls))
+
+
+def raw(
+    target: Target,
+    tag: str,
+    told: dict[str, Any],
+    form: Form = CHAT,
+    *,
+    stream: bool = False,
+    cancel: bool = False,
+) -> bytes:
+    """A call as the bytes of its request, the only one on its connection; `cancel` is what becomes
+    of it when its client leaves."""
+    headers, members = request(target, tag, told, form, stream=stream)
+    if cancel:
+        headers["xProxy-On-Disconnect"] = "cancel"
+    body = msgspec.json.encode(members)
+    host = urlsplit(target.url).netloc
+    lines = [f"POST {form.path} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}"]
+    lines.append("Connection: close")
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def paced(rng: random.Random) -> dict[str, Any]:
@@ -177,7 +246,7 @@ class Load:
                     self.target,
                     f"{self._name}-{number}-{count}",
                     self._pace(rng),
-                    anthropic=rng.random() < 0.4,
+                    MESSAGES if rng.random() < 0.4 else CHAT,
                     stream=rng.random() < 0.5,
                 )
             )

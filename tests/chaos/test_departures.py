@@ -11,11 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import msgspec
 import pytest
 
 from tests.chaos.audit import audit
-from tests.chaos.load import Seen, Target, call, request
+from tests.chaos.load import CHAT, MESSAGES, Seen, Target, call, raw
 from tests.chaos.rig import Rig, descriptors, resident_kb, until
 
 AT_ONCE = 25
@@ -38,16 +37,10 @@ def books(rig: Rig) -> None:
 
 async def leave(target: Target, tag: str, rng: random.Random, told: dict[str, Any]) -> Seen:
     """Begin a call and go away after some bytes of the answer, or before there is one."""
-    anthropic, stream = rng.random() < 0.5, rng.random() < 0.8
-    path, headers, members = request(target, tag, told, anthropic=anthropic, stream=stream)
-    if tag.startswith("cancel"):
-        headers["xProxy-On-Disconnect"] = "cancel"
-    body = msgspec.json.encode(members)
+    form, stream = rng.choice((CHAT, MESSAGES)), rng.random() < 0.8
     place = urlsplit(target.url)
-    lines = [f"POST {path} HTTP/1.1", f"Host: {place.netloc}", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
     reader, writer = await asyncio.open_connection(place.hostname, place.port)
-    writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+    writer.write(raw(target, tag, told, form, stream=stream, cancel=tag.startswith("cancel")))
     if stream and rng.random() < 0.9:
         await reader.readuntil(b"data:")
         await asyncio.sleep(rng.random() * 0.1)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.chaos.audit import audit
-from tests.chaos.load import Seen, Target, call
+from tests.chaos.load import CHAT, MESSAGES, Seen, Target, call
 from tests.chaos.rig import SHORT, Rig, descriptors, until
 
 
@@ -22,7 +22,7 @@ async def burst(target: Target, count: int, delay_ms: int) -> list[Seen]:
     async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
         told = {"delay_ms": delay_ms, "chunks": 3}
         calls = (
-            call(client, target, f"n{n}", told, stream=n % 2 == 0, anthropic=n % 3 == 0)
+            call(client, target, f"n{n}", told, CHAT if n % 3 else MESSAGES, stream=n % 2 == 0)
             for n in range(count)
         )
         return list(await asyncio.gather(*calls))

@@ -17,7 +17,7 @@ import pytest
 from openai import APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient
 
 from tests.chaos.audit import PICO, audit
-from tests.chaos.load import CHAT, Seen, Target, call
+from tests.chaos.load import OPENAI, Seen, Target, call
 from tests.chaos.rig import Rig
 
 AT_ONCE, ROOM, CAP = 200, 20, 100
@@ -156,7 +156,7 @@ async def retrying(
         "xProxy-Limit-IDs": "team",
         "x-standin": json.dumps({"usage": usage, "delay_ms": 500}),
     }
-    base_url = target.url + CHAT.removesuffix("/chat/completions")
+    base_url = target.url + OPENAI
     async with AsyncOpenAI(
         api_key=target.key, base_url=base_url, max_retries=5, http_client=http
     ) as client:
