@@ -131,7 +131,7 @@ class ProviderTimeout(ProviderFault):
 
 
 class ProviderGarbage(ProviderFault):
-    """The provider's answer could not be understood; nothing was charged."""
+    """The provider's answer could not be understood."""
 
 
 class ProviderUntrusted(ProviderFault):

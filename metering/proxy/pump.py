@@ -240,11 +240,12 @@ class Pump:
         return False
 
     async def _no_answer(self, fault: ProviderFault) -> None:
-        """No connection, a broken one, or silence: once a byte was sent, nobody knows the cost."""
+        """No connection, a broken one, silence, or what is no answer: once a byte was sent, nobody
+        knows the cost."""
         row = msgspec.structs.replace(
             self._done(fault.status), status="failed", error_code=fault.code
         )
-        if fault.sent and self._call.metered and not isinstance(fault, ProviderGarbage):
+        if fault.sent and self._call.metered:
             await self._meter.expire(self._hold, row)
         else:
             await self._meter.release(self._hold, row)
