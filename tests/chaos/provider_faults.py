@@ -123,6 +123,9 @@ UNKNOWN_ENCODINGS = [
     {"content_encoding": "gzip, gzip"},
 ]
 MISLABELLED = {"headers": {"content-encoding": "gzip"}}
+LARGE = {"filler_bytes": 10 * MB}
+NO_CARRIER = (LARGE, {"malformed": "bom"})
+"""Whole answers that our result is not put into: it is to be had by id."""
 BOMB = {"content_encoding": "gzip", "filler_bytes": 32 * MB}
 FAULTS = (
     Fault("the connection is refused", (Case({}, UNREACHED, UNREACHED),), "alone"),
@@ -181,7 +184,7 @@ FAULTS = (
     Fault("odd pieces", _each(PIECES, EXACT, EXACT)),
     Fault(
         "long",
-        _malformed("long_line", None, EXACT) + _each([{"filler_bytes": 10 * MB}], EXACT, EXACT),
+        _malformed("long_line", None, EXACT) + _each([LARGE], EXACT, EXACT),
         "heavy",
     ),
     Fault(

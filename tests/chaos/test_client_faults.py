@@ -27,23 +27,24 @@ from tests.chaos.load import (
     raw,
     twelve,
 )
-from tests.chaos.rig import Rig, descriptors, resident_kb, until
+from tests.chaos.rig import PATIENT, Rig, descriptors, resident_kb, until
 
 POINTS = 40
+AT_ONCE = 100
 STREAMED = (CHAT, MESSAGES, RESPONSES)
 ANSWER_MB = 8
 """How large an answer is whose reader is slow: more than sockets take by themselves."""
 READER_KB_MAX = 1_024
 """How much of it the service may keep for one reader: an eighth."""
-STILL_S = 2
-"""For so long nothing has moved before all readers are thought to wait."""
+STILL_S = 1
+"""So long nothing has moved before all readers are thought to wait."""
 SLACK_KB = 48 * 1024
 
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """One service; each test has an application of its own."""
-    with Rig(tmp_path_factory.mktemp("clients"), outlive=False) as rig:
+    with Rig(tmp_path_factory.mktemp("clients"), outlive=False, **PATIENT) as rig:
         yield rig
 
 
@@ -215,7 +216,7 @@ def test_slow_readers_make_the_provider_wait(rig: Rig, full: bool) -> None:  # n
     What they took is used again: as many more readers take no more.
     """
     application_id, target = rig.tenant()
-    count = 500 if full else 50
+    count = 500 if full else 30
     seen = asyncio.run(twelve(target, "before"))
     kb = [resident_kb(rig.worker)]
     for name in ("slow", "again"):
@@ -256,7 +257,7 @@ async def come_and_go(target: Target, tag: str, rng: random.Random) -> Seen:
 
 async def churn(target: Target, count: int, seed: int) -> list[Seen]:
     """So many, a hundred at the same time."""
-    rng, gate = random.Random(seed), asyncio.Semaphore(100)
+    rng, gate = random.Random(seed), asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> Seen:
         how = "cancel" if number % 2 else "drain"
@@ -279,7 +280,7 @@ def test_coming_and_going_leaves_nothing(rig: Rig, seed: int, full: bool) -> Non
 
     took_s = time.monotonic() - began_s
     figures = check_after(rig, target, application_id, before + seen)
-    until(lambda: descriptors(rig.worker) <= open_before + HEALTHY, 20)
+    until(lambda: descriptors(rig.worker) <= open_before + AT_ONCE + HEALTHY, 20)
     grown_kb = resident_kb(rig.worker) - kb_before
     print(f"\n{count} came and went in {took_s:.0f} s: {grown_kb:+} kB, {figures}")
     entries = rig.standin.ledger()
