@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -74,7 +75,14 @@ class Writer:
         await asyncio.sleep(PAUSE_S)
         await usage.insert(self._store, [it for _, it in read if it is not None])
         fate = _fate((it[0], entry.kind) for entry, it in read if it is not None)
-        await self._outbox.landed(stream, [entry.id for entry in entries], *fate)
+        await self._outbox.landed(
+            stream,
+            [entry.id for entry in entries],
+            records=fate.records,
+            indexes=fate.indexes,
+            kept=fate.kept,
+            corrected_ttl_ms=REPLAYED_TTL_MS,
+        )
 
     async def _decoded(self, entry: OutboxEntry) -> Landed | None:
         """The row of an entry; one that cannot be read is kept with the reason."""
@@ -93,22 +101,26 @@ class Writer:
             await self._lease.give_up()
 
 
-def _fate(landed: Iterable[tuple[UsageRow, str]]) -> tuple[list[str], dict[str, int]]:
-    """What is forgotten of calls whose rows have landed, and what lives on for how long, in ms.
+class _Fate(NamedTuple):
+    """What is forgotten of calls whose rows have landed, and what lives on for how long, in ms."""
 
-    Each row comes with the kind of its entry.
-    """
-    forgotten: list[str] = []
-    kept: dict[str, int] = {}
+    records: list[str]
+    indexes: list[str]
+    kept: dict[str, int]
+
+
+def _fate(landed: Iterable[tuple[UsageRow, str]]) -> _Fate:
+    """The fate of what Redis knows of some calls; each row comes with the kind of its entry."""
+    fate = _Fate([], [], {})
     for row, kind in landed:
         place = share(row.application_id)
-        names = [place.record(row.request_id, row.attempt)]
-        if row.provider_id:
-            names.append(place.index(row.category, row.provider_id))
+        record = place.record(row.request_id, row.attempt)
+        indexes = [place.index(row.category, row.provider_id)] if row.provider_id else []
         if row.status == "unresolved":
-            kept |= dict.fromkeys(names, UNRESOLVED_TTL_MS)
+            fate.kept.update(dict.fromkeys([record, *indexes], UNRESOLVED_TTL_MS))
         elif kind in ("replayed", "correction"):
-            kept |= dict.fromkeys(names, REPLAYED_TTL_MS)
+            fate.kept.update(dict.fromkeys([record, *indexes], REPLAYED_TTL_MS))
         else:
-            forgotten += names
-    return forgotten, kept
+            fate.records.append(record)
+            fate.indexes.extend(indexes)
+    return fate

@@ -10,6 +10,9 @@ from metering.redis import SCRIPTS, share
 from metering.store import requests as stored_requests
 from metering.store import usage as stored_usage
 
+PUT_BACK_TTL_MS = 15 * 60_000
+"""How long a call that was put back waits for its correction."""
+
 
 class Corrections(Counters):
     """What becomes of calls after their end."""
@@ -42,11 +45,13 @@ class Corrections(Counters):
         await self._correct("late", truth, tokens)
 
     async def _put_back(self, status: str, found: stored_usage.Entry) -> None:
-        """A call that Redis has forgotten, as its rows tell: for a correction to find."""
+        """A call that Redis has forgotten, as its rows tell: for a correction to find. Never in
+        place of one that is there: it may have been corrected meanwhile."""
         row = found.row
         record = share(row.application_id).record(row.request_id, row.attempt)
-        fields = ("row", encode_row(row), "lim", format_charges(found.charges))
-        await self._redis.call("HSET", record, "st", status, *fields)
+        fields: list[str | bytes | int]
+        fields = [status, encode_row(row), format_charges(found.charges), PUT_BACK_TTL_MS]
+        await self._redis.run(SCRIPTS["restore"], [record], fields)
 
     async def _correct(self, entry: str, row: UsageRow, tokens: int) -> bytes | None:
         """One signed row makes good the difference between a call and the truth about it.

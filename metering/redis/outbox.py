@@ -7,7 +7,7 @@ consumer groups: what is in them is what has not landed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -51,15 +51,23 @@ class Outbox:
         ]
 
     async def landed(
-        self, stream: str, ids: Sequence[str], forgotten: Iterable[str], kept: Mapping[str, int]
+        self,
+        stream: str,
+        ids: Sequence[str],
+        *,
+        records: Sequence[str],
+        indexes: Sequence[str],
+        kept: Mapping[str, int],
+        corrected_ttl_ms: int,
     ) -> None:
-        """Forget entries of one stream whose rows are in Postgres.
+        """Forget entries of one stream whose rows are in Postgres. All or nothing.
 
-        `forgotten` and `kept`: keys of the same shard that end now, and those that live on, with
-        for how long in ms. All or nothing.
+        `records` and `indexes` are keys of the same shard that end now, but for records that were
+        corrected meanwhile; `kept` are those that live on, with for how long in ms.
         """
-        names = [stream, *kept, *forgotten]
-        await self._redis.run(SCRIPTS["landed"], names, [len(ids), *ids, *kept.values()])
+        names = [stream, *kept, *records, *indexes]
+        counts = [len(ids), len(records), corrected_ttl_ms]
+        await self._redis.run(SCRIPTS["landed"], names, [*counts, *ids, *kept.values()])
 
     async def depth(self) -> int:
         """How many rows have not landed."""

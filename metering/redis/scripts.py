@@ -30,4 +30,4 @@ def _load() -> dict[str, Script]:
 
 
 SCRIPTS = _load()
-"""By name: reserve, settle, correct, heartbeat, define, reset, landed, lease."""
+"""By name: reserve, settle, correct, heartbeat, define, reset, landed, restore, lease."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -102,6 +103,44 @@ async def test_a_call_that_lands_meanwhile_is_made_good_all_the_same(
     if at == "read":
         await writer.flush()
     await ledger.amend(cost(guessed, 100, estimated=False), 1)
+    await writer.flush()
+    assert await settled(ledger) == await landed_pico(store) == 100
+
+
+async def test_a_correction_while_its_call_lands_is_the_only_one(
+    ledger: Ledger,
+    store: Store,
+    writer: Writer,
+    guessed: UsageRow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The row was read from the outbox before, and is forgotten after: the mark outlives it."""
+    insert = usage.insert
+
+    async def meanwhile(*given: Any) -> int:
+        monkeypatch.setattr(usage, "insert", insert)
+        await ledger.amend(cost(guessed, 100, estimated=False), 1)
+        return await insert(*given)
+
+    monkeypatch.setattr(usage, "insert", meanwhile)
+    assert await writer.land() == 1
+    await ledger.amend(cost(guessed, 100, estimated=False), 1)
+    assert await settled(ledger) == 100
+    await writer.flush()
+    await ledger.amend(cost(guessed, 100, estimated=False), 1)
+    assert await settled(ledger) == await landed_pico(store) == 100
+
+
+async def test_corrections_at_once_of_a_call_that_landed(
+    ledger: Ledger, store: Store, writer: Writer, guessed: UsageRow
+) -> None:
+    """All of them find that Redis does not know it: one puts it back, none undoes the other."""
+    await writer.flush()
+    truth = cost(guessed, 100, estimated=False)
+    await asyncio.gather(*(ledger.amend(truth, 1) for _ in range(8)))
+    known = await ledger.call_of(APPLICATION, CATEGORY, PROVIDER_ID)
+    assert known is not None
+    assert (known.cost_pico, known.estimated) == (100, False)
     await writer.flush()
     assert await settled(ledger) == await landed_pico(store) == 100
 

@@ -315,7 +315,14 @@ async def test_every_verdict_leaves_one_row(ledger: Ledger, redis: Redis) -> Non
     entries = await Outbox(redis).read(10)
 
     assert [it.kind for it in entries] == ["call", "blocked", "call"]
-    await Outbox(redis).landed(entries[0].stream, [it.id for it in entries], [], {})
+    await Outbox(redis).landed(
+        entries[0].stream,
+        [it.id for it in entries],
+        records=[],
+        indexes=[],
+        kept={},
+        corrected_ttl_ms=1,
+    )
     assert await Outbox(redis).depth() == 0
 
 

@@ -39,7 +39,7 @@ for i = 3, #KEYS do
   end
 end
 local text = table.concat(charges)
-redis.call('HSET', record, 'entry:' .. ARGV[1], 1, 'row', ARGV[3], 'lim', table.concat(truth))
+redis.call('HSET', record, 'entry:' .. ARGV[1], 1, 'corrected', 1, 'row', ARGV[3], 'lim', table.concat(truth))
 redis.call('PERSIST', record)
 redis.call('XADD', outbox, '*', 'kind', 'correction', 'row', ARGV[2], 'lim', text)
 return {1, text, underflows}
