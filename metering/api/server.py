@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import msgspec
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
 from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.types import Message, Receive, Scope, Send
@@ -34,7 +35,10 @@ class ApiRequest(Request[Acting, Caller, State]):
 
     async def body(self) -> bytes:
         """The body; none at all is an empty object."""
-        return await super().body() or b"{}"
+        try:
+            return await super().body() or b"{}"
+        except InternalServerException:  # the framework's word for it
+            raise InvalidRequest("the client left before its request was whole") from None
 
     async def json(self) -> Any:
         """The body, its fractions as exact Decimals."""
