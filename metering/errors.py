@@ -8,6 +8,7 @@ line of a class's docstring is its default message. Each surface turns these int
     |  |- InvalidApiKey        401
     |  |- NotAllowed           403  (unpriced or unmetered under a limit, no permission)
     |  |- NotFound             404
+    |  |- MethodNotAllowed     405
     |  |- Conflict             409
     |  |- BodyTooLarge         413
     |  |- RateLimited          429
@@ -81,6 +82,17 @@ class NotFound(CallerFault):
 
     status = 404
     default_code = "not_found"
+
+
+class MethodNotAllowed(CallerFault):
+    """This method is not served here."""
+
+    status = 405
+    default_code = "method_not_allowed"
+    allowed: ClassVar[tuple[str, ...]] = (
+        *("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"),
+    )
+    """What is: no tunnels (CONNECT), and no echo of what we have added (TRACE)."""
 
 
 class Conflict(CallerFault):

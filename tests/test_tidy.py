@@ -61,7 +61,7 @@ ABOVE_ALL = {"metering.__main__": "metering.cli"}
 
 # Each outside library has its homes; everywhere else: the standard library, msgspec, structlog.
 HOMES: dict[str, set[str]] = {
-    "httptools": {"metering.upstream"},
+    "httptools": {"metering.app", "metering.upstream"},
     "asyncpg": {"metering.store"},
     "click": {"metering.cli"},
     "cryptography": {"metering.directory", "metering.store"},

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from metering.app import guard
@@ -43,8 +44,13 @@ class Front(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._head_open = False
         """Whether a request has begun whose head is not whole."""
-        self._head_bytes = 0
-        """At most so large is the head that is coming in, as far as it has come."""
+        self._body_open = False
+        """Whether a head is whole whose request is not."""
+        self._bare_bytes = 0
+        """At most so many bytes have come of a head, or since the last of a body."""
+        self._data_bytes = 0
+        self._deaf = False
+        """Whether nothing more is read: where a request would begin is in doubt."""
         self._heads = 0
         self._head_seen = 0
         """The number of the head that was open when the timer last looked."""
@@ -69,35 +75,97 @@ class Front(HttpToolsProtocol):
     # Requests
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come. A head that never ends is not kept in memory until it does."""
-        self._head_bytes = len(data) + (self._head_bytes if self._head_open else 0)
-        super().data_received(data)
-        if self._head_open and self._head_bytes > 2 * guard.HEAD_BYTES_MAX:
-            self._head_open = False
-            self._take(_target(self.url), self.headers, guard.too_large())
+        """Bytes have come. What never ends is not kept in memory until it does."""
+        if self._deaf:
+            return
+        self._bare_bytes += len(data)
+        self._data_bytes = len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            if not self._deaf:  # else it was us who stopped the parser
+                self._refuse(guard.unreadable())
+        if self._bare_bytes > 2 * guard.HEAD_BYTES_MAX and not self._deaf:
+            self._refuse(guard.too_large())
+
+    def _parse(self, data: bytes) -> None:
+        """Parse bytes as if no other protocol had been asked for, which nobody has to grant.
+
+        The parser would take what follows such a head for that protocol, or for a request.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as asked:
+                data = data[asked.args[0] :]
+                self._read_head_again()
+            else:
+                return
+
+    def _read_head_again(self) -> None:
+        """Read a head less what asks for another protocol."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        self.parser.feed_data(b"\r\n".join((*lines, b"", b"")))
 
     def on_message_begin(self) -> None:
         """A request begins. uvicorn's own dictionary of it is made only for who needs one."""
         self.url = b""
         self.headers = []
+        self._idle_since = None
         self._head_open = True
+        self._bare_bytes = self._data_bytes
         self._heads += 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        self.headers.append((name.lower(), value))
+        """One header. A trailer, which comes after the body, is none: it passes no check."""
+        if self._head_open:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: whose request is it?"""
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        measure = self._bare_bytes > guard.HEAD_BYTES_MAX
+        fault = guard.check(method, self.url, version, self.headers, measure=measure)
+        if fault is None and self.parser.should_upgrade():
+            return  # it will be read again
         self._head_open = False
+        self._bare_bytes = 0
         target = _target(self.url)
-        http_10 = self.parser.get_http_version() == "1.0"
-        measure = self._head_bytes > guard.HEAD_BYTES_MAX
-        fault = guard.check(self.headers, http_10=http_10, measure=measure)
-        if fault is not None or self._owns(target[0]):
-            self._take(target, self.headers, fault, http_10=http_10)
+        if fault is not None:
+            self._deaf = True
+            self._take(method, target, self.headers, fault, http_10=version == "1.0")
+            raise fault  # which stops the parser: nothing that follows is a request
+        if self._owns(target[0]):
+            self._take(method, target, self.headers, http_10=version == "1.0")
         else:
             self._begin_cycle()
+        self._body_open = True
+
+    def _refuse(self, fault: CallerFault) -> None:
+        """What comes makes no sense, or no end: the last answer says so, and no more is read."""
+        body_open = self._body_open
+        self._deaf, self._head_open, self._body_open = True, False, False
+        if body_open and self._taken is not None:
+            self._taken.spoil(fault)
+        elif body_open and self.cycle.response_started:
+            self.transport.close()  # the control plane did not want the rest
+        else:
+            if body_open:
+                self._drop_cycle()
+            self._take(b"", (b"", b""), [], fault)
+
+    def _drop_cycle(self) -> None:
+        """Have the control plane forget the request that came last."""
+        if self.pipeline:  # where it waits
+            self.pipeline.popleft()
+        else:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.cycle = cast(Any, None)
 
     def _begin_cycle(self) -> None:
         """What uvicorn would have done so far, and what it does now."""
@@ -111,9 +179,10 @@ class Front(HttpToolsProtocol):
 
     def _take(
         self,
+        method: bytes,
         target: tuple[bytes, bytes],
         headers: list[tuple[bytes, bytes]],
-        fault: CallerFault | None,
+        fault: CallerFault | None = None,
         *,
         http_10: bool = False,
     ) -> None:
@@ -123,7 +192,7 @@ class Front(HttpToolsProtocol):
         if length is not None:
             headers = [header for header in headers if header[0] != b"content-length"]
         exchange = Exchange(
-            self.parser.get_method().decode("ascii"),
+            method.decode("ascii"),
             target,
             headers,
             transport=self.transport,
@@ -134,7 +203,7 @@ class Front(HttpToolsProtocol):
         exchange.http_10 = http_10
         exchange.keep_alive = fault is None and self.parser.should_keep_alive()
         exchange.announced_bytes = int(length or 0)  # the parser has checked it
-        if named.get(b"expect", b"").lower() == b"100-continue":
+        if named.get(b"expect", b"").lower() == b"100-continue" and not http_10:
             exchange.expect()
         before: Any = self.cycle
         self._taken, self.cycle = exchange, cast(Any, exchange)
@@ -159,6 +228,7 @@ class Front(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of a request's body."""
+        self._bare_bytes = 0
         if self._taken is not None:
             self._taken.feed(body)
         else:
@@ -166,6 +236,13 @@ class Front(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is whole."""
+        if self._head_open:  # it will be read again
+            return
+        self._body_open = False
+        if not self.parser.should_keep_alive():  # a trailer may have said so: no more is parsed
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self.transport.close()
         if self._taken is not None:
             self._taken.end_of_request()
         else:
@@ -186,7 +263,7 @@ class Front(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
-        self._idle_since = self.loop.time()
+        self._idle_since = None if self._head_open else self.loop.time()
 
     def _look_later(self) -> None:
         self._timer = self.loop.call_later(min(self.IDLE_S, guard.HEAD_S) / 2, self._look)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
-from metering.errors import BodyTooLarge, InvalidRequest
+from metering.errors import BodyTooLarge, CallerFault, InvalidRequest
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -52,6 +52,7 @@ class Exchange:
         "_changed",
         "_chunked",
         "_expects",
+        "_fault",
         "_flow",
         "_left_bytes",
         "_on_end",
@@ -107,6 +108,7 @@ class Exchange:
         self._size = 0
         self._whole = False
         self._expects = False
+        self._fault: CallerFault | None = None
         self._changed: asyncio.Future[None] | None = None
         self._chunked = False
         self._left_bytes: int | None = None
@@ -132,6 +134,16 @@ class Exchange:
         """The request is whole."""
         self._whole = True
         if self._changed is not None:
+            self._wake()
+
+    def spoil(self, fault: CallerFault) -> None:
+        """The rest of the request makes no sense: who waits for it is told, and the connection
+        ends with the answer."""
+        self._fault = fault
+        self.keep_alive = False
+        if self.response_complete:
+            self._transport.close()
+        elif self._changed is not None:
             self._wake()
 
     def lost(self) -> None:
@@ -178,6 +190,8 @@ class Exchange:
         while not self._whole:
             if self.gone:
                 raise ClientLeft
+            if self._fault is not None:
+                raise self._fault
             self._check(self._size, bytes_max)
             self._changed = loop.create_future()
             self._flow.resume_reading()

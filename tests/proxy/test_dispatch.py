@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
@@ -256,18 +257,30 @@ async def control(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def exchange(port: int, request: bytes) -> bytes:
-    """All that comes back for these bytes, until the server or a second of silence ends it."""
+    """All that comes back for these bytes, until the server or silence after an answer ends it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     found = b""
     try:
         async with asyncio.timeout(5):
-            while piece := await asyncio.wait_for(reader.read(65_536), 0.4):
+            while piece := await asyncio.wait_for(reader.read(65_536), 0.4 if found else 4):
                 found += piece
     except TimeoutError:
         pass
     writer.close()
     return found
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    port: int,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that is closed whatever happens: the server waits for that."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
 
 
 def request(body: bytes, *headers: str, path: str = CHAT) -> bytes:
@@ -361,6 +374,22 @@ async def test_idle_connections_are_closed(
     assert len(rig.requests) == 4
 
 
+async def test_a_call_is_not_idle(rig: Rig, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes, and even if it began to come before its predecessor's answer."""
+    monkeypatch.setattr(Front, "IDLE_S", 0.2)
+    call = request(BODY, LENGTH)
+    async with connected(port) as (reader, writer):
+        rig.answer = answer(completion())
+        writer.write(call + call[:60])
+        assert await reader.readuntil(b"}}}}")
+        slow = asyncio.Event()
+        rig.answer = answer(Pieces(slow, completion()))
+        writer.write(call[60:])
+        asyncio.get_running_loop().call_later(0.8, slow.set)
+        async with asyncio.timeout(2):
+            assert await reader.readuntil(b"}}}}")
+
+
 LINE = f"POST {CHAT} HTTP/1.1"
 KEY = f"xproxy-api-key: {ADMIN_KEY}"
 
@@ -406,14 +435,176 @@ async def test_hosts_that_pass(rig: Rig, port: int, host: str) -> None:
     assert (await exchange(port, old)).startswith(b"HTTP/1.1 200")
 
 
-async def test_a_refused_head_waits_its_turn(rig: Rig, port: int) -> None:
-    """It is answered after the call before it, whose answer it does not cut."""
+@pytest.mark.parametrize("path", [CHAT, "/api/v1/limits"])
+async def test_methods_nobody_forwards(rig: Rig, port: int, path: str) -> None:
+    """No tunnels, and no echo that would show a caller the stored key."""
+    for method in ("TRACE", "CONNECT", "PROPFIND"):
+        sent = "\r\n".join((f"{method} {path} HTTP/1.1", "host: x", KEY, "", "")).encode()
+        found = await exchange(port, sent + request(BODY, LENGTH))
+
+        assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"405"], method
+        assert b"allow: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT\r\n" in found
+    assert not rig.requests
+
+
+UNCLEAR = [
+    ("POST {} HTTP/2.0", LENGTH, "invalid_version"),
+    ("POST {} HTTP/0.9", LENGTH, "invalid_version"),
+    ("POST {}", LENGTH, "invalid_version"),
+    ("POST http://{} HTTP/1.1", LENGTH, "invalid_target"),
+    ("POST http://a@b{} HTTP/1.1", LENGTH, "invalid_target"),
+    ("POST ftp://b{} HTTP/1.1", LENGTH, "invalid_target"),
+    ("POST * HTTP/1.1", LENGTH, "invalid_target"),
+    ("POST {} HTTP/1.1", "transfer-encoding: gzip, chunked", "invalid_transfer_encoding"),
+    ("POST {} HTTP/1.1", "transfer-encoding: ,chunked", "invalid_transfer_encoding"),
+    ("POST {} HTTP/1.0", "transfer-encoding: chunked", "invalid_transfer_encoding"),
+    ("POST {} HTTP/1.1", "transfer-encoding: identity", "invalid_transfer_encoding"),
+    ("POST {} HTTP/1.1", "content-length: +1", "invalid_request"),
+]
+
+
+@pytest.mark.parametrize("path", [CHAT, "/api/v1/limits"])
+async def test_heads_that_are_not_clear(rig: Rig, port: int, path: str) -> None:
+    """On either plane, in our grammar; nothing that follows is taken for a request."""
+    for line, header, code in UNCLEAR:
+        sent = "\r\n".join((line.format(path), "host: x", KEY, header, "", "")).encode()
+        found = await exchange(port, sent + b"0\r\n\r\n" + request(BODY, LENGTH))
+
+        assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"400"], (line, header)
+        assert json.loads(found.partition(b"\r\n\r\n")[2])["xproxy_error"]["code"] == code
+        assert b"connection: close" in found
+    assert not rig.requests
+
+
+async def test_a_target_the_control_plane_cannot_read(rig: Rig, port: int) -> None:
+    """Its own reader of targets knows no such port; that is the caller's fault."""
+    sent = b"GET http://b:99999/x HTTP/1.1\r\nhost: x\r\n\r\n"
+    found = await exchange(port, sent + request(BODY, LENGTH))
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"400"]
+    assert not rig.requests
+
+
+BAD_CHUNK = request(b"5\r\nhello\n", "transfer-encoding: chunked")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        f"{LINE}\r\n\r\n".encode(),
+        b"\0\0\0\0",
+        request(BODY, LENGTH, LENGTH),
+        BAD_CHUNK,
+        BAD_CHUNK.replace(CHAT.encode(), b"/api/v1/limits"),
+    ],
+)
+async def test_a_fault_waits_its_turn(rig: Rig, port: int, bad: bytes) -> None:
+    """It is answered after the call before it, whose answer it does not cut; the rest is not
+    read, since nobody knows where a request would begin."""
     rig.answer = answer(completion())
-    found = await exchange(port, request(BODY, LENGTH) + f"{LINE}\r\n\r\n".encode() + HIDDEN)
+    found = await exchange(port, request(BODY, LENGTH) + bad + request(BODY, LENGTH))
+    alone = await exchange(port, bad + request(BODY, LENGTH))
+
     assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"200", b"400"]
+    assert re.findall(rb"HTTP/1.1 (\d+)", alone) == [b"400"]
+    assert len(rig.requests) == 1
 
 
-@pytest.mark.parametrize("begun", [b"", b"POST ", request(BODY, LENGTH)[:60]])
+async def test_one_answer_a_request(rig: Rig, port: int) -> None:
+    """A body that goes bad after its request was answered ends the connection, silently."""
+    async with connected(port) as (reader, writer):
+        writer.write(BAD_CHUNK.replace(ADMIN_KEY.encode(), b"bad")[:-1])
+        assert b" 401 " in await reader.readuntil(b"\r\n")
+        await asyncio.sleep(0.1)
+        writer.write(b"\n")
+        async with asyncio.timeout(2):
+            rest = await reader.read()
+    assert b"HTTP/1.1" not in rest
+
+
+TRAILED = b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
+
+
+@pytest.mark.parametrize("path", [CHAT, "/api/v1/limits"])
+@pytest.mark.parametrize("endless", [TRAILED + b"x: ", b"5;", b"5;a="])
+async def test_what_does_not_end(rig: Rig, port: int, path: str, endless: bytes) -> None:
+    """Neither a trailer nor what stands beside a chunk's size fills memory."""
+    async with connected(port) as (reader, writer):
+        writer.write(request(endless, "transfer-encoding: chunked", path=path) + b"y" * 1_000_000)
+        found = b""
+        async with asyncio.timeout(2):
+            with contextlib.suppress(ConnectionResetError):  # it was not read to its end
+                found = await reader.read()
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) in ([], [b"431"])
+    assert not rig.requests
+
+
+async def test_trailers_are_no_headers(rig: Rig, port: int) -> None:
+    """They are dropped, whoever sends them when: no check has seen them."""
+    rig.answer = answer(completion())
+    named = request(TRAILED, "transfer-encoding: chunked")
+    trailer = b"x-trailer: 1\r\nxproxy-api-key: %b\r\n\r\n" % ADMIN_KEY.encode()
+    found = await exchange(port, (named + trailer) * 2)
+    keyless = await exchange(port, named.replace(ADMIN_KEY.encode(), b"bad") + trailer)
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"200", b"200"]
+    assert not [it for it in rig.requests if "x-trailer" in it.headers]
+    assert re.findall(rb"HTTP/1.1 (\d+)", keyless) == [b"401"]
+
+
+@pytest.mark.parametrize("path", [CHAT, "/api/v1/limits"])
+async def test_a_trailer_that_ends_the_connection(rig: Rig, port: int, path: str) -> None:
+    """The parser reads nothing after it, so that the connection has to end."""
+    rig.answer = answer(completion())
+    sent = request(TRAILED + b"connection: close\r\n\r\n", "transfer-encoding: chunked", path=path)
+    async with connected(port) as (reader, writer):
+        writer.write(sent + request(BODY, LENGTH))
+        async with asyncio.timeout(2):
+            found = await reader.read()
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"200"]
+
+
+@pytest.mark.parametrize(
+    ("body", "framing"), [(BODY, LENGTH), (CHUNKED, "transfer-encoding: chunked")]
+)
+@pytest.mark.parametrize("cut", [0, 20, 250])
+async def test_no_other_protocol(rig: Rig, port: int, body: bytes, framing: str, cut: int) -> None:
+    """Whoever asks for one (Java's client does with every call) is served in this one."""
+    rig.answer = answer(completion())
+    asked = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAA")
+    call = request(body, *asked, framing)
+    ours = call.replace(CHAT.encode(), b"/api/v1/limits")
+    async with connected(port) as (reader, writer):
+        sent = call + ours + call
+        for piece in (sent[:cut], sent[cut:-cut] if cut else sent, sent[-cut:] if cut else b""):
+            writer.write(piece)
+            await asyncio.sleep(0.02)
+        found = b""
+        async with asyncio.timeout(2):
+            while found.count(b"}}}}") < 2 and (piece := await reader.read(65_536)):
+                found += piece
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"200"] * 3
+    assert b"POST /api/v1/limits %d" % len(BODY) in found
+    assert [it.content for it in rig.requests] == [BODY, BODY]
+    assert not [it for it in rig.requests if "upgrade" in it.headers]
+
+
+async def test_a_client_of_http_10_gets_one_answer(rig: Rig, port: int) -> None:
+    """It knows no interim ones, whatever it says that it expects."""
+    rig.answer = answer(completion())
+    old = request(b"", LENGTH, "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with connected(port) as (reader, writer):
+        writer.write(old)
+        await asyncio.sleep(0.1)
+        writer.write(BODY)
+        async with asyncio.timeout(2):
+            found = await reader.read()
+    assert found.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("begun", [b"", b"\r\n", b"POST ", request(BODY, LENGTH)[:60]])
 async def test_slow_heads_are_closed(
     rig: Rig, port: int, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
