@@ -37,7 +37,7 @@ NAME_REMEMBERED_MAX = 64
 """What longer header names of a provider's mean is looked at anew each time: who is called may be
 the caller's choice, and memory is bounded."""
 
-_OURS = (b"xproxy-", b"xproxy_", b"x-portkey-", b"x-litellm-")
+_OURS = (b"xproxy-", b"x-portkey-", b"x-litellm-")
 _DROP_PREFIXES = (*_OURS, b"x-forwarded-", b"proxy-")
 _DROP = HOP_BY_HOP | {
     b"accept-encoding",
@@ -95,17 +95,26 @@ def to_provider(
         name = raw_name.lower()
         if name.startswith(FORWARD):
             forwarded.append(_forward(name, value))
-        elif not (name in _DROP or name.startswith(_DROP_PREFIXES) or name in listed):
+        elif not (_stays(_plain(name)) or name in listed):
             passed.append((name, value))
     if forwarded:
         replaced = {name for name, _ in forwarded}
         passed = [header for header in passed if header[0] not in replaced] + forwarded
     if credential is not None:
-        passed = [header for header in passed if header[0] not in CREDENTIALS]
+        passed = [header for header in passed if _plain(header[0]) not in CREDENTIALS]
         passed.append(credential)
     passed = _without_our_keys(passed, our_keys)
     passed.append((b"accept-encoding", b"identity"))
     return passed
+
+
+def _plain(name: bytes) -> bytes:
+    """A name as CGI's heirs read it, to whom `_` and `-` are one; they may stand behind us."""
+    return name.replace(b"_", b"-")
+
+
+def _stays(plain: bytes) -> bool:
+    return plain in _DROP or plain.startswith(_DROP_PREFIXES)
 
 
 def _without_our_keys(headers: Headers, our_keys: Sequence[str]) -> Headers:
@@ -136,7 +145,8 @@ def _listed(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
 
 def _forward(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     bare = name.removeprefix(FORWARD)
-    if not bare or bare in _FORWARD_REFUSED or bare.startswith(_FORWARD_REFUSED_PREFIXES):
+    plain = _plain(bare)
+    if not bare or plain in _FORWARD_REFUSED or plain.startswith(_FORWARD_REFUSED_PREFIXES):
         field = "xProxy-Forward-" + bare.decode("latin-1")
         raise InvalidRequest(
             f"Header {field} cannot be forwarded: the proxy sets or keeps it itself; leave it out",
@@ -211,7 +221,7 @@ def from_provider(
 @lru_cache(maxsize=256)
 def _passes(name: bytes, body_changed: bool, stored: bool) -> bool:  # noqa: FBT001
     """Whether a header of the provider's may pass, as far as its name tells."""
-    if name in _ANSWER_DROP or name.startswith(_ANSWER_DROP_PREFIXES):
+    if name in _ANSWER_DROP or _plain(name).startswith(_ANSWER_DROP_PREFIXES):
         return False
     return not ((body_changed and name in _BODY_DROP) or (stored and name in _STORED_DROP))
 
