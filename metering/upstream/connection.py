@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
         self.active_at = self._loop.time()
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # nobody asked for another
             self.fail(unreachable(sent=True))
             return
         if not self.status:
@@ -180,11 +180,12 @@ class Connection(asyncio.Protocol):
     # What the parser says
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header; its name in lower case."""
+        """One header; its name in lower case. A trailer, which comes after the body, is none."""
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > HEAD_BYTES_MAX:
             raise ValueError("the head is too large")  # the parser's caller makes it a fault
-        self.headers.append((name.lower(), value))
+        if not self.status:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole; that of an interim answer (1xx) does not count."""

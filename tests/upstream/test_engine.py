@@ -199,6 +199,17 @@ async def test_what_is_sent(upstream: Upstream) -> None:
         ]  # fmt: skip
 
 
+async def test_trailers_are_no_headers(upstream: Upstream) -> None:
+    """What comes after the body says nothing about it."""
+    answer = CHUNKED + b"2\r\nok\r\n0\r\ncontent-encoding: gzip\r\nx: y\r\n\r\n"
+    async with Server(always(answer)) as server:
+        for _ in range(2):
+            reply, data = await ask(upstream, server.url)
+            assert data == b"ok"
+            assert reply.headers == [(b"transfer-encoding", b"chunked")]
+        assert server.connections == 1
+
+
 async def test_a_head_answer_has_no_body(upstream: Upstream) -> None:
     """The length of a HEAD answer is announced, not sent."""
     async with Server(always(b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n")) as server:
@@ -212,6 +223,7 @@ async def test_a_head_answer_has_no_body(upstream: Upstream) -> None:
         ([b""], "head"),
         ([b"HTTP/1.1 200 OK\r\ncontent-le"], "head"),
         ([b"this is not HTTP\r\n\r\n"], "head"),
+        ([b"HTTP/1.1 101 OK\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n" + OK], "head"),
         ([b"HTTP/1.1 200 OK\r\nx: " + b"y" * 300_000], "head"),
         ([b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", b"cut"], "body"),
         ([b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"3\r\ncut\r\n"], "body"),
