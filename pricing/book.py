@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from datetime import date
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
@@ -22,16 +22,19 @@ from pricing.catalogue import (
     ScopeRow,
     in_force,
 )
-from pricing.rates import Prices, Rates, compile_table, femto
-from pricing.units import UNITS
+from pricing.names import Names, spellings
+from pricing.rates import Prices, Rates, Ratio, compile_table, femto
+from pricing.units import INPUT_TOKENS, UNITS
+from pricing.validation import DAY_MINUTES, minutes_of
 
-History: TypeAlias = tuple[list[int], list[Rates]]
-"""When each of a model's rates begins, in Unix ms, and the rates."""
+Hours: TypeAlias = tuple[tuple[frozenset[int], Rates], ...]
+"""Rates that differ at some minutes of the day."""
+History: TypeAlias = tuple[list[int], list[Rates], list[Hours]]
+"""When each of a model's rates begins, in Unix ms, the rates, and those of some hours."""
 NAMES_CACHED = 4_096
 """How many model names a book remembers: names come from callers, so they must not pile up."""
 _DAY_MS = 86_400_000
-_COMPACT_DATE = re.compile(r"[-@](20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$")
-_SNAPSHOT = re.compile(r"[-@]20\d\d-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])$")
+_MINUTE_MS = 60_000
 
 
 _TOOLS = ModelEntry(
@@ -51,7 +54,7 @@ class PriceBook:
         """
         self.version = version
         self._files = {file.provider: file for file in files}
-        self._models = {file.provider: _Models(file.models) for file in files}
+        self._names = {file.provider: Names(file.provider, file.models) for file in files}
         self._history = lru_cache(NAMES_CACHED)(self._resolve)
         self._compiled: dict[tuple[str, ...], History] = {}
 
@@ -65,27 +68,31 @@ class PriceBook:
         history = self._history(provider, model)
         if history is None:
             return None
-        starts, rates = history
-        return rates[bisect_right(starts, max(at_ms, 0)) - 1]
+        starts, rates, hours = history
+        index = bisect_right(starts, max(0, at_ms)) - 1
+        if hours[index]:
+            minute = at_ms // _MINUTE_MS % DAY_MINUTES
+            return next((r for minutes, r in hours[index] if minute in minutes), rates[index])
+        return rates[index]
 
     def dearest(self, provider: str, at_ms: int) -> Rates | None:
-        """The rates of the provider's model whose output, or else input, costs most per token.
+        """The rates of the provider's model whose tokens, in and out, cost most.
 
         What an unknown model is estimated by; None for a provider without priced tokens.
         """
         file = self._files.get(provider)
         sold = [provider, *(resold.vendor for resold in file.resells)] if file else []
-        ids = [entry.id for seller in sold for entry in self._models[seller].entries]
-        found = [self.find(provider, model, at_ms) for model in ids]
-        priced = [rates for rates in found if rates is not None and rates.by_tokens]
-        return max(
-            priced, key=lambda rates: rates.likely(0, 1_000) + rates.likely(1_000, 0), default=None
-        )
+        entries = [entry for seller in sold for entry in self._names[seller].entries]
+        day = day_of(at_ms)
+        # Prices are compared as listed, and only the winner's compiled: there may be a thousand.
+        priced = [(_of_tokens(entry, day), entry.id) for entry in entries if entry.prices]
+        most, model = max(priced, key=lambda item: item[0], default=(None, ""))
+        return self.find(provider, model, at_ms) if most is not None and most >= 0 else None
 
     def models(self) -> Iterator[tuple[str, ModelEntry]]:
         """Every (provider, entry) of the catalogue."""
-        for provider, models in self._models.items():
-            yield from ((provider, entry) for entry in models.entries)
+        for provider, names in self._names.items():
+            yield from ((provider, entry) for entry in names.entries)
 
     def _resolve(self, provider: str, model: str) -> History | None:
         file = self._files.get(provider)
@@ -93,13 +100,14 @@ class PriceBook:
             return None
         if model == TOOLS:
             return self._history_of(file, _TOOLS, _TOOLS, None)
-        own = self._models[provider].match(model)
+        own = self._names[provider].match(model)
         if own and own.prices:
             return self._history_of(file, own, own, None)
-        for resold in file.resells:
-            if entry := self._models[resold.vendor].match(resold.vendors_name(model)):
-                own = own or self._models[provider].match(entry.id)
-                return self._history_of(file, entry, own, resold)
+        for name in dict.fromkeys(spellings(provider, model)):
+            for resold in file.resells:
+                if entry := self._names[resold.vendor].match(resold.vendors_name(name)):
+                    own = own or self._names[provider].called(entry.id)
+                    return self._history_of(file, entry, own, resold)
         return None
 
     def _history_of(
@@ -124,43 +132,23 @@ class PriceBook:
         return _Terms(file.provider, resold.vendor, fees, tools, (file.scopes, scopes))
 
 
-class _Models:
-    """The entries of one provider: an exact name beats a pattern, a longer pattern a shorter."""
-
-    def __init__(self, entries: Sequence[ModelEntry]) -> None:
-        self.entries = entries
-        self._exact: dict[str, ModelEntry] = {}
-        patterns: list[tuple[str, ModelEntry]] = []
-        for entry in entries:
-            for pattern in entry.match:
-                if "*" in pattern or "#" in pattern:
-                    patterns.append((pattern, entry))
-                else:
-                    self._exact[pattern] = entry
-        patterns.sort(key=lambda item: -len(item[0]))
-        self._patterns = [(_regex(pattern), entry) for pattern, entry in patterns]
-
-    def match(self, model: str) -> ModelEntry | None:
-        """The entry a model name stands for."""
-        name = model.lower()
-        dashed = _COMPACT_DATE.sub(r"-\1-\2-\3", name)
-        for candidate in dict.fromkeys((name, dashed, _SNAPSHOT.sub("", name))):
-            if entry := self._exact.get(candidate) or self._by_pattern(candidate):
-                return entry
-        return None
-
-    def _by_pattern(self, name: str) -> ModelEntry | None:
-        return next((entry for regex, entry in self._patterns if regex.fullmatch(name)), None)
-
-
-def _regex(pattern: str) -> re.Pattern[str]:
-    parts = (r"\d" if c == "#" else ".*" if c == "*" else re.escape(c) for c in pattern)
-    return re.compile("".join(parts), re.DOTALL)
-
-
 def midnight_ms(day: str) -> int:
     """Unix milliseconds of an ISO date's midnight UTC; 0, the beginning of time, for ``."""
     return (date.fromisoformat(day) - date(1970, 1, 1)).days * _DAY_MS if day else 0
+
+
+def day_of(at_ms: int) -> str:
+    """The ISO date in UTC of a time in Unix milliseconds."""
+    return (date(1970, 1, 1) + timedelta(days=max(at_ms, 0) // _DAY_MS)).isoformat()
+
+
+def _of_tokens(entry: ModelEntry, day: str) -> Decimal:
+    """What a million tokens in and out cost, at the base of a day; -1 if tokens are not priced."""
+    rows = _in_turn(row for row in entry.prices if row.service_tier == BASE)
+    prices = (in_force(rows, day) or rows[:1])[-1].prices
+    if INPUT_TOKENS.isdisjoint(prices):
+        return Decimal(-1)
+    return Decimal(prices.get("input", "0")) + Decimal(prices.get("output", "0"))
 
 
 class _Terms(NamedTuple):
@@ -183,28 +171,43 @@ def _compile(entry: ModelEntry, terms: _Terms) -> History:
     days |= {row.since or "" for rows in terms.scopes for row in rows}
     ordered = sorted({max(day, first) for day in days})
     starts = [0, *map(midnight_ms, ordered[1:])]
-    return starts, [_rates(entry, terms, day) for day in ordered]
+    rates = [_rates(entry, terms, day) for day in ordered]
+    return starts, rates, [_hours(entry, terms, day) for day in ordered]
 
 
-def _rates(entry: ModelEntry, terms: _Terms, day: str) -> Rates:
+def _hours(entry: ModelEntry, terms: _Terms, day: str) -> Hours:
+    """The rates of the hours that have their own, on a day."""
+    current = {row.service_tier: row for row in in_force(entry.prices, day)}
+    names = dict.fromkeys(name for row in current.values() for name in row.hours)
+    return tuple(
+        (frozenset(minutes_of(name)), _rates(entry, terms, day, hours=name)) for name in names
+    )
+
+
+def _rates(entry: ModelEntry, terms: _Terms, day: str, hours: str = "") -> Rates:
     current = {row.service_tier: row for row in in_force(entry.prices, day)}
     base: Prices = {unit: p for fees in terms.fees for unit, p in _fees(fees, day).items()}
-    base = {**base, **_prices(current[BASE])}
+    base = {**base, **_prices(current[BASE], hours)}
     own = _fees(terms.own_fees, day)
     ratios = {
         row.scope: _ratio(row.multiplier) for rows in terms.scopes for row in in_force(rows, day)
     }
+    version = f"{terms.provider}/{entry.id}@{day or 'undated'}"
     return Rates(
-        id=f"{terms.provider}/{entry.id}@{day or 'undated'}",
+        id=f"{version}+{hours}" if hours else version,
         provider=terms.owner,
         model=entry.id,
         tiers=MappingProxyType(
-            {tier: compile_table({**base, **_prices(row), **own}) for tier, row in current.items()}
+            {
+                tier: compile_table({**base, **_prices(row, hours), **own})
+                for tier, row in current.items()
+            }
         ),
         scopes=MappingProxyType(ratios),
         max_output_tokens=entry.max_output_tokens,
         context_window=entry.context_window,
         source=current[BASE].source,
+        at_least=MappingProxyType(entry.at_least),
     )
 
 
@@ -214,21 +217,22 @@ def _fees(rows: Sequence[PriceRow], day: str) -> Prices:
     return _prices(begun[-1]) if begun else {}
 
 
-def _in_turn(rows: Sequence[PriceRow]) -> list[PriceRow]:
+def _in_turn(rows: Iterable[PriceRow]) -> list[PriceRow]:
     return in_force(rows, FOREVER)
 
 
-def _ratio(multiplier: str) -> tuple[int, int]:
-    return Decimal(multiplier).as_integer_ratio()
+def _ratio(multiplier: str) -> Ratio:
+    return Fraction(multiplier).as_integer_ratio()
 
 
-def _prices(row: PriceRow) -> Prices:
-    brackets = [(0, row.prices), *sorted((int(start), p) for start, p in row.above.items())]
+def _prices(row: PriceRow, hours: str = "") -> Prices:
+    base = row.prices | row.hours.get(hours, {})
+    brackets = [(0, base), *sorted((int(start), p) for start, p in row.above.items())]
     return {
         unit: tuple(
             (start, femto(prices[unit], UNITS[unit].per))
             for start, prices in brackets
             if unit in prices
         )
-        for unit in row.prices
+        for unit in base
     }

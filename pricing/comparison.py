@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from fractions import Fraction
 
 from pricing.book import PriceBook
 from pricing.catalogue import BASE, ModelEntry, PriceFile
-from pricing.litellm import Listed
+from pricing.listed import Listed, digits
+from pricing.names import place_of
 from pricing.rates import Rates, femto
 from pricing.units import UNITS
 
@@ -38,8 +40,8 @@ class Comparison:
         if rates is None:
             return True
         if rates.provider == self._file.provider:
-            return False
-        prices, vendors = _base(item), self._of_vendor(rates.provider, item.name)
+            return self._is_elsewhere(item, rates)
+        prices, vendors = item.base, self._of_vendor(rates.provider, item.name)
         # Where the list has its own mind about the vendor's price too, it says nothing of this one.
         return any(
             _femto_at(rates, unit) != femto(price, UNITS[unit].per) and vendors.get(unit) != price
@@ -60,17 +62,44 @@ class Comparison:
             for rates in found
         )
 
-    def zones(self, listed: Iterable[Listed], name: str) -> dict[str, str]:
-        """By scope, how much dearer a model is in Azure's data zones: `datazone` has the dearest.
+    def _is_elsewhere(self, item: Listed, rates: Rates) -> bool:
+        """Whether this is a model of ours in a place where it has another price."""
+        here = place_of(self._file.provider, item.name)
+        return bool(
+            here
+            and here not in {place_of(self._file.provider, name) for name in self._named(rates)}
+            and any(
+                unit in item.base and _femto_at(rates, unit) != femto(item.base[unit], 1_000_000)
+                for unit in ("input", "output")
+            )
+        )
 
-        Zones as dear as that are not listed, nor are those where input and output are not alike.
+    def _named(self, rates: Rates) -> list[str]:
+        return next(entry.match for entry in self._file.models if entry.id == rates.model)
+
+    def entry_of(self, name: str) -> str:
+        """The id of an entry of this provider's for a name; the name, if it is a vendor's."""
+        rates = self._find(name)
+        return rates.model if rates and rates.provider == self._file.provider else name
+
+    def zones(self, listed: Iterable[Listed], name: str) -> dict[str, str]:
+        """By scope, how much dearer a model is in Azure's data zones or Bedrock's regions.
+
+        Of Azure's, `datazone` has the dearest; zones as dear as that are not listed. Nor are those
+        where input and output are not alike, or regions at the usual price.
         """
         rates = self._find(name)
+        rounded = self._file.provider == "azure"
         ratios = {
             item.zone: ratio
             for item in listed
-            if rates and item.zone and item.name == name and (ratio := _ratio(rates, _base(item)))
+            if rates
+            and item.zone
+            and item.name == name
+            and (ratio := _ratio(rates, item.base, rounded=rounded))
         }
+        if not rounded:
+            return {zone: ratio for zone, ratio in sorted(ratios.items()) if ratio != "1"}
         dearest = max(ratios.values(), default=None, key=Decimal)
         others = {f"datazone.{zone}": r for zone, r in sorted(ratios.items()) if r != dearest}
         return {"datazone": dearest, **others} if dearest else {}
@@ -81,7 +110,7 @@ class Comparison:
         prices = {
             base[_SEARCH]
             for item in listed
-            if _SEARCH in (base := _base(item))
+            if _SEARCH in (base := item.base)
             if (rates := self._find(item.name)) and rates.provider in vendors
         }
         return {_SEARCH: prices.pop()} if len(prices) == 1 else {}
@@ -92,22 +121,27 @@ class Comparison:
     def _of_vendor(self, vendor: str, name: str) -> Mapping[str, str]:
         resold = next(resold for resold in self._file.resells if resold.vendor == vendor)
         item = self._listed.get((vendor, resold.vendors_name(name)))
-        return _base(item) if item else {}
-
-
-def _base(item: Listed) -> Mapping[str, str]:
-    return item.prices.get((BASE, ""), {})
+        return item.base if item else {}
 
 
 def _femto_at(rates: Rates, unit: str) -> int:
     return rates.tiers[BASE].at(0).get(unit, 0)
 
 
-def _ratio(rates: Rates, prices: Mapping[str, str]) -> str | None:
-    """How much dearer prices are than the rates, to the hundredth; None if not all alike."""
-    ratios = {
-        (Decimal(femto(prices[unit], UNITS[unit].per)) / base).quantize(Decimal("0.01"))
+def _ratio(rates: Rates, prices: Mapping[str, str], *, rounded: bool) -> str | None:
+    """How much dearer prices are than the rates; None if not all alike.
+
+    To the hundredth where the list has rounded its prices, else exactly: `12/11`.
+    """
+    exact = {
+        Fraction(femto(prices[unit], UNITS[unit].per), base)
         for unit in ("input", "output")
         if unit in prices and (base := _femto_at(rates, unit))
     }
-    return f"{ratios.pop().normalize():f}" if len(ratios) == 1 else None
+    ratios = {Fraction(round(ratio * 100), 100) for ratio in exact}
+    if len(ratios) != 1 or (not rounded and len(exact) != 1):
+        return None
+    if rounded or ratios == exact:
+        return digits(Decimal(round(ratios.pop() * 100)) / 100)
+    ratio = exact.pop()
+    return str(ratio) if ratio.denominator < 1_000 else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from pricing.rates import ONE, Rates, line_pico
+from pricing.rates import Rates, line_pico
 from pricing.units import INPUT_TOKENS, INPUTS, TOKENS, UNITS
 
 
@@ -37,7 +37,7 @@ def cost(
     tier = rates.tier(service_tier)
     input_tokens = sum([count for unit, count in units.items() if unit in INPUT_TOKENS])
     prices = rates.tiers[tier].at(input_tokens)
-    ratio = rates.multiplier(scope)
+    ratio, fee_ratio, at_least = rates.token_ratio(scope), rates.ratio, rates.at_least
     lines: dict[str, int] = {}
     unpriced = []
     input_pico = output_pico = 0
@@ -47,7 +47,9 @@ def cost(
             if count and not (unit in UNITS and UNITS[unit].optional):
                 unpriced.append(unit)
             continue
-        lines[unit] = pico = line_pico(count, price, ratio if unit in TOKENS else ONE)
+        if at_least:
+            count = rates.billed(unit, count)  # noqa: PLW2901
+        lines[unit] = pico = line_pico(count, price, ratio if unit in TOKENS else fee_ratio)
         if unit in INPUTS:
             input_pico += pico
         else:

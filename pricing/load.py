@@ -6,7 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from pricing.book import PriceBook
-from pricing.catalogue import PriceDataError, parse
+from pricing.catalogue import PriceDataError
+from pricing.validation import parse
 
 DATA = Path(__file__).parent / "data"
 """Where the shipped catalogue lives."""

@@ -12,22 +12,19 @@ Laws
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
 
 import msgspec
 
-from pricing.book import PriceBook
 from pricing.catalogue import FOREVER, ModelEntry, PriceFile, PriceRow, Row, ScopeRow, in_force
 from pricing.genai import GENAI
-from pricing.litellm import LITELLM, Listed
-from pricing.rates import FEMTO_PER_USD, Rates, femto
-from pricing.units import UNITS
+from pricing.litellm import LITELLM
+from pricing.portkey import PORTKEY
 
 
 def merge(ours: PriceFile | None, theirs: PriceFile, today: str) -> tuple[PriceFile, list[str]]:
     """(the file with what is new appended, a line per change). `today` is an ISO date."""
     if ours is None:
-        return theirs, [f"{theirs.provider}: new"]
+        return theirs, [f"new, {len(theirs.models)} models"]
     new = {entry.id: entry for entry in theirs.models}
     claimed = {pattern: entry.id for entry in theirs.models for pattern in entry.match}
     models: list[ModelEntry] = []
@@ -58,6 +55,8 @@ def _merge_entry(
     return ModelEntry(
         id=ours.id,
         match=sorted(kept | set(theirs.match)) if theirs is not ours else sorted(kept),
+        unless=theirs.unless,
+        at_least=theirs.at_least,
         context_window=theirs.context_window or ours.context_window,
         max_output_tokens=theirs.max_output_tokens or ours.max_output_tokens,
         prices=_merge_rows(ours.prices, theirs.prices, "service_tier", today),
@@ -66,7 +65,14 @@ def _merge_entry(
 
 
 def _outranks(ours: ModelEntry, theirs: ModelEntry) -> bool:
-    return _source(ours).startswith(GENAI) and _source(theirs).startswith(LITELLM)
+    ranks = [_rank(_source(entry)) for entry in (ours, theirs)]
+    return ranks[0] < ranks[1]
+
+
+def _rank(source: str) -> int:
+    """Which of the lists leads: what no list has now stands by what it was taken from."""
+    order = (GENAI, LITELLM, PORTKEY)
+    return next((rank for rank, name in enumerate(order) if source.startswith(name)), 0)
 
 
 def _source(entry: ModelEntry) -> str:
@@ -135,30 +141,3 @@ def _words_of_first(entry: ModelEntry) -> str:
 
 def _words_of_scope(row: ScopeRow) -> str:
     return f"scope {row.scope} x {row.multiplier}, from {row.since}"
-
-
-def disagreements(files: Iterable[PriceFile], listed: Iterable[Listed], at_ms: int) -> list[str]:
-    """Where the catalogue and LiteLLM's list price the same thing differently at a time."""
-    book = PriceBook([*files], "")
-    lines = {
-        f"{item.provider}/{item.name}: {words}"
-        for item in listed
-        if not item.zone
-        if (rates := book.find(item.provider, item.name, at_ms))
-        for (tier, above), prices in item.prices.items()
-        for words in _differences(rates, tier, above, prices)
-    }
-    return sorted(lines)
-
-
-def _differences(rates: Rates, tier: str, above: str, prices: Mapping[str, str]) -> Iterable[str]:
-    if tier not in rates.tiers:
-        yield f"LiteLLM has a {tier} tier, the catalogue has none"
-        return
-    ours = rates.tiers[tier].at(int(above or 0) + bool(above))
-    for unit, price in prices.items():
-        have = ours.get(unit)
-        if have != femto(price, UNITS[unit].per):
-            usd = "none" if have is None else f"{Decimal(have * UNITS[unit].per) / FEMTO_PER_USD:f}"
-            context = f" above {above}" if above else ""
-            yield f"{tier}{context} {unit}: the catalogue {usd}, LiteLLM {price}"

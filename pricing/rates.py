@@ -9,16 +9,20 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Decimal
+from math import gcd
 from types import MappingProxyType
+from typing import TypeAlias
 
 from pricing.catalogue import BASE
 from pricing.units import INPUT_TOKENS, LINEAGE, MEASURES, OUTPUT_TOKENS, TOKENS, UNITS
 
 FEMTO_PER_USD = 10**15
 FEMTO_PER_PICO = 1_000
-ONE = (1, 1)
+Ratio: TypeAlias = tuple[int, int]
+"""Numerator and denominator."""
+ONE: Ratio = (1, 1)
 """The multiplier of a scope that has none."""
 # Words for the base tier: `auto` and `standard_only` are said by requests, the others by answers.
 _BASE_WORDS = frozenset({BASE, "standard", "auto", "standard_only"})
@@ -35,7 +39,7 @@ def femto(price: str, per: int) -> int:
     return int(exact.to_integral_value(ROUND_HALF_EVEN))
 
 
-def line_pico(count: int, price_femto: int, multiplier: tuple[int, int] = ONE) -> int:
+def line_pico(count: int, price_femto: int, multiplier: Ratio = ONE) -> int:
     """The pico-USD of so many units at a price times a ratio: rounded once, half-even."""
     numerator, denominator = multiplier
     denominator *= FEMTO_PER_PICO
@@ -43,6 +47,15 @@ def line_pico(count: int, price_femto: int, multiplier: tuple[int, int] = ONE) -
     if rest * 2 > denominator or (rest * 2 == denominator and pico % 2):
         pico += 1
     return pico
+
+
+def product(one: Ratio, other: Ratio) -> Ratio:
+    """The exact product of two ratios, in lowest terms."""
+    if one == ONE:
+        return other
+    numerator, denominator = one[0] * other[0], one[1] * other[1]
+    shared = gcd(numerator, denominator)
+    return numerator // shared, denominator // shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,8 @@ class Table:
     """A request with more input tokens than starts[i] is billed, all of it, by brackets[i + 1]."""
     brackets: tuple[Mapping[str, int], ...]
     """By unit, femto-USD; a unit without an own price has its nearest ancestor's, if any."""
+    prices: Prices
+    """What the list says, from which the brackets follow."""
 
     def at(self, input_tokens: int) -> Mapping[str, int]:
         """The prices of a request with so many input tokens."""
@@ -68,7 +83,7 @@ def compile_table(prices: Prices) -> Table:
     """Resolve every unit of the vocabulary in every context tier."""
     starts = sorted({start for steps in prices.values() for start, _ in steps if start})
     brackets = (MappingProxyType(_bracket(prices, start)) for start in (0, *starts))
-    return Table(tuple(starts), tuple(brackets))
+    return Table(tuple(starts), tuple(brackets), MappingProxyType(dict(prices)))
 
 
 def _bracket(prices: Prices, start: int) -> dict[str, int]:
@@ -93,12 +108,39 @@ class Rates:
     """The catalogue's id of the model; a snapshot or alias was resolved to it."""
     tiers: Mapping[str, Table]
     """By service tier; `default` is always there."""
-    scopes: Mapping[str, tuple[int, int]]
+    scopes: Mapping[str, Ratio]
     """By scope, the ratio its token prices are multiplied with."""
     max_output_tokens: int | None
     context_window: int | None
     source: str
     """Where the base prices come from."""
+    at_least: Mapping[str, int] = field(default_factory=dict)
+    """By unit, how many a call is billed for that uses it at all."""
+    ratio: Ratio = ONE
+    """What every price is multiplied with; part of the one rounding of a line."""
+
+    def scaled(self, numerator: int, denominator: int) -> Rates:
+        """The same rates at a ratio of their prices: exact, and named by it."""
+        if numerator < 0 or denominator < 1:
+            raise ValueError(f"{numerator}/{denominator} is not a ratio of prices")
+        ratio = product(self.ratio, (numerator, denominator))
+        return replace(self, id=f"{self.id}*{numerator}/{denominator}", ratio=ratio)
+
+    def replaced(self, prices: Mapping[str, str], service_tier: str = BASE) -> Rates:
+        """The same rates with some prices of a tier agreed anew, whatever the context.
+
+        Prices are those of a catalogue: decimals in USD, by unit, for `Unit.per` of them. A unit
+        that is not listed for itself follows the one that lends it its price.
+        """
+        agreed = {unit: ((0, femto(price, UNITS[unit].per)),) for unit, price in prices.items()}
+        table = compile_table({**self.tiers[self.tier(service_tier)].prices, **agreed})
+        words = ",".join(f"{unit}={price}" for unit, price in sorted(prices.items()))
+        tiers = MappingProxyType({**self.tiers, service_tier: table})
+        return replace(self, id=f"{self.id}[{service_tier}:{words}]", tiers=tiers)
+
+    def billed(self, unit: str, count: int) -> int:
+        """How many of a unit are charged: a minimum, where the provider has one."""
+        return max(count, self.at_least.get(unit, 0)) if count > 0 else count
 
     def tier(self, service_tier: str | None) -> str:
         """The tier a call is billed at; a tier without prices of its own is billed at the base."""
@@ -106,11 +148,15 @@ class Rates:
             return BASE
         return service_tier
 
-    def multiplier(self, scope: str | None) -> tuple[int, int]:
+    def multiplier(self, scope: str | None) -> Ratio:
         """The ratio of a scope (`us`, `datazone.eu`, or else `datazone`); 1 if it has none."""
         if not scope or not self.scopes:
             return ONE
         return self.scopes.get(scope) or self.scopes.get(scope.partition(".")[0], ONE)
+
+    def token_ratio(self, scope: str | None) -> Ratio:
+        """What the price of a token is multiplied with in a scope."""
+        return product(self.ratio, self.multiplier(scope))
 
     def prices_any(self, units: Iterable[str]) -> bool:
         """Whether at least one of these units has a price."""
@@ -146,11 +192,15 @@ class Rates:
         `counts`, by unit, is what is known beside the tokens of text: two images of a size.
         """
         prices = self.tiers[self.tier(service_tier)].at(input_tokens)
-        ratio = self.multiplier(scope)
+        ratio = self.token_ratio(scope)
         units = {"input_text": input_tokens, "output_text": output_tokens, **counts}
         return sum(
             [
-                line_pico(count, prices.get(unit, 0), ratio if unit in TOKENS else ONE)
+                line_pico(
+                    self.billed(unit, count),
+                    prices.get(unit, 0),
+                    ratio if unit in TOKENS else self.ratio,
+                )
                 for unit, count in units.items()
             ]
         )
@@ -177,13 +227,15 @@ class Rates:
         tables = self._possible(service_tier)
         dearest_in = max(table.dearest(INPUT_TOKENS - without, input_tokens) for table in tables)
         dearest_out = max(table.dearest(OUTPUT_TOKENS - without, input_tokens) for table in tables)
-        ratios = [ONE, *self.scopes.values()] if scope is None else [self.multiplier(scope)]
+        possible = [ONE, *self.scopes.values()] if scope is None else [self.multiplier(scope)]
+        ratios = [product(self.ratio, ratio) for ratio in possible]
         total = max(
             input_tokens * _up(dearest_in, ratio) + output_tokens * _up(dearest_out, ratio)
             for ratio in ratios
         )
         for unit, count in {"requests": 1, **counts}.items():
-            total += count * _up(max(t.dearest((unit,), input_tokens) for t in tables), ONE)
+            dearest = max(table.dearest((unit,), input_tokens) for table in tables)
+            total += self.billed(unit, count) * _up(dearest, self.ratio)
         return total
 
     def _possible(self, service_tier: str | None) -> list[Table]:
@@ -192,7 +244,7 @@ class Rates:
         return list(self.tiers.values())
 
 
-def _up(price_femto: int, ratio: tuple[int, int]) -> int:
+def _up(price_femto: int, ratio: Ratio) -> int:
     # Whole pico per unit: then no sum of rounded lines can come out above it.
     numerator, denominator = ratio
     return -(-price_femto * numerator // (FEMTO_PER_PICO * denominator))

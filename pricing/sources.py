@@ -1,19 +1,23 @@
 """What the price lists say together: a provider's file as its sources have it today.
 
-genai-prices leads. LiteLLM's list adds what it lacks, and a few fees come from the vendors' pages.
+genai-prices leads. LiteLLM's list and then Portkey's add what it lacks, where they agree with it on
+the rest, and a few fees come from the vendors' pages. A row says which of them it is from.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
 from pricing.book import PriceBook, midnight_ms
 from pricing.catalogue import BASE, ModelEntry, PriceFile, PriceRow, ScopeRow
 from pricing.comparison import Comparison
-from pricing.litellm import Listed
+from pricing.gaps import with_gaps_filled, with_tiers
+from pricing.listed import Listed
+from pricing.names import place_of
 
 # Models LiteLLM knows and genai-prices does not are taken if they are called by endpoints we know.
 _MODES = {
@@ -24,12 +28,14 @@ _MODES = {
     "embedding",
     "image_edit",
     "image_generation",
+    "moderation",
+    "ocr",
+    "realtime",
+    "rerank",
     "responses",
+    "video_generation",
 }
-_FEES_LISTED = {"web_search"}
-# Where genai-prices has no price for these at all, LiteLLM's is taken and the row says so: audio at
-# the text rate would be a sixteenth of the bill.
-_GAPS = ("cache_read", "input_audio", "output_audio", "web_search")
+_FEES_LISTED = {"web_search", "maps_search"}
 # What no package lists. OpenAI's containers are billed by the minute since 2026-06-02, of which at
 # least five; an answer does not say how many, so a session counts as the 20 minutes that are its
 # list price. Azure's meter of global deployments has the same price.
@@ -74,45 +80,71 @@ _OUTPUT_BOUNDS = {
 
 
 def combine(
-    file: PriceFile,
-    listed: Sequence[Listed],
-    vendors: Sequence[PriceFile],
-    *,
-    source: str,
-    today: str,
+    file: PriceFile, listed: Sequence[Listed], vendors: Sequence[PriceFile], *, today: str
 ) -> PriceFile:
-    """A provider's file as the sources say today: genai-prices', and what LiteLLM's list adds.
+    """A provider's file as the sources say today: genai-prices', and what the lists add.
 
-    `vendors` are the files of those whose models it resells; `source` names LiteLLM's list and its
-    version.
+    `vendors` are the files of those whose models it resells; `listed` are all lines of all lists,
+    the better list first.
     """
     of_provider = [item for item in listed if item.provider == file.provider]
     plain = [item for item in of_provider if not item.zone]
     at_ms = midnight_ms(today)
     before = Comparison(file, vendors, listed, at_ms)
     bare = Comparison(msgspec.structs.replace(file, models=[]), vendors, listed, at_ms)
-    added = [own_entry(item, source, today) for item in plain if before.is_new(item)]
-    models = [entry for entry in file.models if not bare.is_copy(entry)]
-    models += [entry for entry in added if entry is not None]
+    news = {item.name for item in plain if before.is_new(item)}
+    models = [_named(entry, news) for entry in file.models if not bare.is_copy(entry)]
+    news -= {entry.id for entry in models}
+    models += _added([item for item in plain if item.name in news], file.provider, today)
     after = Comparison(msgspec.structs.replace(file, models=models), vendors, listed, at_ms)
-    zones = {item.name: after.zones(of_provider, item.name) for item in of_provider if item.zone}
-    usual = _commonest(zones.values())
+    zones = {
+        after.entry_of(item.name): after.zones(of_provider, item.name)
+        for item in of_provider
+        if item.zone
+    }
+    usual = _commonest(zones.values()) if file.provider == "azure" else {}
     unusual = {name: scopes for name, scopes in zones.items() if scopes not in ({}, usual)}
     names = _by_model(msgspec.structs.replace(file, resells=[], models=models), plain)
-    models = [
-        with_bounds(with_gaps_filled(entry, also, source), also, source, today)
-        for entry in models
-        for also in [names.get(entry.id, [])]
-    ]
+    models = [_completed(entry, names.get(entry.id, []), today) for entry in models]
+    source = listed[0].source if listed else ""
     return msgspec.structs.replace(
         file,
-        fees=_with_fees(file, after.common_fees(plain), source, today),
+        fees=_with_fees(file, after.common_fees(plain), plain, source, today),
         scopes=[
             *_scope_rows(usual, source, today),
             *_scope_rows(*_SCOPES.get(file.provider, ({}, "")), today),
         ],
         models=_with_scopes(models, unusual, source, today),
     )
+
+
+def _named(entry: ModelEntry, names: AbstractSet[str]) -> ModelEntry:
+    """The entry with its own id among its names, where a list has that and no entry has it yet."""
+    if entry.id not in names:
+        return entry
+    return msgspec.structs.replace(entry, match=sorted({*entry.match, entry.id}))
+
+
+def _added(news: Iterable[Listed], provider: str, today: str) -> list[ModelEntry]:
+    """Entries of what only the lists have; the better one's where both do.
+
+    A model that costs the same wherever it answers has one entry, for all places.
+    """
+    found: dict[str, ModelEntry] = {}
+    for item in news:
+        entry = own_entry(item, today)
+        if entry is not None:
+            found.setdefault(entry.id, entry)
+    for name, entry in list(found.items()):
+        anywhere = name.removeprefix(f"{place_of(provider, name)}.")
+        if anywhere != name and anywhere in found and found[anywhere].prices == entry.prices:
+            del found[name]
+    return list(found.values())
+
+
+def _completed(entry: ModelEntry, listed: Sequence[Listed], today: str) -> ModelEntry:
+    filled = with_gaps_filled(entry, listed, today)
+    return with_bounds(with_tiers(filled, listed, today), listed, today)
 
 
 def _with_scopes(
@@ -145,11 +177,12 @@ def _by_model(file: PriceFile, listed: Iterable[Listed]) -> dict[str, list[Liste
 
 
 def _with_fees(
-    file: PriceFile, listed: Mapping[str, str], source: str, today: str
+    file: PriceFile, searches: Mapping[str, str], listed: Iterable[Listed], source: str, today: str
 ) -> list[PriceRow]:
     """The row of a provider's fees, from all that states one."""
     parts = [(row.prices, row.source) for row in file.fees]
-    stated = [(listed, source), *([_FEES[file.provider]] if file.provider in _FEES else ())]
+    stated = [(searches, source), *([_FEES[file.provider]] if file.provider in _FEES else ())]
+    stated += [(item.base, item.source) for item in listed if item.mode == "guardrail"]
     parts += [(fees, f"{', '.join(fees)} from {where}") for fees, where in stated if fees]
     row = PriceRow(
         since=None,
@@ -167,53 +200,29 @@ def _scope_rows(scopes: Mapping[str, str], source: str, today: str) -> list[Scop
     ]
 
 
-def own_entry(listed: Listed, source: str, today: str) -> ModelEntry | None:
-    """An entry of a model's prices as only LiteLLM has them; None of what no endpoint calls."""
-    if listed.mode not in _MODES or not listed.prices.get((BASE, ""), {}).keys() - _FEES_LISTED:
+def own_entry(listed: Listed, today: str) -> ModelEntry | None:
+    """An entry of a model's prices as only a list has them; None of what no endpoint calls."""
+    if listed.mode not in _MODES or not listed.is_priced:
+        return None
+    if not listed.base.keys() - _FEES_LISTED:
         return None
     rows = [
         PriceRow(
             since=None,
             service_tier=tier,
-            prices=prices,
-            above={
-                start: {unit: p for unit, p in more.items() if unit in prices}
-                for (other, start), more in listed.prices.items()
-                if other == tier and start
-            },
-            source=source,
+            prices=listed.prices[tier, ""],
+            above=listed.above(tier),
+            source=listed.source,
             checked=today,
         )
-        for (tier, above), prices in listed.prices.items()
-        if not above
+        for tier in (BASE, *listed.tiers)
     ]
     names = [listed.name, listed.name + ":*"] if listed.name.startswith("ft:") else [listed.name]
     return ModelEntry(id=listed.name, match=names, prices=rows)
 
 
-def with_gaps_filled(entry: ModelEntry, listed: Iterable[Listed], source: str) -> ModelEntry:
-    """The entry with units only LiteLLM prices, where it is of one mind about all its names."""
-    bases = [item.prices.get((BASE, ""), {}) for item in listed]
-    filled: dict[str, str] = {}
-    for unit in _GAPS:
-        offers = {base[unit] for base in bases if unit in base}
-        if len(offers) == 1 and not any(unit in row.prices for row in entry.prices):
-            filled[unit] = offers.pop()
-    if not filled or "input" not in entry.prices[0].prices:
-        return entry
-    words = f"; {', '.join(filled)} from {source}"
-    rows = [
-        msgspec.structs.replace(row, prices=row.prices | filled, source=row.source + words)
-        if row.service_tier == BASE
-        else row
-        for row in entry.prices
-    ]
-    return msgspec.structs.replace(entry, prices=rows)
-
-
-def with_bounds(entry: ModelEntry, listed: Iterable[Listed], source: str, today: str) -> ModelEntry:
-    """The entry with the token bounds and scope multipliers that LiteLLM lists for its names."""
-    listed = list(listed)
+def with_bounds(entry: ModelEntry, listed: Sequence[Listed], today: str) -> ModelEntry:
+    """The entry with the token bounds and scope multipliers that are listed for its names."""
     outputs = [item.max_output_tokens for item in listed if item.max_output_tokens]
     windows = [item.context_window for item in listed if item.context_window]
     scopes = {scope: ratio for item in listed for scope, ratio in item.scopes.items()}
@@ -222,5 +231,5 @@ def with_bounds(entry: ModelEntry, listed: Iterable[Listed], source: str, today:
         entry,
         max_output_tokens=max(bounds) or None,
         context_window=entry.context_window or max(windows, default=None),
-        scopes=[*entry.scopes, *_scope_rows(scopes, source, today)],
+        scopes=[*entry.scopes, *_scope_rows(scopes, listed[0].source if listed else "", today)],
     )

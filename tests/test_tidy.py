@@ -89,8 +89,8 @@ PURE = {
     "metering.surfaces",
     "metering.translate",
 }
-IMPURE_ON_PURPOSE = {"pricing.load", "pricing.update"}
-"""Reading the catalogue's files, and bringing it up to date."""
+IMPURE_ON_PURPOSE = {"pricing.load", "pricing.fetch", "pricing.update"}
+"""Reading the catalogue's files, getting its sources, and bringing it up to date."""
 IMPURE_NAMES = {"asyncio", "logging", "os", "random", "secrets", "socket", "subprocess", "time"}
 IMPURE_CALLS = {"open", "print", "input", "uuid4", "uuid.uuid4", "uuid1", "uuid.uuid1"}
 CLOCKS = (".now", ".utcnow", ".today")
@@ -99,6 +99,8 @@ MONEY = {
     *(f"metering.core.{name}" for name in ("money", "limits", "estimate", "record", "result")),
     *("pricing", "pricing.book", "pricing.cost", "pricing.rates", "pricing.units"),
     *("pricing.catalogue", "pricing.merge", "pricing.sources", "pricing.load"),
+    *("pricing.changes", "pricing.comparison", "pricing.gaps", "pricing.listed"),
+    *("pricing.genai", "pricing.litellm", "pricing.portkey", "pricing.validation"),
 }
 VAGUE = {"utils", "util", "helpers", "common", "types", "misc"}
 ENTRY_POINTS = {"metering.__main__", "pricing.update", *(f"metering.cli.{it}" for it in COMMANDS)}

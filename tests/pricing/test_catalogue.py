@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pricing.catalogue import PriceDataError, in_force, parse, render
+from pricing.catalogue import PriceDataError, in_force, render
 from pricing.load import DATA, load
+from pricing.validation import parse
 from tests.pricing.builders import entry, row, scope
 
 
@@ -92,15 +94,15 @@ M, ROW, ABOVE = "models.0", "models.0.prices.0", "models.0.prices.1.above"
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (change("models", {}), "p.json: Expected `array`"),
+        (change("models", {}), "p.json:1: Expected `array`"),
         (change("extra", 1), "unknown field `extra`"),
-        (change(f"{M}.extra", 1), "models[0]: Object contains unknown field `extra`"),
+        (change(f"{M}.extra", 1), "Object contains unknown field `extra` - at `$.models[0]`"),
         (change(f"{M}.prices", []), "models[0] (m): it has no base price"),
         (change(f"{M}.match", []), "it matches no name"),
         (change(f"{M}.match", ["M"]), "match 'M' is not a lower-case name"),
         (change(f"{M}.match", ["a*b"]), "match 'a*b' is not"),
-        (change(f"{M}.match", ["m", "n"]), "n: 'n' already names m"),
-        (change("models.1.id", "m"), "p.json: two entries have the same id"),
+        (change(f"{M}.match", ["m", "n"]), "models[1] (n): 'n' already names m"),
+        (change("models.1.id", "m"), "models[1] (m): two entries have the same id"),
         (change(f"{M}.prices.1.from", None), ""),
         (change(f"{M}.prices.1.service_tier", "default"), ""),
         (change(f"{ROW}.service_tier", "flex"), "it has no base price"),
@@ -131,13 +133,13 @@ def test_malformed_data_is_refused(edit: Callable[[dict[str, Any]], None], reaso
         return
     with pytest.raises(PriceDataError) as error:
         parse(json.dumps(data).encode(), "p.json")
-    assert str(error.value).startswith("p.json: ")
+    assert re.match(r"p\.json:\d+: ", str(error.value))
     assert reason in str(error.value)
 
 
 FEE = {"from": None, "prices": {"web_search": "10"}, "source": "s", "checked": "2026-01-01"}
 SCOPE = {"from": None, "scope": "zone", "multiplier": "1.1", "source": "s", "checked": "2026-01-01"}
-NO_FEE = "fees[0]: a fee has no service tier, no context tier and is not of tokens"
+NO_FEE = "fees[0]: a fee has no service tier, no context tier, no hours and is not of tokens"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_what_holds_for_all_models_is_checked(
             == render(parse(json.dumps(content()).encode(), "")).count(b"\n") + len(rows) + 2
         )
         return
-    with pytest.raises(PriceDataError, match=r"^p\.json: ") as error:
+    with pytest.raises(PriceDataError, match=r"^p\.json:\d+: ") as error:
         parse(data, "p.json")
     assert reason in str(error.value)
 
@@ -197,7 +199,7 @@ def test_a_day_has_one_row_a_tier() -> None:
 
 def test_no_json_is_refused() -> None:
     """A truncated file is refused by name."""
-    with pytest.raises(PriceDataError, match=r"p\.json: .*truncated"):
+    with pytest.raises(PriceDataError, match=r"p\.json:1: .*truncated"):
         parse(b'{"provider": "p"', "p.json")
 
 
@@ -215,7 +217,7 @@ def test_loading_is_all_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(PriceDataError, match="q resells v, which has no file"):
         load(tmp_path)
     (tmp_path / "b.json").write_text("[]")
-    with pytest.raises(PriceDataError, match=r"b\.json: "):
+    with pytest.raises(PriceDataError, match=r"b\.json:1: "):
         load(tmp_path)
 
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from zipfile import ZipFile
 
 import pytest
 
+from pricing import fetch as fetching
 from pricing import update
 from pricing.catalogue import PriceDataError
+from pricing.fetch import SOURCES, Download, Get, Unreachable
 from pricing.genai import genai_files
 from pricing.litellm import litellm_list
 from pricing.load import load
@@ -34,7 +37,7 @@ TIERED = (
 def genai(openai: str, anthropic: str = "", azure: str = "") -> str:
     """The text of genai-prices' data module with these models; Azure sells the others' too."""
     models = {
-        "openai": openai, "anthropic": anthropic, "azure": azure, "google": "ModelInfo(id='x')",
+        "openai": openai, "anthropic": anthropic, "azure": azure, "google": model("x"),
     }  # fmt: skip
     falls_back = {"azure": "fallback_model_providers=['openai', 'anthropic', 'meta'], "}
     listed = ", ".join(
@@ -49,6 +52,8 @@ def model(name: str = "m", prices: str = FLAT.format(2), variants: str = "None")
     return MODEL.format(id=name, prices=prices, variants=variants)
 
 
+PORTKEY = """{"groq": {"default": {}, "elsewhere": {"pricing_config": {"pay_as_you_go": {
+"request_token": {"price": 0.0001}}}}}}"""
 LITELLM: dict[str, dict[str, Any]] = {
     "sample_spec": {"mode": "one of"},
     "m": {
@@ -78,7 +83,7 @@ LITELLM: dict[str, dict[str, Any]] = {
     },
     "sora": {"litellm_provider": "openai", "mode": "video_generation"},
     "low/image": {"litellm_provider": "openai", "mode": "image_generation"},
-    "gemini": {"litellm_provider": "google", "mode": "chat"},
+    "gemini/gemini": {"litellm_provider": "gemini", "mode": "chat"},
 }  # fmt: skip
 
 
@@ -100,25 +105,47 @@ def image(vendor: str, price_per_pixel: float) -> dict[str, Any]:
     return row(vendor, "image_generation", input_cost_per_pixel=price_per_pixel)
 
 
-def wheels(code: str, prices: dict[str, Any]) -> Callable[[Path], None]:
-    """A stand-in for the download: wheels with this content."""
+def wheels(code: str, prices: dict[str, Any]) -> Download:
+    """A stand-in for the package index: wheels with this content."""
 
-    def fetch(directory: Path) -> None:
-        for name, member, content in (
-            ("genai_prices-9.9-py3-none-any.whl", update.GENAI[1], code),
-            ("litellm-8.8-py3-none-any.whl", update.LITELLM[1], json.dumps(prices)),
+    def download(directory: Path, packages: Iterable[str]) -> None:
+        assert list(packages) == ["genai-prices", "litellm"]
+        for source, version, content in zip(
+            SOURCES, ("9.9", "8.8"), (code, json.dumps(prices)), strict=True
         ):
+            name = f"{source.package}-{version}-py3-none-any.whl"
             with ZipFile(directory / name, "w") as wheel:
-                wheel.writestr(member, content)
+                wheel.writestr(source.member, content)
 
-    return fetch
+    return download
+
+
+def nowhere(url: str) -> bytes:
+    """A stand-in for a machine without the lists' sites."""
+    raise Unreachable(url)
+
+
+@pytest.fixture(autouse=True)
+def no_third_opinion(tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any) -> None:
+    """An extract without models of ours: the tests that want Portkey's say so."""
+    snapshot = tmp_path_factory.mktemp("snapshot") / "portkey.json"
+    snapshot.write_text(PORTKEY)
+    monkeypatch.setattr(fetching, "SNAPSHOT", snapshot)
 
 
 def run(
-    data: Path, code: str, *arguments: str, now: datetime = DAY_1, prices: dict[str, Any] = LITELLM
+    data: Path,
+    code: str,
+    *arguments: str,
+    now: datetime = DAY_1,
+    prices: dict[str, Any] = LITELLM,
+    get: Get = nowhere,
 ) -> int:
     """Run the command over stand-in sources."""
-    return update.main(arguments, data=data, fetch=wheels(code, prices), now=now)
+    accepted = ["--accept", "litellm", "--accept", "genai-prices"]
+    return update.main(
+        [*arguments, *accepted], data=data, get=get, download=wheels(code, prices), now=now
+    )
 
 
 def entries(data: Path, provider: str = "openai") -> dict[str, Any]:
@@ -168,7 +195,11 @@ def test_a_catalogue_is_made_of_its_sources(tmp_path: Path) -> None:
     assert rows(tmp_path, "moderation") == [(None, "default", "0")]
     tuned = found["ft:m"]
     assert tuned["match"] == ["ft:m", "ft:m:*"]
-    assert rows(tmp_path, "ft:m") == [(None, "default", "3"), (None, "batch", "1.5")]
+    assert rows(tmp_path, "ft:m") == [
+        (None, "default", "3"),
+        (None, "batch", "1.5"),
+        (None, "fast", "6"),
+    ]
     assert tuned["prices"][0]["above"] == {"200000": {"input": "4"}}
     assert tuned["scopes"][0]["multiplier"] == "1.1"
     assert load(tmp_path).find("openai", "ft:m:org:1", 0) is not None
@@ -298,18 +329,30 @@ def test_bounds_and_scopes_follow(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_diff_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--diff` shows the lines that would be added, and leaves the files alone."""
-    run(tmp_path, genai(model()))
-    before = (tmp_path / "openai.json").read_bytes()
+    """`--diff` is a table of old, new and percent, and leaves the files alone."""
+    run(tmp_path, genai(model(prices=TIERED)))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    changed = TIERED.replace("'4'", "'5'").replace("'9'", "'0.9'").replace("'2'", "'3'")
+    news = {"n": row("openai", "chat", (2, 10))}
     capsys.readouterr()
-    assert run(tmp_path, genai(model(prices=FLAT.format(3))), "--diff", now=DAY_2) == 0
-    assert (tmp_path / "openai.json").read_bytes() == before
-    added = [line for line in capsys.readouterr().out.splitlines() if line.startswith("+  ")]
-    assert [line for line in added if '"from": "2026-11-21"' in line and '"input": "3"' in line]
+    accept = ("--accept", "openai/m")
+    assert run(tmp_path, genai(model(prices=changed)), "--diff", *accept, prices=news) == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert [re.sub(" +", " ", line) for line in capsys.readouterr().out.splitlines()] == [
+        "model price from old new change",
+        "openai/m default input 2026-11-20 2 3 +50.0 %",
+        "openai/m default output 2026-11-20 9 0.9 -90.0 %",
+        "openai/m default input_audio 2026-11-20 40 - gone",
+        "openai/m default web_search 2026-11-20 10 - gone",
+        "openai/m default above 200 input 2026-11-20 4 5 +25.0 %",
+        "openai/n default input always - 2 new",
+        "openai/n default output always - 10 new",
+        "2 changes",
+    ]
 
 
 def test_a_check_reports_disagreements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--check` validates, and names every price that LiteLLM's list has otherwise."""
+    """`--check` validates, and names every price that another list has otherwise."""
     fast = (
         "[PriceVariant(when={'processing': 'batch'}, prices=ModelPrice(input_mtok=Decimal('1')))]"
     )
@@ -321,30 +364,34 @@ def test_a_check_reports_disagreements(tmp_path: Path, capsys: pytest.CaptureFix
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("the catalogue is valid: version ")
     assert lines[1:] == [
-        "openai/m: LiteLLM has a batch tier, the catalogue has none",
-        "openai/m: default above 200000 input: the catalogue 4, LiteLLM 5",
-        "openai/m: default output: the catalogue 9, LiteLLM 11",
-        "openai/o: batch output: the catalogue 10, LiteLLM 5",
-        "openai/o: default above 200000 input: the catalogue 2, LiteLLM 5",
-        "openai/o: default input_audio: the catalogue 2, LiteLLM 40",
-        "openai/o: default output: the catalogue 10, LiteLLM 11",
-        "7 disagreements with LiteLLM's list",
+        "openai/m: default above 200000 input: the catalogue 4, litellm 5",
+        "openai/m: default output: the catalogue 9, litellm 11",
+        "openai/m: litellm has a batch tier, the catalogue has none",
+        "openai/o: batch output: the catalogue 10, litellm 5",
+        "openai/o: default above 200000 input: the catalogue 2, litellm 5",
+        "openai/o: default input_audio: the catalogue 2, litellm 40",
+        "openai/o: default output: the catalogue 10, litellm 11",
+        "7 disagreements with the other lists",
     ]
+    page = (tmp_path / "report.md").read_text()
+    assert "| genai-prices 9.9 | 2 | 5 | 2026-11-21 |" in page
     seconds = (
         FLAT.format(2).replace("input_mtok", "audio_hours").replace("output_mtok", "input_mchars")
     )
     run(tmp_path, genai(model("p", prices=seconds)), now=DAY_2)
     capsys.readouterr()
-    p = {"p": {"litellm_provider": "openai", "input_cost_per_token": 0}}
+    p = {"p": {"litellm_provider": "openai", "input_cost_per_token": 1e-06,
+               "output_cost_per_token": 0}}  # fmt: skip
     run(tmp_path, genai(""), "--check", now=DAY_2, prices=p)
-    assert "openai/p: default input: the catalogue none, LiteLLM 0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "openai/p: default input: the catalogue none, litellm 1" in said
+    assert "default output" not in said
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         (model(prices="ModelPrice(parrots=Decimal('1'))"), "m: parrots is not a unit we know"),
-        (model(prices="ModelPrice()"), "prices[0]: it has no prices"),
         (
             model(variants=f"[PriceVariant(when={{'a': 'b'}}, prices={FLAT.format(1)})]"),
             "{'a': 'b'} is not a service tier",
@@ -355,7 +402,11 @@ def test_a_check_reports_disagreements(tmp_path: Path, capsys: pytest.CaptureFix
         ),
         (
             f"ModelInfo(id='m', match=ClauseAnd(and_=[]), prices={FLAT.format(1)})",
-            "ClauseAnd is not a clause we know",
+            "ClauseAnd is not a clause and one exception",
+        ),
+        (
+            f"ModelInfo(id='m', match=ClauseNever(), prices={FLAT.format(1)})",
+            "ClauseNever is not a clause we know",
         ),
         (
             f"ModelInfo(id='m', match=ClauseRegex(regex='^m(a|b)$'), prices={FLAT.format(1)})",
@@ -383,10 +434,19 @@ def test_a_source_without_its_list_is_refused() -> None:
         genai_files(text, "s", "2026-01-01")
 
 
-def test_the_list_ignores_what_is_not_ours() -> None:
-    """Other vendors' rows and composed names are not taken up."""
-    assert [item.name for item in litellm_list(json.dumps(LITELLM).encode())] == [
-        "m", "m-xl", "m-xs", "ft:m", "sora",
+def test_the_list_ignores_what_is_no_model() -> None:
+    """Explanations, capacity by the hour and composed names are not taken up."""
+    rows = LITELLM | {
+        "bedrock/*/1-month-commitment/m": row("bedrock", "chat", (1, 1)),
+        "bedrock/nowhere/m": row("bedrock", "chat", (1, 1)),
+        "1024-x-1024/50-steps/m": row("bedrock", "image_generation"),
+        "together-ai-up-to-4b": row("together_ai", "chat", (1, 1)),
+        "azure/global/m": row("azure", "chat", (1, 1)),
+    }
+    found = litellm_list(json.dumps(rows).encode(), "s")
+    assert [(item.provider, item.name) for item in found] == [
+        ("openai", "m"), ("openai", "m-xl"), ("openai", "m-xs"), ("openai", "sora"),
+        ("openai", "low/image"), ("openai", "ft:m"), ("google", "gemini"),
     ]  # fmt: skip
 
 
@@ -597,7 +657,7 @@ def test_an_unreachable_index_keeps_the_catalogue(
 
     monkeypatch.setattr(subprocess, "run", fail)
     capsys.readouterr()
-    assert update.main([], data=tmp_path) == 0
+    assert update.main([], data=tmp_path, get=nowhere) == 0
     said = capsys.readouterr().out
     assert "unreachable, the catalogue stays as it is" in said
     assert reason in said
@@ -609,7 +669,7 @@ def test_a_download_without_wheels_is_unreachable(
 ) -> None:
     """A download that succeeds and brings nothing is no news either."""
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: None)
-    assert update.main([], data=tmp_path) == 0
+    assert update.main([], data=tmp_path, get=nowhere) == 0
     assert "there is no wheel of genai_prices" in capsys.readouterr().out
 
 
