@@ -23,6 +23,10 @@ _SEARCH = "web_search"
 _NO_NEWS = {_SEARCH, *(unit for unit in UNITS if unit.startswith("cache_"))}
 
 
+# A place that is dearer than this has another model's price in the list.
+_DEAREST_ZONE = 2
+
+
 class Comparison:
     """A provider's file and its vendors', for the list to be held beside."""
 
@@ -82,6 +86,15 @@ class Comparison:
         rates = self._find(name)
         return rates.model if rates and rates.provider == self._file.provider else name
 
+    def scopes_of_resold(self, listed: Iterable[Listed]) -> dict[str, dict[str, str]]:
+        """By the id of a vendor's entry, the scopes that a model has where it is resold."""
+        found = [(self._find(item.name), item.scopes) for item in listed if item.scopes]
+        return {
+            rates.model: scopes
+            for rates, scopes in found
+            if rates and rates.provider != self._file.provider
+        }
+
     def zones(self, listed: Iterable[Listed], name: str) -> dict[str, str]:
         """By scope, how much dearer a model is in Azure's data zones or Bedrock's regions.
 
@@ -139,7 +152,7 @@ def _ratio(rates: Rates, prices: Mapping[str, str], *, rounded: bool) -> str | N
         if unit in prices and (base := _femto_at(rates, unit))
     }
     ratios = {Fraction(round(ratio * 100), 100) for ratio in exact}
-    if len(ratios) != 1 or (not rounded and len(exact) != 1):
+    if len(ratios) != 1 or (not rounded and len(exact) != 1) or max(ratios) > _DEAREST_ZONE:
         return None
     if rounded or ratios == exact:
         return digits(Decimal(round(ratios.pop() * 100)) / 100)

@@ -30,7 +30,7 @@ _HALF = Decimal("0.5")
 
 def with_gaps_filled(entry: ModelEntry, listed: Iterable[Listed], today: str) -> ModelEntry:
     """The entry with units only the lists price, where the best is of one mind about its names."""
-    if not entry.prices or "input" not in entry.prices[0].prices:
+    if "input" not in entry.prices[0].prices:
         return entry
     has = {unit for row in entry.prices for unit in row.prices}
     filled: dict[str, tuple[str, str]] = {}
@@ -119,8 +119,6 @@ def _same(one: PriceRow, other: PriceRow) -> bool:
 
 def is_alike(entry: ModelEntry, item: Listed, today: str) -> bool:
     """Whether a list has the same price for plain tokens as the entry has on a day."""
-    if not entry.prices:
-        return False
     prices = _current(entry, today).prices
     shared = [unit for unit in ("input", "output") if unit in prices and unit in item.base]
     return bool(shared) and all(Decimal(prices[u]) == Decimal(item.base[u]) for u in shared)

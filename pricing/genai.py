@@ -60,6 +60,7 @@ _AT_LEAST = {
 }
 # A thousandth of what prices are quantised to.
 _PLACES = 12
+_DECIMAL = re.compile(r"\d+(\.\d+)?")
 _TIERS = {"service_tier", "processing", "speed"}
 # What a price depends on beside them.
 _CHOICES = {"route", "search_type"}
@@ -221,6 +222,8 @@ def _prices(listed: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, dict[s
 
 def _digits(price: str) -> str:
     """A price without the debris of the float it once was: `0.18000000000000002`."""
+    if not _DECIMAL.fullmatch(price):
+        raise PriceDataError(f"{price!r} is not a price")
     if len(price.partition(".")[2]) <= _PLACES:
         return price
     return f"{Decimal(price).quantize(Decimal(1).scaleb(-_PLACES)):f}".rstrip("0").rstrip(".")

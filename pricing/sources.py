@@ -103,7 +103,8 @@ def combine(
         if item.zone
     }
     usual = _commonest(zones.values()) if file.provider == "azure" else {}
-    unusual = {name: scopes for name, scopes in zones.items() if scopes not in ({}, usual)}
+    unusual = after.scopes_of_resold(plain)
+    unusual |= {name: scopes for name, scopes in zones.items() if scopes not in ({}, usual)}
     names = _by_model(msgspec.structs.replace(file, resells=[], models=models), plain)
     models = [_completed(entry, names.get(entry.id, []), today) for entry in models]
     source = listed[0].source if listed else ""

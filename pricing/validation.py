@@ -68,12 +68,11 @@ def _line_of_error(content: bytes, error: str) -> int:
     """The line that a decoder's words are about; of a truncated file the last."""
     if found := _BYTE.search(error):
         return content.count(b"\n", 0, int(found[1])) + 1
+    if "truncated" in error:
+        return content.count(b"\n") + 1
     steps = _STEP.findall(error.partition("`$")[2])
     path = tuple(int(index) if index else name for name, index in steps)
-    try:
-        return line_of(content, path)
-    except (msgspec.MsgspecError, KeyError):
-        return content.count(b"\n") + 1
+    return line_of(content, path)
 
 
 def _words(file: PriceFile, path: Path) -> str:
@@ -168,11 +167,10 @@ def _hours_faults(row: PriceRow, path: Path) -> Iterator[Fault]:
     for hours, prices in row.hours.items():
         if not _HOURS(hours) or not prices or row.above:
             yield path, f"hours {hours!r} are not like 22:30-04:00 with prices, beside no `above`"
-            return
-        minutes = set(minutes_of(hours))
-        if minutes & taken:
+        elif taken & set(minutes_of(hours)):
             yield path, f"hours {hours!r} overlap with others"
-        taken |= minutes
+        else:
+            taken |= set(minutes_of(hours))
 
 
 def minutes_of(hours: str) -> Iterator[int]:

@@ -15,6 +15,7 @@ def row(
     since: str | None = None,
     tier: str = "default",
     above: Mapping[str, dict[str, str]] | None = None,
+    hours: Mapping[str, dict[str, str]] | None = None,
 ) -> PriceRow:
     """A price row; 2 and 10 dollars a million unless told."""
     return PriceRow(
@@ -22,6 +23,7 @@ def row(
         service_tier=tier,
         prices=dict(prices or {"input": "2", "output": "10"}),
         above=dict(above or {}),
+        hours=dict(hours or {}),
         source="the test",
         checked="2026-11-20",
     )
@@ -38,11 +40,18 @@ def entry(
     *rows: PriceRow,
     name: str = "m",
     match: list[str] | None = None,
+    unless: list[str] | None = None,
     scopes: list[ScopeRow] | None = None,
+    at_least: dict[str, int] | None = None,
 ) -> ModelEntry:
     """A model."""
     return ModelEntry(
-        id=name, match=match or [name], prices=list(rows) or [row()], scopes=scopes or []
+        id=name,
+        match=match or [name],
+        unless=unless or [],
+        prices=list(rows) or [row()],
+        scopes=scopes or [],
+        at_least=at_least or {},
     )
 
 

@@ -337,3 +337,77 @@ def test_a_fee_has_a_date(at: str, version: str, search_usd: int) -> None:
     assert found.id == version
     assert found.tiers["default"].at(0)["web_search"] == search_usd * 10**12
     assert found.scopes == ({"us": (11, 10)} if at == "2026-09-01" else {})
+
+
+@pytest.mark.parametrize(
+    ("at", "version", "input_usd", "output_usd"),
+    [
+        ("2026-03-01T00:59:59.999", "p/m@undated", 2, 10),
+        ("2026-03-01T01:00", "p/m@undated+01:00-04:00", 4, 10),
+        ("2026-03-01T03:59:59.999", "p/m@undated+01:00-04:00", 4, 10),
+        ("2026-03-01T04:00", "p/m@undated", 2, 10),
+        ("2026-03-01T23:30", "p/m@undated+22:00-00:30", 5, 20),
+        ("2026-03-02T00:29", "p/m@undated+22:00-00:30", 5, 20),
+        ("2026-03-02T00:30", "p/m@undated", 2, 10),
+        ("2026-06-01T02:00", "p/m@2026-06-01", 3, 10),
+    ],
+)
+def test_a_price_may_have_hours(at: str, version: str, input_usd: int, output_usd: int) -> None:
+    """At some hours of every day, past midnight too, other prices hold; a new row ends them."""
+    hours = {"01:00-04:00": {"input": "4"}, "22:00-00:30": {"input": "5", "output": "20"}}
+    timed = book(
+        entry(
+            row(hours=hours),
+            row({"input": "1"}, tier="batch"),
+            row({"input": "3", "output": "10"}, since="2026-06-01"),
+        )
+    )
+    found = timed.find("p", "m", ms(at))
+    assert found is not None
+    assert found.id == version
+    prices = found.tiers["default"].at(0)
+    assert (prices["input"], prices["output"]) == (input_usd * 10**9, output_usd * 10**9)
+    assert found.tiers["batch"].at(0)["input"] == 10**9
+
+
+def test_of_several_vendors_the_first_one_lends_its_fees() -> None:
+    """A reseller's own model has the vendors' fees, of two that differ the first vendor's."""
+    vendors = [
+        file(name, entry(name=name), fees=[row({"web_search": price, fee: "1"})])
+        for name, price, fee in (("v", "10", "file_search"), ("w", "20", "social_search"))
+    ]
+    sold = file("r", entry(name="own"), resells=[Resold(vendor="v"), Resold(vendor="w")])
+    found = PriceBook([*vendors, sold], "test").find("r", "own", NOW_MS)
+    assert found is not None
+    prices = found.tiers["default"].at(0)
+    fees = [prices[unit] // 10**12 for unit in ("web_search", "file_search", "social_search")]
+    assert fees == [10, 1, 1]
+
+
+def test_the_dearest_is_found_without_compiling_all() -> None:
+    """The dearest tokens of the day, in and out together, whatever else costs more."""
+    models = book(
+        entry(row({"input": "1", "output": "9"}), name="a"),
+        entry(
+            row({"input": "5", "output": "5"}),
+            row({"input": "7", "output": "9"}, since="2026-06-01"),
+            name="b",
+        ),
+        entry(row({"input": "2", "output": "10"}), row({"input": "99"}, tier="fast"), name="c"),
+        entry(row({"images": "100"}), name="d"),
+    )
+    before, after = models.dearest("p", ms("2026-05-31")), models.dearest("p", ms("2026-06-01"))
+    assert before is not None
+    assert after is not None
+    assert (before.model, after.model) == ("c", "b")
+    assert len(models._compiled) == 2
+    assert book(entry(row({"images": "1"}))).dearest("p", NOW_MS) is None
+
+
+def test_a_tool_that_is_called_by_itself_costs_its_fee() -> None:
+    """The model `tools` has its provider's fees and nothing else."""
+    found = PriceBook([VENDOR], "test").find("v", "tools", NOW_MS)
+    assert found is not None
+    assert found.id == "v/tools@undated"
+    assert set(found.tiers["default"].at(0)) == {"web_search", "container_1g"}
+    assert not found.by_tokens

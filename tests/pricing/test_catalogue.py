@@ -122,6 +122,37 @@ M, ROW, ABOVE = "models.0", "models.0.prices.0", "models.0.prices.1.above"
         (change(f"{M}.scopes.0.multiplier", "0"), "scopes[0]: multiplier '0' is not"),
         (change(f"{M}.scopes.0.multiplier", "ten"), "multiplier 'ten' is not"),
         (change(f"{M}.scopes.0.from", "soon"), "scopes[0]: 'soon' is not a date"),
+        (change(f"{M}.scopes.0.multiplier", "12/11"), ""),
+        (change(f"{M}.scopes.0.multiplier", "12/0"), "multiplier '12/0' is not"),
+        (change(f"{M}.scopes.0.multiplier", "NaN"), "multiplier 'NaN' is not"),
+        (change("currency", "USD"), ""),
+        (change("currency", "EUR"), "p.json:1: prices are in USD, not in 'EUR'"),
+        (change(f"{ROW}.currency", "EUR"), "unknown field `currency`"),
+        (change(f"{ROW}.prices", {"input": "0.0000000000001"}), "is not a plain decimal"),
+        (change(f"{ROW}.prices", {"input": "Infinity"}), "is not a plain decimal"),
+        (change(f"{M}.unless", ["M*"]), "match 'M*' is not a lower-case name"),
+        (change(f"{M}.unless", ["m-x*"]), ""),
+        (change(f"{M}.match", ["*m", "c[x=1]*"]), ""),
+        (change(f"{M}.at_least", {"input": 10}), ""),
+        (change(f"{M}.at_least", {"input": 0}), "at_least {'input': 0} is not of units"),
+        (change(f"{M}.at_least", {"parrots": 1}), "at_least {'parrots': 1} is not of units"),
+        (change(f"{ROW}.service_tier", "route:a/eu"), "it has no base price"),
+        (change(f"{M}.prices.1.service_tier", "route:a/eu"), ""),
+        (change(f"{ROW}.hours", {"01:00-04:00": {"input": "2"}}), ""),
+        (change(f"{ROW}.hours", {"23:00-01:00": {"input": "2"}}), ""),
+        (change(f"{ROW}.hours", {"25:00-04:00": {"input": "2"}}), "hours '25:00-04:00' are not"),
+        (change(f"{ROW}.hours", {"01:00-04:00": {}}), "hours '01:00-04:00' are not"),
+        (change(f"{ROW}.hours", {"01:00-04:00": {"output": "2"}}), "output has no price below"),
+        (change(f"{ROW}.hours", {"01:00-04:00": {"input": "x"}}), "input price 'x' is not"),
+        (
+            change(f"{ROW}.hours", {"01:00-04:00": {"input": "2"}, "03:59-05:00": {"input": "3"}}),
+            "hours '03:59-05:00' overlap with others",
+        ),
+        (
+            change(f"{ROW}.hours", {"22:00-02:00": {"input": "2"}, "01:00-01:30": {"input": "3"}}),
+            "hours '01:00-01:30' overlap with others",
+        ),
+        (change(f"{M}.prices.1.hours", {"01:00-04:00": {"input": "2"}}), "beside no `above`"),
     ],
 )
 def test_malformed_data_is_refused(edit: Callable[[dict[str, Any]], None], reason: str) -> None:
@@ -135,6 +166,37 @@ def test_malformed_data_is_refused(edit: Callable[[dict[str, Any]], None], reaso
         parse(json.dumps(data).encode(), "p.json")
     assert re.match(r"p\.json:\d+: ", str(error.value))
     assert reason in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("find", "put", "line"),
+    [
+        ('"id": "n"', '"id": "m"', 17),
+        ('"2026-02-01"', '"2026-02-31"', 11),
+        ('"multiplier": "1.1"', '"multiplier": "0"', 14),
+        ('"input": "0.75"', '"input": -0.75', 11),
+        ('"input": "0.75"', '"output": "0.75"', 11),
+        ('"provider": "p",', '"provider": "p", "extra": 1,', 1),
+        ('"max_output_tokens": 10', '"max_output_tokens": ten', 8),
+        ('"models"', '"modelz"', 1),
+    ],
+)
+def test_the_line_of_a_fault_is_named(find: str, put: str, line: int) -> None:
+    """Who has to mend a file is told on which line."""
+    text = render(parse(json.dumps(content()).encode(), "p.json")).decode()
+    assert text.count(find) >= 1
+    with pytest.raises(PriceDataError, match=rf"^p\.json:{line}: "):
+        parse(text.replace(find, put, 1).encode(), "p.json")
+
+
+def test_a_file_without_an_end_is_refused_at_its_end() -> None:
+    """A truncated file, and one that is no object, are refused by name and line."""
+    text = render(parse(json.dumps(content()).encode(), "p.json"))
+    lines = text.count(b"\n")
+    with pytest.raises(PriceDataError, match=rf"^p\.json:{lines - 1}: .*truncated"):
+        parse(text[: text.rindex(b"]")], "p.json")
+    with pytest.raises(PriceDataError, match=r"^p\.json:1: Expected `object`"):
+        parse(b"[]", "p.json")
 
 
 FEE = {"from": None, "prices": {"web_search": "10"}, "source": "s", "checked": "2026-01-01"}
@@ -155,6 +217,9 @@ NO_FEE = "fees[0]: a fee has no service tier, no context tier, no hours and is n
         ("fees", [FEE | {"above": {"9": {"web_search": "1"}}}], NO_FEE),
         ("scopes", [SCOPE], ""),
         ("scopes", [SCOPE | {"multiplier": "0"}], "scopes[0]: multiplier '0' is not"),
+        ("scopes", [SCOPE, SCOPE | {"from": "2026-02-01"}, SCOPE | {"scope": "x"}], ""),
+        ("scopes", [SCOPE, SCOPE], "scopes[1]: two rows have the same date and scope"),
+        ("fees", [FEE | {"hours": {"01:00-04:00": {"web_search": "1"}}}], NO_FEE),
         ("resells", [{"vendor": "v", "own_tools": False, "spelt": {"a-": "b-"}}], ""),
         ("resells", [{"vendor": "v", "parrots": 1}], "unknown field `parrots`"),
     ],

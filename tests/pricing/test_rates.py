@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from pricing.cost import cost
 from pricing.rates import FEMTO_PER_USD, femto, line_pico
 from pricing.units import INPUT_TOKENS, OUTPUT_TOKENS
-from tests.pricing.builders import rates, row, scope
+from tests.pricing.builders import book, entry, rates, row, scope
 
 PRICES = st.decimals("0", "1000", places=9)
 COUNTS = st.integers(0, 2_000_000)
@@ -241,3 +242,67 @@ def test_likely_is_the_cost_of_plain_text(
     found = rates(TIERED, row({"input": "0.0000007"}, tier="flex"), scopes=[scope("us", "1.1")])
     used = cost({"input_text": tokens_in, "output_text": tokens_out}, found, tier, where)
     assert found.likely(tokens_in, tokens_out, tier, where) == used.total_pico
+
+
+LISTED = rates(
+    row({"input": "3", "cache_read": "0.3", "output": "15", "web_search": "10"},
+        above={"200000": {"input": "6", "output": "22.5"}}),
+    row({"input": "1.5", "output": "7.5"}, tier="batch"),
+    scopes=[scope("us", "1.1")],
+)  # fmt: skip
+USED = {"input_text": 333, "cache_read": 7, "output_text": 11, "web_search": 1}
+
+
+@given(st.integers(0, 400), st.integers(1, 400), st.sampled_from([None, "us"]))
+def test_scaled_rates_are_an_exact_ratio(numerator: int, denominator: int, where: str) -> None:
+    """Every line, fees included, is the list's at the ratio, rounded once; so are the bounds."""
+    scaled = LISTED.scaled(numerator, denominator)
+    for unit, pico in cost(USED, scaled, scope=where).lines.items():
+        femto_each = LISTED.tiers["default"].at(0)[unit]
+        factor = Fraction(11, 10) if where and unit != "web_search" else Fraction(1)
+        exact = Fraction(USED[unit] * femto_each * numerator, 1000 * denominator) * factor
+        assert abs(pico - exact) <= Fraction(1, 2)
+    assert scaled.ceiling(1_000, 1_000, scope=where) >= scaled.likely(1_000, 1_000, None, where)
+    assert scaled.likely(333, 11, None, where) == sum(
+        cost({"input_text": 333, "output_text": 11}, scaled, scope=where).lines.values()
+    )
+
+
+def test_a_scaled_version_says_so() -> None:
+    """The id names the ratio, ratios multiply in lowest terms, and the list stays as it was."""
+    twice = LISTED.scaled(9, 10).scaled(5, 9)
+    assert twice.id == f"{LISTED.id}*9/10*5/9"
+    assert twice.ratio == (1, 2)
+    assert LISTED.ratio == (1, 1)
+    assert LISTED.scaled(0, 1).likely(1_000, 1_000) == 0
+    for numerator, denominator in ((-1, 2), (1, 0), (1, -2)):
+        with pytest.raises(ValueError, match="is not a ratio of prices"):
+            LISTED.scaled(numerator, denominator)
+
+
+def test_replaced_prices_hold_in_every_context() -> None:
+    """An agreed price replaces the list's at its tier; what borrows it follows, the rest stays."""
+    agreed = LISTED.replaced({"input": "2", "output": "10"})
+    assert agreed.id == f"{LISTED.id}[default:input=2,output=10]"
+    for tokens in (0, 300_000):
+        prices = agreed.tiers["default"].at(tokens)
+        assert (prices["input_text"], prices["cache_write"]) == (2 * 10**9, 2 * 10**9)
+        assert prices["cache_read"] == LISTED.tiers["default"].at(tokens)["cache_read"]
+    assert agreed.tiers["batch"] is LISTED.tiers["batch"]
+    batch = LISTED.replaced({"input": "1"}, "batch")
+    assert batch.tiers["batch"].at(0)["input"] == 10**9
+    assert batch.tiers["default"] is LISTED.tiers["default"]
+    flex = LISTED.replaced({"input": "1"}, "flex")  # a tier that the list has not
+    assert flex.tiers["flex"].at(0)["output"] == 15 * 10**9
+
+
+@pytest.mark.parametrize(("seconds", "billed"), [(0, 0), (3, 10), (10, 10), (11, 11)])
+def test_a_minimum_is_billed(seconds: int, billed: int) -> None:
+    """A provider that bills at least so many seconds does, of a call that has any."""
+    entry_of = entry(row({"audio_seconds": "3.6"}), at_least={"audio_seconds": 10})
+    found = book(entry_of).find("p", "m", 0)
+    assert found is not None
+    counts = {"audio_seconds": seconds}
+    assert cost(counts, found).total_pico == billed * 10**9
+    assert found.likely(0, 0, counts=counts) == billed * 10**9
+    assert found.ceiling(0, 0, counts=counts) == billed * 10**9

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.units import INPUTS, LINEAGE, UNITS, UnitError, leaves, wire_name
+from pricing.units import INPUTS, LINEAGE, UNITS, UnitError, leaves, unit_of, wire_name
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,38 @@ def test_leaves_are_disjoint_and_complete(parts: dict[str, int]) -> None:
 def test_leaves_have_wire_names(unit: str, wire: str) -> None:
     """A leaf is named on the wire as its clients name it; a caller's own unit keeps its name."""
     assert wire_name(unit) == wire
+
+
+@pytest.mark.parametrize(
+    ("wire", "unit"),
+    [
+        ("text.input", "input_text"),
+        ("text.output", "output_text"),
+        ("text_large_context.input", "input_text"),
+        ("text_cache_write.input", "cache_write"),
+        ("text_cache_write_1h_large_context.input", "cache_write_1h"),
+        ("vision_large_context.input", "input_image"),
+        ("video.input", "input_video"),
+        ("video.output", "video_seconds"),
+        ("document_cache_read.input", "cache_read_document"),
+        ("reasoning_large_context.output", "reasoning"),
+        ("web_search_request.output", "web_search"),
+        ("guardrail_word_free.input", "guardrail_word_free"),
+        ("text.sideways", None),
+        ("parrots.input", None),
+        ("", None),
+    ],
+)
+def test_names_on_the_wire_are_read(wire: str, unit: str | None) -> None:
+    """What Pay-i's clients ingest is read back, whichever context they say it was in."""
+    assert unit_of(wire) == unit
+
+
+def test_every_wire_name_leads_back() -> None:
+    """A leaf's name on the wire means that leaf, but for a write of five minutes: any write."""
+    for unit in UNITS.values():
+        leaf = unit.leaf or unit.name
+        assert unit_of(unit.wire) == {"cache_write_5m": "cache_write"}.get(leaf, leaf)
 
 
 def test_the_vocabulary_is_consistent() -> None:
