@@ -50,6 +50,10 @@ format: $(DEV) ## format, and fix what can be fixed
 bench: $(DEV) ## requests per second beside nginx, in one run
 	@exec $(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: bench-prices
+bench-prices: $(DEV) ## microseconds to price a call, beside genai-prices, in one run
+	@exec $(BIN)/python -m tests.bench.prices
+
 .PHONY: acceptance
 acceptance: $(DEV) $(PAYI) ## the real service, driven by the real client packages
 	@$(BIN)/python -m pytest -m acceptance $(ARGS)
@@ -66,16 +70,16 @@ soak: $(DEV) ## the slow tests, for an hour or so
 	@XPROXY_TEST_SIZE=soak $(BIN)/python -m pytest -m "slow or chaos" --timeout 7200 $(ARGS)
 
 .PHONY: pricing-update
-pricing-update: $(DEV) ## append new prices from their sources to the catalogue
-	@$(BIN)/python -m pricing.update
+pricing-update: $(DEV) ## append new prices from their sources; ARGS="--accept openai/gpt-4o"
+	@$(BIN)/python -m pricing.update $(ARGS)
 
 .PHONY: pricing-check
-pricing-check: $(DEV) ## where the catalogue and its sources disagree
+pricing-check: $(DEV) ## validate the catalogue; where its sources disagree
 	@$(BIN)/python -m pricing.update --check
 
 .PHONY: pricing-diff
-pricing-diff: $(DEV) ## what pricing-update would append
-	@$(BIN)/python -m pricing.update --diff
+pricing-diff: $(DEV) ## what pricing-update would change: old, new, percent
+	@$(BIN)/python -m pricing.update --diff $(ARGS)
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --only-binary :all: \
 	--python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links $(ARGS)

@@ -52,6 +52,7 @@ _UNITS = {
     "cache_read_audio_input_token": "cache_read_audio",
     "cache_write_1h": "cache_write_1h",
     "thinking_token": "reasoning",
+    "search": "web_search",
     "web_search": "web_search",
     "file_search": "file_search",
     "code_execution": "code_execution",
