@@ -33,8 +33,12 @@ History: TypeAlias = tuple[list[int], list[Rates], list[Hours]]
 """When each of a model's rates begins, in Unix ms, the rates, and those of some hours."""
 NAMES_CACHED = 4_096
 """How many model names a book remembers: names come from callers, so they must not pile up."""
+DAYS_CACHED = 256
+"""Of how many providers and days a book remembers the dearest model."""
 _DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
+_NOTHING = Decimal(-1)
+"""Less than any price."""
 
 
 _TOOLS = ModelEntry(
@@ -56,6 +60,7 @@ class PriceBook:
         self._files = {file.provider: file for file in files}
         self._names = {file.provider: Names(file.provider, file.models) for file in files}
         self._history = lru_cache(NAMES_CACHED)(self._resolve)
+        self._dearest = lru_cache(DAYS_CACHED)(self._dearest_of)
         self._compiled: dict[tuple[str, ...], History] = {}
 
     def find(self, provider: str, model: str, at_ms: int) -> Rates | None:
@@ -66,28 +71,30 @@ class PriceBook:
         vendor's.
         """
         history = self._history(provider, model)
-        if history is None:
-            return None
-        starts, rates, hours = history
-        index = bisect_right(starts, max(0, at_ms)) - 1
-        if hours[index]:
-            minute = at_ms // _MINUTE_MS % DAY_MINUTES
-            return next((r for minutes, r in hours[index] if minute in minutes), rates[index])
-        return rates[index]
+        return None if history is None else _at(history, at_ms)
 
     def dearest(self, provider: str, at_ms: int) -> Rates | None:
         """The rates of the provider's model whose tokens, in and out, cost most.
 
         What an unknown model is estimated by; None for a provider without priced tokens.
         """
-        file = self._files.get(provider)
-        sold = [provider, *(resold.vendor for resold in file.resells)] if file else []
-        entries = [entry for seller in sold for entry in self._names[seller].entries]
-        day = day_of(at_ms)
-        # Prices are compared as listed, and only the winner's compiled: there may be a thousand.
-        priced = [(_of_tokens(entry, day), entry.id) for entry in entries if entry.prices]
-        most, model = max(priced, key=lambda item: item[0], default=(None, ""))
-        return self.find(provider, model, at_ms) if most is not None and most >= 0 else None
+        history = self._dearest(provider, day_of(at_ms)) if provider in self._files else None
+        return None if history is None else _at(history, at_ms)
+
+    def _dearest_of(self, provider: str, day: str) -> History | None:
+        """Compared are prices as listed; only the winner is compiled: there may be a thousand."""
+        file = self._files[provider]
+        sellers: list[Resold | None] = [None, *file.resells]
+        sold = [
+            (_of_tokens(entry, day), entry, resold)
+            for resold in sellers
+            for entry in self._names[resold.vendor if resold else provider].entries
+        ]
+        most, entry, resold = max(sold, key=lambda item: item[0], default=(_NOTHING, None, None))
+        if entry is None or most == _NOTHING:
+            return None
+        own = self._names[provider].called(entry.id) if resold else entry
+        return self._history_of(file, entry, own, resold)
 
     def models(self) -> Iterator[tuple[str, ModelEntry]]:
         """Every (provider, entry) of the catalogue."""
@@ -132,6 +139,16 @@ class PriceBook:
         return _Terms(file.provider, resold.vendor, fees, tools, (file.scopes, scopes))
 
 
+def _at(history: History, at_ms: int) -> Rates:
+    """The rates of a moment."""
+    starts, rates, hours = history
+    index = bisect_right(starts, max(0, at_ms)) - 1
+    if hours[index]:
+        minute = at_ms // _MINUTE_MS % DAY_MINUTES
+        return next((r for minutes, r in hours[index] if minute in minutes), rates[index])
+    return rates[index]
+
+
 def midnight_ms(day: str) -> int:
     """Unix milliseconds of an ISO date's midnight UTC; 0, the beginning of time, for ``."""
     return (date.fromisoformat(day) - date(1970, 1, 1)).days * _DAY_MS if day else 0
@@ -145,9 +162,10 @@ def day_of(at_ms: int) -> str:
 def _of_tokens(entry: ModelEntry, day: str) -> Decimal:
     """What a million tokens in and out cost, at the base of a day; -1 if tokens are not priced."""
     rows = _in_turn(row for row in entry.prices if row.service_tier == BASE)
-    prices = (in_force(rows, day) or rows[:1])[-1].prices
+    begun = in_force(rows, day) or rows[:1]
+    prices = begun[-1].prices if begun else {}
     if INPUT_TOKENS.isdisjoint(prices):
-        return Decimal(-1)
+        return _NOTHING
     return Decimal(prices.get("input", "0")) + Decimal(prices.get("output", "0"))
 
 

@@ -312,6 +312,10 @@ def test_the_dearest_of_a_reseller_may_be_another_s() -> None:
     found = reseller(entry(row({"input": "5"}), name="own")).dearest("r", NOW_MS)
     assert found is not None
     assert found.id == "r/dearest@undated"
+    placed = ModelEntry(id="dearest", match=["dearest"], prices=[], scopes=[scope("zone", "2")])
+    found = reseller(placed).dearest("r", NOW_MS)
+    assert found is not None
+    assert (found.id, found.scopes["zone"]) == ("r/dearest@undated", (2, 1))
     assert reseller().dearest("nobody", NOW_MS) is None
 
 
@@ -402,6 +406,11 @@ def test_the_dearest_is_found_without_compiling_all() -> None:
     assert (before.model, after.model) == ("c", "b")
     assert len(models._compiled) == 2
     assert book(entry(row({"images": "1"}))).dearest("p", NOW_MS) is None
+    assert book().dearest("p", NOW_MS) is None
+    # also where it is not called by its id
+    odd = book(entry(name="regional.m", match=["us.m"])).dearest("p", NOW_MS)
+    assert odd is not None
+    assert odd.id == "p/regional.m@undated"
 
 
 def test_a_tool_that_is_called_by_itself_costs_its_fee() -> None:
