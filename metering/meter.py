@@ -165,7 +165,7 @@ class Meter:
             warnings.append("the answer is still being made: the units are what it may come to")
         elif estimated:
             warnings.append("the provider did not say what was used: the units are estimated")
-        units = _units(counts, warnings)
+        units = _units(_with_request(counts, priced), warnings)
         tier, scope = usage.service_tier or row.service_tier, usage.scope or row.scope
         values: dict[str, Any] = {"pricing": "unpriced", "estimated": estimated}
         if priced.rates is None:
@@ -310,6 +310,12 @@ def _asked(ask: Ask, tokens_asked: int) -> dict[str, int]:
         return {"input": tokens_asked}
     heard = heard_s * estimate.AUDIO_TOKENS_PER_S["input"]
     return {"input": tokens_asked + heard, "input_audio": heard}
+
+
+def _with_request(counts: Mapping[str, int], priced: Priced) -> Mapping[str, int]:
+    """The counts, and the call itself where it has a fee."""
+    rates = priced.rates
+    return {**counts, "requests": 1} if rates and rates.prices_any(("requests",)) else counts
 
 
 def _total_tokens(counts: Mapping[str, int]) -> int:

@@ -14,9 +14,19 @@ DIALECTS: dict[str, Dialect] = {
     "azure.anthropic": AzureAnthropic(),
 }
 """By the name that the routes have for it."""
-_PROVIDERS = {dialect.category: dialect.name for dialect in DIALECTS.values()}
+_PROVIDERS = {
+    **{dialect.category: dialect.name for dialect in DIALECTS.values()},
+    "system.aws.bedrock": "aws",
+    "system.bedrock": "aws",
+    "system.google.vertex": "google",
+}
+_DATABRICKS = "system.databricks."
 
 
 def provider_of(category: str | None, default: str) -> str:
-    """The provider in the price book of a category; one we have no dialect for is its own."""
-    return _PROVIDERS.get(category, category) if category else default
+    """The provider in the price book of a category of Pay-i's; another category is its own."""
+    if not category:
+        return default
+    if category.startswith(_DATABRICKS):
+        return "databricks"
+    return _PROVIDERS.get(category, category)

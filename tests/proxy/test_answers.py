@@ -503,3 +503,14 @@ async def test_settling_keeps_the_order_of_bytes(rig: Rig, monkeypatch: pytest.M
 
     assert client.body.endswith(b"}\n\n" + DONE + b": bye\n\n")
     await settled(rig, client)
+
+
+async def test_a_fee_for_the_call_itself(rig: Rig) -> None:
+    """Where a model has one, it is charged once a call, beside the tokens."""
+    as_sonar = {"xproxy_priceas_category": "perplexity", "xproxy_priceas_resource": "sonar"}
+    client = await rig.post(answer(completion()), **as_sonar)
+    row = await rig.row(client)
+
+    assert row.lines == {"input_text": 9_000_000, "output_text": 12_000_000, "requests": 12 * 10**9}
+    assert row.cost_pico == 12_021_000_000
+    assert row.units["requests"] == 1
