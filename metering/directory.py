@@ -84,6 +84,8 @@ class Directory:
         self._cache: dict[tuple[Any, ...], tuple[float, Any]] = {}
         self._away_until = 0.0
         self._forgotten = 0
+        self.prices_told = asyncio.Event()
+        """Set when prices may have changed."""
 
     # Keys
 
@@ -172,7 +174,10 @@ class Directory:
         return value
 
     async def changed(self, *topics: str) -> None:
-        """Forget here and on every worker: `key:<digest hex>`, `limit:<application>:<id>`, `*`."""
+        """Tell every worker, this one too, to ask again for what has changed.
+
+        Topics: `key:<digest hex>`, `limit:<application>:<id>`, `prices`, and `*` for everything.
+        """
         for topic in topics:
             self._forget(topic)
             with contextlib.suppress(StoreAway):  # they forget by age then
@@ -180,15 +185,18 @@ class Directory:
 
     def _forget(self, topic: str) -> None:
         self._forgotten += 1
+        if topic in ("*", "prices"):
+            self.prices_told.set()
         if topic == "*":
             self._cache.clear()
-        else:
+        elif topic != "prices":
             kind, _, rest = topic.partition(":")
             self._cache.pop((kind, *rest.split(":", 1)) if kind == "limit" else (kind, rest), None)
 
     def _doubt(self) -> None:
         """Ask again for everything; until Postgres answers, what is known is still used."""
         self._forgotten += 1
+        self.prices_told.set()
         self._cache = {name: (0.0, value) for name, (_, value) in self._cache.items()}
 
     async def listen(self) -> None:

@@ -16,17 +16,19 @@ from metering import audio, tokens
 from metering.core import estimate
 from metering.core.estimate import Learned
 from metering.core.limits import Bounds, State
+from metering.core.prices import PriceList, is_snapshot
 from metering.core.record import UsageRow
 from metering.core.result import result_json
 from metering.ledger import Hold, Ledger
 from metering.ledger.replies import states_of
 from metering.providers import provider_of
 from metering.providers.base import Ask, Usage
-from pricing.book import PriceBook
 from pricing.cost import cost
 from pricing.rates import Rates
 from pricing.units import UNITS, UnitError, leaves
 
+EARLIER_MAX = 4
+"""So many price lists are kept that were in force: an answer may be restated that they priced."""
 CHARACTERS_PER_TOKEN_MAX = 8
 """Delivered text has at least a token for so many characters: enough for a floor."""
 
@@ -39,6 +41,8 @@ class Priced(msgspec.Struct, frozen=True):
     rates: Rates | None
     guessed: bool = False
     """The rates are another model's: this one has none."""
+    prices: PriceList | None = None
+    """Where they are from, and where what else the call turns out to be has its price."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -52,19 +56,43 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Meter:
-    """Prices calls from one book and settles them on one ledger."""
+    """Prices calls from the list in force and settles them on one ledger."""
 
-    def __init__(self, book: PriceBook, ledger: Ledger, learned: Learned) -> None:
-        self.book = book
+    def __init__(self, prices: PriceList, ledger: Ledger, learned: Learned) -> None:
+        self.prices = prices
+        self._earlier: dict[str, PriceList] = {}
         self.ledger = ledger
         self.learned = learned
 
-    def price_of(self, provider: str, model: str, at_ms: int, *, estimate: bool = False) -> Priced:
-        """The price that applies to a model at a time; `estimate`: else the provider's dearest."""
-        rates = self.book.find(provider, model, at_ms)
-        if rates is not None or not estimate:
-            return Priced(provider, model, rates)
-        return Priced(provider, model, self.book.dearest(provider, at_ms), guessed=True)
+    def use(self, prices: PriceList) -> None:
+        """Price calls by another list from now on; those under way keep the one they have."""
+        self._earlier[self.prices.version] = self.prices
+        if len(self._earlier) > EARLIER_MAX:
+            del self._earlier[next(iter(self._earlier))]
+        self.prices = prices
+
+    def price_of(
+        self,
+        application_id: str,
+        provider: str,
+        model: str,
+        at_ms: int,
+        prices: PriceList | None = None,
+        *,
+        estimate: bool = False,
+    ) -> Priced:
+        """The price of a model for an application at a time; `estimate`: else the dearest model's.
+
+        By the list in force, unless another is given.
+        """
+        prices = prices or self.prices
+        rates = prices.book.find(provider, model, at_ms)
+        guessed = rates is None and estimate
+        if guessed:
+            rates = prices.book.dearest(provider, at_ms)
+        if application_id in prices.own and rates is not None:
+            rates = prices.own[application_id].of(rates, at_ms)
+        return Priced(provider, model, rates, guessed, prices)
 
     async def settle(
         self, hold: Hold, ask: Ask, usage: Usage, admitted: Priced, tokens_asked: int
@@ -102,7 +130,8 @@ class Meter:
         provider = provider_of(before.price_as_category, before.provider)
         counts = usage.counts or {}
         row = msgspec.structs.replace(before, warnings=[])
-        priced = self.price_of(provider, model, before.at_ms)
+        prices = self._earlier.get(before.price_version or "")
+        priced = self.price_of(before.application_id, provider, model, before.at_ms, prices)
         truth = self.priced_row(row, usage, priced, counts, estimated=False)
         await self.ledger.amend(truth, _total_tokens(counts))
 
@@ -137,18 +166,32 @@ class Meter:
         """The model in the response decides, unless the caller was told to price as another."""
         if row.price_as_resource or usage.model is None or usage.model == admitted.model:
             return admitted
-        found = self.price_of(admitted.provider, usage.model, row.at_ms)
+        found = self._also(row, admitted, usage.model)
         return found if found.rates is not None else admitted
 
+    def _also(self, row: UsageRow, admitted: Priced, model: str) -> Priced:
+        """The price of another model, by the list that the call was admitted with."""
+        return self.price_of(
+            row.application_id, admitted.provider, model, row.at_ms, admitted.prices
+        )
+
     def _doubts(self, row: UsageRow, usage: Usage, priced: Priced) -> list[str]:
-        """A warning, where a call is priced as the caller says and the answer is another model's
-        that we know too."""
-        if row.price_as_resource is None or not usage.model or priced.rates is None:
+        """A warning, where the answer is of another model than was asked for, or than the caller
+        says, and we know both."""
+        answered = usage.model
+        said = row.price_as_resource or row.model_requested
+        if priced.rates is None or not answered or not said or said == answered:
             return []
-        other = self.book.find(priced.provider, usage.model, row.at_ms)
-        if other is None or other.model == priced.rates.model:
+        if row.price_as_resource is None and priced.rates.model == said:
+            return []  # as most answers are, and then they are not looked up once more
+        first, found = (self._also(row, priced, it).rates for it in (said, answered))
+        if first is None or found is None or first.model == found.model:
             return []
-        return [f"the answer is {usage.model}'s; it is priced as {priced.model}, as the call says"]
+        if row.price_as_resource is not None:
+            return [f"the answer is {answered}'s; it is priced as {said}, as the call says"]
+        if is_snapshot(said, answered):
+            return []
+        return [f"the answer is {answered}'s, and priced as that; the call asked for {said}"]
 
     def priced_row(
         self,
@@ -180,6 +223,7 @@ class Meter:
                 "output_pico": charged.output_pico,
                 "cost_pico": charged.total_pico,
                 "price_id": priced.rates.id,
+                "price_version": None if priced.prices is None else priced.prices.version,
             }
             if priced.guessed:
                 values |= {"pricing": "unpriced", "estimated": True}
@@ -187,9 +231,7 @@ class Meter:
                     f"no price is known for {priced.model}: charged as {priced.rates.id}"
                 )
         for model, counted in usage.other_models.items():
-            self._add_other(
-                values, warnings, self.price_of(priced.provider, model, row.at_ms), counted
-            )
+            self._add_other(values, warnings, self._also(row, priced, model), counted)
         return msgspec.structs.replace(
             row,
             status="ok",

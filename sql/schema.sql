@@ -110,6 +110,31 @@ CREATE TABLE limit_history (
     FOREIGN KEY (application_id, limit_id) REFERENCES limits ON DELETE CASCADE
 );
 
+-- Price lists that were loaded, whole. The newest is in force; while there is none, the package's own
+-- is, as version 0. Only ever appended: to go back, an older one is loaded again.
+CREATE TABLE price_versions (
+    version         integer PRIMARY KEY CHECK (version >= 1),  -- one more than the one it was judged against
+    digest          text NOT NULL,                    -- of the files: lists with one digest price alike
+    packaged        text NOT NULL,                    -- of the package's own then: since it changed, there are newer ones
+    files           jsonb NOT NULL,                   -- texts by file name
+    note            text NOT NULL DEFAULT '',
+    loaded_at       timestamptz NOT NULL,
+    loaded_by       text NOT NULL                     -- a key's id, or who else it was
+);
+
+-- Prices that somebody negotiated. Only ever appended; the latest revision is in force, with its own
+-- dates, and one without rates ends them. `kind` and `name` say whose they are beside the application:
+-- all its calls, those with a credential (its slug), or what a limit is charged.
+CREATE TABLE own_prices (
+    revision        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    application_id  uuid NOT NULL REFERENCES applications ON DELETE CASCADE,
+    kind            text NOT NULL CHECK (kind IN ('application', 'credential', 'limit')),
+    name            text NOT NULL DEFAULT '',         -- empty for an application
+    rates           jsonb NOT NULL,
+    set_at          timestamptz NOT NULL,
+    set_by          text NOT NULL
+);
+
 -- The ledger: one row for every entry of every attempt of every call. Nothing refers to
 -- applications or keys: a fact outlives what it is about.
 --
@@ -171,6 +196,7 @@ CREATE TABLE usage (
     ttft_ms              integer,
     charges              jsonb NOT NULL,              -- [[limit_id, epoch, unit, amount, state]]
     provider_host        text,                        -- the one that was called, if the caller chose it
+    price_version        text,                        -- of the price list that price_id is of
     -- The mark that makes landing twice harmless, and the order reports read rows in.
     PRIMARY KEY (application_id, request_id, attempt, entry),
     CHECK (entry <> 'call' OR cost_pico >= 0)         -- only a correction may take back

@@ -96,7 +96,10 @@ IMPURE_CALLS = {"open", "print", "input", "uuid4", "uuid.uuid4", "uuid1", "uuid.
 CLOCKS = (".now", ".utcnow", ".today")
 
 MONEY = {
-    *(f"metering.core.{name}" for name in ("money", "limits", "estimate", "record", "result")),
+    *(
+        f"metering.core.{name}"
+        for name in ("money", "limits", "estimate", "prices", "record", "result")
+    ),
     *("pricing", "pricing.book", "pricing.cost", "pricing.rates", "pricing.units"),
     *("pricing.catalogue", "pricing.merge", "pricing.sources", "pricing.load"),
     *("pricing.changes", "pricing.comparison", "pricing.gaps", "pricing.listed"),

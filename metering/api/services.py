@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from metering.core.limits import Limit, Totals
+from metering.duties.prices import Prices
 from metering.settings import Settings
 from metering.store import Store
 
@@ -74,7 +75,7 @@ class Directory(Protocol):
     async def changed(self, *topics: str) -> None:
         """Drop what is cached under these topics, here and in every other worker.
 
-        Topics: `key:<digest hex>`, `limit:<application>:<id>`, and `*` for everything.
+        Topics: `key:<digest hex>`, `limit:<application>:<id>`, `prices`, and `*` for everything.
         """
 
 
@@ -94,6 +95,7 @@ class Services:
     ledger: Ledger
     directory: Directory
     readiness: Readiness
+    prices: Prices
     pepper: bytes
     """Keys are stored as `core.keys.digest(pepper, key)`."""
     cursor_secret: bytes

@@ -54,6 +54,7 @@ _COPIED = (
     "price_as_category",
     "price_as_resource",
     "price_id",
+    "price_version",
     "service_tier",
     "scope",
     "provider_id",

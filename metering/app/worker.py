@@ -28,6 +28,7 @@ from metering.app.logs import configure_logs, watch
 from metering.core.estimate import Learned
 from metering.directory import Directory
 from metering.duties import every
+from metering.duties.prices import Prices
 from metering.errors import StoreAway
 from metering.ledger import Ledger
 from metering.meter import Meter
@@ -39,7 +40,7 @@ from metering.settings import Settings
 from metering.spool import Spool
 from metering.store import Store
 from metering.upstream import EngineTransport, Resolver, Upstream
-from pricing.load import load
+from pricing.load import read as read_prices
 
 log = structlog.get_logger()
 
@@ -67,7 +68,9 @@ class Worker:
             default_application=DEFAULT_APPLICATION,
             clock_ms=clock_ms,
         )
-        self.meter = Meter(load(), self.ledger, Learned())
+        self.prices = Prices(store, read_prices())
+        self.meter = Meter(self.prices.now, self.ledger, Learned())
+        self.prices.use = self.meter.use
         self.upstream = Upstream(
             EngineTransport(
                 connect_s=settings.provider_connect_s,
@@ -102,6 +105,7 @@ class Worker:
 
     async def start(self) -> None:
         """Begin the work beside the calls."""
+        await self.prices.refresh()
         await tokens.warm()
         beat_s = self.settings.heartbeat_ms / 1000
         self._tasks = [
@@ -109,6 +113,7 @@ class Worker:
             for it in (
                 every(beat_s, "heartbeat", lambda: self.ledger.heartbeat(beat_s)),
                 every(1, "replay", self.ledger.replay),
+                every(0, "prices", lambda: self.prices.follow(self.directory.prices_told)),
                 self.directory.listen(),
             )
         ]
@@ -148,6 +153,7 @@ def build(worker: Worker) -> Any:
             ledger=worker.ledger,
             directory=worker.directory,
             readiness=worker,
+            prices=worker.prices,
             pepper=derived(worker.settings, "key pepper"),
             cursor_secret=derived(worker.settings, "cursors"),
             clock=clock_ms,

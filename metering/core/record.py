@@ -69,6 +69,8 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     ttft_ms: int | None = None
     provider_host: str | None = None
     """The host that was called, if the caller chose it."""
+    price_version: str | None = None
+    """The version of the price list that `price_id` is of: `3-1f3a9c0b2d4e`."""
 
 
 encode_row = msgspec.msgpack.Encoder().encode

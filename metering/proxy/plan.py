@@ -61,7 +61,7 @@ class Planner:
             ask = await _measured(ask)
         limits = await self._limits(caller, annotations, endpoint)
         _refuse_unmetered(caller, endpoint, limits, path)
-        priced = self._price(dialect, ask, annotations, limits, now_ms)
+        priced = self._price(dialect, ask, annotations, limits, caller=caller, now_ms=now_ms)
         headers = said.passed(dialect, None if secret is None else dialect.credential(secret))
         return Call(
             caller=caller,
@@ -158,6 +158,8 @@ class Planner:
         ask: Ask,
         annotations: Annotations,
         limits: tuple[Limit, ...],
+        *,
+        caller: Caller,
         now_ms: int,
     ) -> Priced:
         """The price at admission; a model without one is refused where a limit depends on it."""
@@ -166,7 +168,11 @@ class Planner:
         provider = provider_of(annotations.price_as_category, dialect.name)
         model = annotations.price_as_resource or ask.model
         priced = self._meter.price_of(
-            provider, model, now_ms, estimate=self._settings.unpriced == "estimate"
+            caller.application_id,
+            provider,
+            model,
+            now_ms,
+            estimate=self._settings.unpriced == "estimate",
         )
         rates = priced.rates
         if rates is not None and (rates.by_tokens or rates.prices_any(ask.counted)):

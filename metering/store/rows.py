@@ -79,6 +79,7 @@ def _values(row: UsageRow, charges: tuple[Charge, ...]) -> tuple[object, ...]:
         row.ttft_ms,
         _json(charges),
         row.provider_host,
+        row.price_version,
     )
 
 

@@ -14,13 +14,16 @@ import pytest
 from metering import api
 from metering.api.services import Services
 from metering.core.limits import Limit, Totals
+from metering.duties.prices import Prices
 from metering.errors import StoreAway
 from metering.settings import Settings
 from metering.store import Store, applications
+from pricing.load import read
 
 NOW_MS = 1_790_000_000_000
 MINE = "00000000-0000-7000-8000-000000000001"
 OTHER = "00000000-0000-7000-8000-000000000002"
+PACKAGED = read()
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,7 @@ def services(store: Store) -> Services:
         ledger=Ledger(),
         directory=Directory(dict(CALLERS)),
         readiness=Readiness(),
+        prices=Prices(store, PACKAGED),
         pepper=b"pepper",
         cursor_secret=b"secret of cursors",
         clock=lambda: next(ticks),

@@ -16,6 +16,7 @@ import httpx
 from metering.core.estimate import Learned
 from metering.core.keys import digest, make_key
 from metering.core.limits import Charge
+from metering.core.prices import PriceList
 from metering.core.record import UsageRow
 from metering.directory import Directory
 from metering.duties.writer import decode
@@ -266,7 +267,7 @@ class Rig:
         self.ledger = ledger
         self.store = store
         self.redis = redis
-        self.meter = Meter(BOOK, ledger, Learned())
+        self.meter = Meter(PriceList(BOOK), ledger, Learned())
         self.requests: list[httpx.Request] = []
         self.answer: Answer = httpx.Response(500)
         self.names: dict[str, list[str] | OSError] = {}

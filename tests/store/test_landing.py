@@ -75,6 +75,7 @@ async def test_a_row_comes_back_as_it_landed(store: Store, application_id: str) 
         latency_ms=12,
         ttft_ms=3,
         provider_host="gateway.example:8443",
+        price_version="3-1f3a9c0b2d4e",
     )
     for name, value in msgspec.structs.asdict(full).items():
         default = next(f.default for f in msgspec.structs.fields(UsageRow) if f.name == name)

@@ -1,0 +1,207 @@
+"""Which prices are in force: a list, and what applications negotiated. An immutable snapshot.
+
+A rate of an application's own says which models it is of (`openai/gpt-4o`, `anthropic/claude-*`,
+`openai/*`, `*`), from when on, and either a multiplier of the list's prices or prices in their
+place. Of those that have begun and fit a model the most specific one holds, alone: an exact name
+before a pattern, a longer pattern before a shorter, a later date before an earlier. Models are
+named as the list names them, so an alias or a snapshot has its model's rate.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from types import MappingProxyType
+
+import msgspec
+
+from metering.errors import InvalidRequest
+from pricing.book import PriceBook, midnight_ms
+from pricing.catalogue import BASE
+from pricing.rates import Rates, Table, femto
+from pricing.units import LINEAGE, UNITS
+
+Schedule = tuple[Rates, list[int], list[Rates]]
+"""A model's rates by the list, when its own ones begin in Unix ms, and these."""
+NOBODYS: Mapping[str, OwnRates] = MappingProxyType({})
+RATES_MAX = 500
+"""So many rates one application may have."""
+_MATCH = re.compile(r"\*|[a-z0-9_.-]+/(\*|[^*\s]+\*?)")
+_MULTIPLIER = re.compile(r"\d(\.\d{1,6})?", re.ASCII)
+_DATED = re.compile(r"[-@](\d{4}|\d{8}|\d{4}-\d{2}-\d{2})|")
+_PRICE = re.compile(r"\d{1,9}(\.\d{1,12})?", re.ASCII)
+
+
+class OwnRate(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """A rate that was negotiated: for which models, from when, and what they cost."""
+
+    match: str
+    since: str | None = msgspec.field(name="from", default=None)
+    """ISO date, effective at midnight UTC; None: always."""
+    multiplier: str | None = None
+    prices: dict[str, str] = {}
+    """By unit, as in a price list: decimals in USD for `Unit.per` of them. They hold at the base
+    service tier, whatever the context; what is not named here costs what the list says."""
+
+    @property
+    def rank(self) -> tuple[bool, int, str]:
+        """What decides between two that fit."""
+        return not self.match.endswith("*"), len(self.match), self.since or ""
+
+    def fits(self, model: str) -> bool:
+        """Whether this is of a model, `provider/id`."""
+        if self.match.endswith("*"):
+            return model.startswith(self.match[:-1])
+        return model == self.match
+
+    def applied(self, rates: Rates, name: str) -> Rates:
+        """What a model costs at this rate; `name` is whose rate it is."""
+        if self.multiplier is not None:
+            return scaled(rates, Decimal(self.multiplier).as_integer_ratio(), name)
+        return replaced(rates, self.prices, name)
+
+
+def checked(rates: Sequence[OwnRate]) -> tuple[OwnRate, ...]:
+    """Rates that can be in force together; raises InvalidRequest naming the member at fault."""
+    if len(rates) > RATES_MAX:
+        raise InvalidRequest(f"rates has more than {RATES_MAX} members", field="rates")
+    seen: set[tuple[str, str | None]] = set()
+    for index, rate in enumerate(rates):
+        key = (rate.match, rate.since)
+        faults = [*_faults(rate), *(["from: another rate has this match and date"] * (key in seen))]
+        if faults:
+            field, _, fault = faults[0].partition(": ")
+            place = f"rates[{index}].{field}"
+            raise InvalidRequest(f"{place}: {fault}", code="invalid_own_prices", field=place)
+        seen.add(key)
+    return tuple(rates)
+
+
+def _faults(rate: OwnRate) -> Iterator[str]:
+    if not _MATCH.fullmatch(rate.match) or rate.match != rate.match.lower():
+        yield "match: give provider/model, provider/prefix*, provider/* or *, in lower case"
+    if rate.since is not None and not _is_date(rate.since):
+        yield f"from: {rate.since!r} is not a date (YYYY-MM-DD)"
+    if (rate.multiplier is None) == (not rate.prices):
+        yield "multiplier: give either a multiplier or prices"
+    if rate.multiplier is not None and not _is_multiplier(rate.multiplier):
+        yield f"multiplier: {rate.multiplier!r} is not a decimal above 0 and below 10, as text"
+    for unit, price in rate.prices.items():
+        if unit not in UNITS:
+            yield f"prices.{unit}: there is no such unit"
+        elif not _PRICE.fullmatch(price):
+            yield f"prices.{unit}: {price!r} is not a plain decimal of USD, as text"
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_multiplier(text: str) -> bool:
+    return bool(_MULTIPLIER.fullmatch(text) and text.strip("0."))
+
+
+def own_name(revision: int) -> str:
+    """What the ids of own prices end in: `openai/gpt-4o@2026-12-01*own-7`."""
+    return f"own-{revision}"
+
+
+class OwnRates:
+    """An application's own rates, by what the list says of a model."""
+
+    def __init__(self, rates: Sequence[OwnRate], name: str) -> None:
+        """`name` is `own_name`'s."""
+        self._rates = rates
+        self._name = name
+        self._schedules: dict[int, Schedule] = {}
+
+    def of(self, rates: Rates, at_ms: int) -> Rates:
+        """What a model costs this application at a time."""
+        schedule = self._schedules.get(id(rates))
+        if schedule is None:  # it holds the rates, so that no others ever have their address
+            schedule = self._schedules[id(rates)] = self._schedule(rates)
+        _, starts, own = schedule
+        return own[bisect_right(starts, max(at_ms, 0)) - 1]
+
+    def rate_of(self, model: str, at_ms: int) -> OwnRate | None:
+        """The rate that holds for a model, `provider/id`, at a time; None: the list's prices."""
+        fit = [it for it in self._rates if it.fits(model) and midnight_ms(it.since or "") <= at_ms]
+        return max(fit, key=lambda it: it.rank, default=None)
+
+    def _schedule(self, rates: Rates) -> Schedule:
+        model = model_of(rates)
+        starts = sorted({0, *(midnight_ms(it.since or "") for it in self._rates)})
+        holding = [self.rate_of(model, start) for start in starts]
+        own = [rates if it is None else it.applied(rates, self._name) for it in holding]
+        return rates, starts, own
+
+
+class PriceList:
+    """The prices of one moment: looked up by every call, replaced as a whole."""
+
+    __slots__ = ("book", "own", "version")
+
+    def __init__(self, book: PriceBook, own: Mapping[str, OwnRates] = NOBODYS) -> None:
+        """`own`: by application, of those that have rates of their own."""
+        self.book = book
+        self.own = dict(own)
+        self.version = book.version
+
+
+def model_of(rates: Rates) -> str:
+    """Who sells which model: `azure/gpt-4o`."""
+    return rates.id.rpartition("@")[0]
+
+
+def is_snapshot(one: str, other: str) -> bool:
+    """Whether two names are of one model, of which one name says the date: `gpt-4-0613`."""
+    short, long = sorted((it.lower().removesuffix("-latest") for it in (one, other)), key=len)
+    return long.startswith(short) and bool(_DATED.fullmatch(long, len(short)))
+
+
+def scaled(rates: Rates, ratio: tuple[int, int], name: str) -> Rates:
+    """Rates at a ratio of their prices, each quantised once, half-even."""
+
+    def times(prices: Mapping[str, int]) -> dict[str, int]:
+        return {unit: _times(price, ratio) for unit, price in prices.items()}
+
+    tables = {tier: _changed(table, times) for tier, table in rates.tiers.items()}
+    return replace(rates, id=f"{rates.id}*{name}", tiers=MappingProxyType(tables))
+
+
+def replaced(rates: Rates, prices: Mapping[str, str], name: str) -> Rates:
+    """Rates with some prices of the base tier agreed anew.
+
+    A unit that has no price of its own, so costs what the unit does that contains it, still does.
+    """
+    agreed = {unit: femto(price, UNITS[unit].per) for unit, price in prices.items()}
+
+    def anew(prices: Mapping[str, int]) -> dict[str, int]:
+        changed = dict(prices)
+        for unit, lineage in LINEAGE.items():
+            lender = next((it for it in lineage if it in agreed), None)
+            if lender is not None and (unit in agreed or prices.get(unit) == prices.get(lender)):
+                changed[unit] = agreed[lender]
+        return changed
+
+    tables = {**rates.tiers, BASE: _changed(rates.tiers[BASE], anew)}
+    return replace(rates, id=f"{rates.id}*{name}", tiers=MappingProxyType(tables))
+
+
+def _changed(table: Table, change: Callable[[Mapping[str, int]], dict[str, int]]) -> Table:
+    return replace(table, brackets=tuple(MappingProxyType(change(it)) for it in table.brackets))
+
+
+def _times(price_femto: int, ratio: tuple[int, int]) -> int:
+    numerator, denominator = ratio
+    whole, rest = divmod(price_femto * numerator, denominator)
+    return whole + (rest * 2 > denominator or (rest * 2 == denominator and whole % 2 == 1))
