@@ -81,6 +81,10 @@ pricing-check: $(DEV) ## validate the catalogue; where its sources disagree
 pricing-diff: $(DEV) ## what pricing-update would change: old, new, percent
 	@$(BIN)/python -m pricing.update --diff $(ARGS)
 
+.PHONY: pricing-load
+pricing-load: $(RUN) ## put the catalogue's prices in force in the running service; ARGS="--dry-run"
+	@$(BIN)/python -m metering prices load $(ARGS)
+
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --only-binary :all: \
 	--python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links $(ARGS)
 

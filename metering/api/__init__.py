@@ -14,6 +14,9 @@ from metering.api.budgets import BudgetController
 from metering.api.health import HealthController
 from metering.api.keys import KeyController
 from metering.api.limits import LimitController
+from metering.api.own_prices import OwnPriceController
+from metering.api.price_versions import PriceVersionController
+from metering.api.prices import PriceController
 from metering.api.requests import RequestController
 from metering.api.server import (
     BODY_BYTES_MAX,
@@ -39,6 +42,9 @@ def build(services: Services) -> ManagementApi:
             BudgetController,
             KeyController,
             LimitController,
+            OwnPriceController,
+            PriceController,
+            PriceVersionController,
             RequestController,
             UsageController,
         ],

@@ -9,7 +9,17 @@ import rich_click as click
 
 from metering import __version__
 
-COMMANDS = ("serve", "keys", "limits", "usage", "budgets", "applications", "worker", "keeper")
+COMMANDS = (
+    "serve",
+    "keys",
+    "limits",
+    "usage",
+    "budgets",
+    "prices",
+    "applications",
+    "worker",
+    "keeper",
+)
 """Each is a module here that has `command`."""
 
 

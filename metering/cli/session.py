@@ -36,14 +36,7 @@ class Session:
         if self.as_json:
             self.show_json(answer)
             return
-        table = Table(*columns, header_style="bold", box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*(escape(cell(value)) for value in row))
-        console = Console()
-        if table.row_count == 0:
-            console.print("Nothing here yet.")
-        else:
-            console.print(table)
+        show_table(columns, rows)
 
     def show_json(self, answer: object) -> None:
         """Print an answer as one line of JSON."""
@@ -57,20 +50,38 @@ class Session:
             click.echo(sentence)
 
 
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows as a table for people."""
+    table = Table(*columns, header_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(cell(value)) for value in row))
+    console = Console()
+    if table.row_count == 0:
+        console.print("Nothing here yet.")
+    else:
+        console.print(table)
+
+
+url_option = click.option(
+    "--url", help="Address of the service. [dim]XPROXY_URL; else the run file[/]"
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
 def managed(
     command: Callable[Concatenate[Session, Parameters], None],
 ) -> Callable[Parameters, None]:
     """Give a command a Session and its options; a refusal becomes one line and exit code 1."""
 
-    @click.option("--url", help="Address of the service. [dim]XPROXY_URL; else the run file[/]")
+    @url_option
     @click.option("--application", help="Id of the application to act for (admin keys).")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+    @json_option
     @functools.wraps(command)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         url, application = kwargs.pop("url"), kwargs.pop("application")
         as_json = bool(kwargs.pop("as_json"))
         try:
-            with _connect(url, application) as client:
+            with connect(url, application) as client:
                 command(Session(client, as_json), *args, **kwargs)
         except (ClientError, SettingsError) as error:
             fail(str(error))
@@ -84,7 +95,8 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def _connect(url: object, application: object) -> Client:
+def connect(url: object, application: object = None) -> Client:
+    """A client of the service that a command is for; raises ClientError if there is none."""
     settings = read()
     return find(
         str(url) if url else settings.url,
