@@ -9,6 +9,7 @@ from typing import Any
 
 import rich_click as click
 
+from metering.cli import runfile
 from metering.cli.own_prices import own
 from metering.cli.session import (
     Session,
@@ -19,7 +20,7 @@ from metering.cli.session import (
     show_table,
     url_option,
 )
-from metering.client import RUN_FILE, ClientError, encode
+from metering.client import ClientError, encode
 from metering.errors import XproxyError
 from metering.settings import Settings, SettingsError, read
 from pricing.catalogue import PriceDataError
@@ -138,7 +139,7 @@ def load(
     try:
         settings = read()
         files = {} if members["version"] is not None else _files(paths or (DATA,))
-        if settings.database_url and not (url or settings.url or _runs(settings)):
+        if settings.database_url and not (url or settings.url or runfile.read(settings.data_dir)):
             _say(_load_directly(settings, files, accept, members), as_json=as_json)
             return
         texts = {name: content.decode() for name, content in files.items()}
@@ -147,11 +148,6 @@ def load(
             _say(client.post("prices", "versions", body=body), as_json=as_json)
     except (ClientError, SettingsError, PriceDataError, XproxyError, UnicodeDecodeError) as error:
         fail(str(error))
-
-
-def _runs(settings: Settings) -> bool:
-    """Whether a service runs on this machine, or left its run file."""
-    return (settings.data_dir / RUN_FILE).exists()
 
 
 def _load_directly(

@@ -15,6 +15,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("DELETE", "/api/v1/applications/{application_id}"): None,
     ("DELETE", "/api/v1/keys/{key_id}"): None,
     ("DELETE", "/api/v1/limits/{limit_id}"): None,
+    ("DELETE", "/api/v1/prices/own"): None,
     ("GET", "/api/v1/applications"): None,
     ("GET", "/api/v1/applications/{application_id}"): None,
     ("GET", "/api/v1/budgets"): None,
@@ -23,6 +24,10 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("GET", "/api/v1/keys/{key_id}"): None,
     ("GET", "/api/v1/limits"): None,
     ("GET", "/api/v1/limits/{limit_id}"): None,
+    ("GET", "/api/v1/prices"): None,
+    ("GET", "/api/v1/prices/own"): None,
+    ("GET", "/api/v1/prices/versions"): None,
+    ("GET", "/api/v1/prices/{provider}/{model}"): None,
     ("GET", "/api/v1/requests/provider/{category}/{provider_id}/result"): None,
     ("GET", "/api/v1/requests/result/{category}/{provider_id}"): None,
     ("GET", "/api/v1/requests/{request_id}/result"): None,
@@ -36,8 +41,10 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("POST", "/api/v1/keys"): {"name": "made"},
     ("POST", "/api/v1/limits"): {"limit_name": "made", "max": 1},
     ("POST", "/api/v1/limits/{limit_id}/reset"): None,
+    ("POST", "/api/v1/prices/versions"): {"version": 0},
     ("PUT", "/api/v1/limits/{limit_id}"): {"max": 2},
     ("PUT", "/api/v1/limits/{limit_id}/properties"): PROPERTIES,
+    ("PUT", "/api/v1/prices/own"): {"rates": []},
     ("PUT", "/api/v1/requests/provider/{category}/{provider_id}/properties"): PROPERTIES,
     ("PUT", "/api/v1/requests/{request_id}/properties"): PROPERTIES,
 }
@@ -68,6 +75,8 @@ def parameters(tenant: Tenant) -> dict[str, str]:
         "request_id": row["request_id"],
         "category": "system.openai",
         "provider_id": PROVIDER_ID,
+        "provider": "openai",
+        "model": "gpt-4o",
         "path": "openapi.json",
     }
 
