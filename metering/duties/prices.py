@@ -23,7 +23,7 @@ from metering.store import Store
 from metering.store import prices as stored
 from metering.store.prices import PriceState, PriceVersion
 from pricing.book import PriceBook
-from pricing.catalogue import PriceDataError
+from pricing.catalogue import PriceDataError, PriceFile
 from pricing.load import digest, parse_all, put
 
 log = structlog.get_logger()
@@ -62,8 +62,11 @@ class Prices:
                 return
             version, book = self.version, self.now.book
             if state.version != version.version:
-                version, files = await read(self._store, self.packaged, state.version)
-                book = await asyncio.to_thread(_book, version, files)
+                found, files = await read(self._store, self.packaged, state.version)
+                try:
+                    version, book = found, await asyncio.to_thread(_book, found, files)
+                except PriceDataError as error:  # another release wrote it
+                    log.error("price_list_unreadable", version=found.version, reason=str(error))  # noqa: TRY400
             own = {
                 it.application_id: OwnRates(it.rates, own_name(it.revision))
                 for it in await stored.own(self._store)
@@ -118,7 +121,7 @@ async def load(store: Store, packaged: Files, upload: Upload, now_ms: int) -> Lo
     back = None
     if upload.version is not None:
         _, back = await read(store, packaged, upload.version)
-    files, found = await asyncio.to_thread(_judged, files, back, upload, now_ms)
+    files, found = await asyncio.to_thread(_judged, (files, packaged), back, upload, now_ms)
     version = PriceVersion(
         version=before.version + 1,
         digest=digest(files),
@@ -158,18 +161,30 @@ def _book(version: PriceVersion, files: Files) -> PriceBook:
 
 
 def _judged(
-    before: Files, back: Files | None, upload: Upload, now_ms: int
+    bases: tuple[Files, Files], back: Files | None, upload: Upload, now_ms: int
 ) -> tuple[Files, tuple[list[Change], list[str]]]:
-    """The files of the new list, what it changes and which models it adds."""
+    """The files of the new list, what it changes and which models it adds.
+
+    It is judged against the first of `bases` that can be read: the list in force may be none, if
+    another release wrote it.
+    """
+    before, old = _readable(bases)
     try:
         files = put(upload.files, before) if back is None else back
-        old, new = parse_all(before), parse_all(files)
+        new = parse_all(files)
     except PriceDataError as error:
         raise InvalidRequest(str(error), code="invalid_prices", field="files") from None
     found = changes(old, new, now_ms)
     if back is None:  # what was in force once was meant
         _refuse([it for it in found if it.drastic and it.model not in upload.accept])
     return files, (found, added(old, new))
+
+
+def _readable(bases: tuple[Files, Files]) -> tuple[Files, list[PriceFile]]:
+    try:
+        return bases[0], parse_all(bases[0])
+    except PriceDataError:
+        return bases[1], parse_all(bases[1])
 
 
 def _refuse(drastic: list[Change]) -> None:
