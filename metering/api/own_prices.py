@@ -13,7 +13,7 @@ from metering.api.auth import admin_only
 from metering.api.server import ApiRequest
 from metering.api.text import moment
 from metering.core.price_changes import drastic, listed
-from metering.core.prices import OwnRate, PriceList, checked, model_of, own_name
+from metering.core.prices import OwnRate, PriceList, checked, own_name
 from metering.errors import InvalidRequest
 from metering.store import prices as stored
 from metering.store.prices import OwnPrices
@@ -114,11 +114,11 @@ def _object(request: ApiRequest, own: OwnPrices | None) -> OwnPricesObject:
 def _drastic(rates: list[OwnRate], prices: PriceList, now_ms: int) -> Iterator[str]:
     """What rates replace by far more or less, in words."""
     for provider, entry in prices.book.models():
-        found = prices.book.find(provider, entry.id, now_ms)
+        fit = [it for it in rates if it.prices and it.fits(f"{provider}/{entry.id}")]
+        found = prices.book.find(provider, entry.id, now_ms) if fit else None
         if found is None:
             continue
         base = found.tiers[BASE].at(1)
-        for rate in (it for it in rates if it.fits(model_of(found))):
-            for unit, price in rate.prices.items():
-                if unit in base and drastic(Decimal(listed(base[unit], unit)), Decimal(price)):
-                    yield f"{model_of(found)} {unit}: {listed(base[unit], unit)} -> {price}"
+        for unit, price in (item for rate in fit for item in rate.prices.items()):
+            if unit in base and drastic(Decimal(listed(base[unit], unit)), Decimal(price)):
+                yield f"{provider}/{entry.id} {unit}: {listed(base[unit], unit)} -> {price}"

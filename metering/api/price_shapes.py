@@ -4,7 +4,7 @@
 exact JSON number.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -61,15 +61,31 @@ class Model(NamedTuple):
     """Whose prices they are: the vendor's, of one that is resold."""
     rates: Rates
 
+    @property
+    def name(self) -> str:
+        """`provider/id`."""
+        return f"{self.provider}/{self.entry.id}"
 
-def models(prices: PriceList, at_ms: int) -> Iterable[Model]:
-    """Every model that is listed, by provider and id."""
-    listed_models = list(prices.book.models())
-    entries = {(provider, entry.id): entry for provider, entry in listed_models}
-    for provider, entry in sorted(listed_models, key=lambda it: (it[0], it[1].id)):
-        rates = prices.book.find(provider, entry.id, at_ms)
-        if rates is not None:
-            yield Model(provider, entries.get((rates.provider, rates.model), entry), rates)
+
+def search(
+    prices: PriceList, words: str, provider: str | None, after: str | None, at_ms: int
+) -> Iterator[Model]:
+    """The models of which a text is part of a name, or a name, in order of `provider/id`.
+
+    What is not found is not made ready: there may be thousands.
+    """
+    listing = sorted((f"{owner}/{it.id}", owner, it) for owner, it in prices.book.models())
+    entries = {name: entry for name, _, entry in listing}
+    owners = {owner for _, owner, _ in listing} if words else set()
+    meant = (find(prices, owner, words.rpartition("/")[2], at_ms) for owner in owners)
+    named = {it.name for it in meant if it is not None}
+    for name, owner, entry in listing:
+        if (provider or owner) != owner or (after is not None and name <= after):
+            continue
+        if words in name or name in named or any(words in it for it in entry.match):
+            rates = prices.book.find(owner, entry.id, at_ms)
+            if rates is not None:
+                yield Model(owner, entries.get(f"{rates.provider}/{rates.model}", entry), rates)
 
 
 def find(prices: PriceList, provider: str, name: str, at_ms: int) -> Model | None:
@@ -107,7 +123,7 @@ def price_members(
         default=entry.prices[0],
     )
     return {
-        "model": f"{model.provider}/{entry.id}",
+        "model": model.name,
         "names": entry.match,
         "context_window": entry.context_window,
         "max_output_tokens": entry.max_output_tokens,

@@ -1,24 +1,23 @@
 """`/prices`: what models cost now, and what they have cost; for the application that asks."""
 
 import asyncio
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 from litestar import Controller, get
 from litestar.params import FromPath, FromQuery
 
 from metering.api import pages
 from metering.api.price_shapes import (
-    Model,
     PriceDetail,
     PriceObject,
     find,
-    models,
     price_members,
     scope_words,
+    search,
     unit_prices,
 )
 from metering.api.server import ApiRequest
-from metering.core.prices import PriceList
 from metering.errors import NotFound
 from metering.store import pages as places
 from pricing.catalogue import TOOLS
@@ -45,21 +44,15 @@ class PriceController(Controller):
     ) -> dict[str, Any]:
         """A page of models with their current prices; `q` is part of a name, or a name."""
         prices, now_ms = request.services.prices.now, request.services.clock()
-        [after] = places.read_cursor(pages.read_cursor(request, LISTING, cursor), str)
+        [place] = places.read_cursor(pages.read_cursor(request, LISTING, cursor), str)
+        after = cast(str | None, place)
         size = places.size(limit)
 
         def found() -> list[PriceObject]:
-            matching = (
-                it
-                for it in models(prices, now_ms)
-                if (provider is None or it.provider == provider)
-                and (after is None or _name(it) > str(after))
-                and (not q or _fits(it, q.lower(), prices, now_ms))
-            )
-            application_id = request.user.application_id
+            models = search(prices, (q or "").lower(), provider, after, now_ms)
             return [
-                PriceObject(**price_members(it, prices, application_id, now_ms))
-                for it, _ in zip(matching, range(size + 1), strict=False)
+                PriceObject(**price_members(it, prices, request.user.application_id, now_ms))
+                for it in islice(models, size + 1)
             ]
 
         # In a thread: a model's prices are made ready when they are first asked for.
@@ -97,15 +90,3 @@ class PriceController(Controller):
             else unit_prices(tools, (it for it in UNITS if it not in TOKENS)),
             **members,
         )
-
-
-def _name(model: Model) -> str:
-    return f"{model.provider}/{model.entry.id}"
-
-
-def _fits(model: Model, words: str, prices: PriceList, now_ms: int) -> bool:
-    """Whether a text is part of a model's name, or a name of it."""
-    if words in _name(model) or any(words in it for it in model.entry.match):
-        return True
-    named = prices.book.find(model.provider, words.rpartition("/")[2], now_ms)
-    return named is model.rates
