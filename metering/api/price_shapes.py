@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from metering.core.price_changes import listed
 from metering.core.prices import OwnRate, PriceList, model_of
 from pricing.catalogue import BASE, ModelEntry, PriceRow
 from pricing.rates import FEMTO_PER_USD, Rates
@@ -138,20 +137,22 @@ def price_members(
 
 def unit_prices(rates: Rates, units: Iterable[str]) -> list[UnitPrice]:
     """What units cost at each service tier and context tier."""
+    numerator, denominator = rates.ratio
     return [
         UnitPrice(
             unit=unit,
             service_tier=tier,
             above=start,
             per=UNITS[unit].per,
-            usd=listed(prices[unit], unit),
-            usd_each=(Decimal(prices[unit]) / FEMTO_PER_USD).normalize(),
+            usd=f"{(each * UNITS[unit].per).normalize():f}",
+            usd_each=each.normalize(),
         )
         for tier, table in rates.tiers.items()
         for start in (0, *table.starts)
         for prices in (table.at(start + 1),)
         for unit in units
         if unit in prices
+        for each in (Decimal(prices[unit]) * numerator / (denominator * FEMTO_PER_USD),)
     ]
 
 

@@ -15,17 +15,20 @@ import msgspec
 
 from pricing.book import PriceBook, midnight_ms
 from pricing.catalogue import BASE, TOOLS, ModelEntry, PriceFile
+from pricing.changes import TENFOLD
 from pricing.rates import FEMTO_PER_USD, Rates
 from pricing.units import UNITS
+from pricing.validation import DAY_MINUTES, minutes_of
 
-TENFOLD = 10
+MINUTE_MS = 60_000
+DAY_MS = DAY_MINUTES * MINUTE_MS
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A price that differs; `before` and `after` as in a list, absent where there is none."""
 
     model: str
-    """`provider/id`; `provider/tools` for the provider's fees."""
+    """`provider/id`; `provider fees` for what tools cost with all its models."""
     at_ms: int
     """From when on; the moment of the comparison for what differs at once."""
     service_tier: str = BASE
@@ -59,13 +62,18 @@ class _Model(NamedTuple):
         return {unit for row in rows for unit in row.prices}
 
     def moments(self, now_ms: int) -> list[int]:
-        """Now, and when anything of it begins later."""
+        """Now, when anything of it begins later, and after these when its hours do."""
         days = {row.since for entry in self.entries for row in entry.prices}
         days |= {row.since for file in self.files for row in file.fees}
         days |= {row.since for entry in self.entries for row in entry.scopes}
         days |= {row.since for file in self.files for row in file.scopes}
         starts = {midnight_ms(day) for day in days if day}
-        return sorted({now_ms, *(start for start in starts if start > now_ms)})
+        moments = {now_ms, *(start for start in starts if start > now_ms)}
+        hours = {name for entry in self.entries for row in entry.prices for name in row.hours}
+        for name in hours:
+            begins_ms = next(iter(minutes_of(name))) * MINUTE_MS
+            moments |= {at + (begins_ms - at) % DAY_MS for at in moments}
+        return sorted(moments)
 
 
 def changes(old: Sequence[PriceFile], new: Sequence[PriceFile], now_ms: int) -> list[Change]:
@@ -120,7 +128,8 @@ def _of_model(model: _Model, before: PriceBook, after: PriceBook, at_ms: int) ->
         if one is None or (id(one), id(other)) in seen:
             continue
         seen.add((id(one), id(other)))
-        name = f"{model.provider}/{one.model}"
+        tools = one.model == TOOLS
+        name = f"{model.provider} fees" if tools else f"{model.provider}/{one.model}"
         if other is None:
             yield Change(model=name, at_ms=at_ms, drastic=True)
             continue

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -21,9 +21,8 @@ import msgspec
 
 from metering.errors import InvalidRequest
 from pricing.book import PriceBook, midnight_ms
-from pricing.catalogue import BASE
-from pricing.rates import Rates, Table, femto
-from pricing.units import LINEAGE, UNITS
+from pricing.rates import Rates
+from pricing.units import UNITS
 
 Schedule = tuple[Rates, list[int], list[Rates]]
 """A model's rates by the list, when its own ones begin in Unix ms, and these."""
@@ -63,8 +62,10 @@ class OwnRate(
     def applied(self, rates: Rates, name: str) -> Rates:
         """What a model costs at this rate; `name` is whose rate it is."""
         if self.multiplier is not None:
-            return scaled(rates, Decimal(self.multiplier).as_integer_ratio(), name)
-        return replaced(rates, self.prices, name)
+            own = rates.scaled(*Decimal(self.multiplier).as_integer_ratio())
+        else:
+            own = rates.replaced(self.prices)
+        return replace(own, id=f"{rates.id}*{name}")
 
 
 def checked(rates: Sequence[OwnRate]) -> tuple[OwnRate, ...]:
@@ -166,42 +167,3 @@ def is_snapshot(one: str, other: str) -> bool:
     """Whether two names are of one model, of which one name says the date: `gpt-4-0613`."""
     short, long = sorted((it.lower().removesuffix("-latest") for it in (one, other)), key=len)
     return long.startswith(short) and bool(_DATED.fullmatch(long, len(short)))
-
-
-def scaled(rates: Rates, ratio: tuple[int, int], name: str) -> Rates:
-    """Rates at a ratio of their prices, each quantised once, half-even."""
-
-    def times(prices: Mapping[str, int]) -> dict[str, int]:
-        return {unit: _times(price, ratio) for unit, price in prices.items()}
-
-    tables = {tier: _changed(table, times) for tier, table in rates.tiers.items()}
-    return replace(rates, id=f"{rates.id}*{name}", tiers=MappingProxyType(tables))
-
-
-def replaced(rates: Rates, prices: Mapping[str, str], name: str) -> Rates:
-    """Rates with some prices of the base tier agreed anew.
-
-    A unit that has no price of its own, so costs what the unit does that contains it, still does.
-    """
-    agreed = {unit: femto(price, UNITS[unit].per) for unit, price in prices.items()}
-
-    def anew(prices: Mapping[str, int]) -> dict[str, int]:
-        changed = dict(prices)
-        for unit, lineage in LINEAGE.items():
-            lender = next((it for it in lineage if it in agreed), None)
-            if lender is not None and (unit in agreed or prices.get(unit) == prices.get(lender)):
-                changed[unit] = agreed[lender]
-        return changed
-
-    tables = {**rates.tiers, BASE: _changed(rates.tiers[BASE], anew)}
-    return replace(rates, id=f"{rates.id}*{name}", tiers=MappingProxyType(tables))
-
-
-def _changed(table: Table, change: Callable[[Mapping[str, int]], dict[str, int]]) -> Table:
-    return replace(table, brackets=tuple(MappingProxyType(change(it)) for it in table.brackets))
-
-
-def _times(price_femto: int, ratio: tuple[int, int]) -> int:
-    numerator, denominator = ratio
-    whole, rest = divmod(price_femto * numerator, denominator)
-    return whole + (rest * 2 > denominator or (rest * 2 == denominator and whole % 2 == 1))

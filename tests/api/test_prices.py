@@ -58,7 +58,7 @@ async def test_search(bench: Bench, query: str, found: str) -> None:
     """By part of a name, in any case, by provider, or by a name that stands for a model."""
     answer = (await bench.ask("GET", f"{PRICES}?{query}", key="read-key")).json()
     assert found in [it["model"] for it in answer["items"]]
-    assert len(answer["items"]) < 30
+    assert len(answer["items"]) < 100
     assert answer["version"] == bench.services.prices.now.version
     assert answer["packaged_newer"] is False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from metering.core.price_changes import added, changes, drastic, listed
@@ -66,6 +67,14 @@ def test_a_row_that_begins_later() -> None:
     assert words(later, later) == []
 
 
+def test_hours_of_the_day() -> None:
+    """A price of some hours is compared within them, whenever the list is loaded."""
+    night = msgspec.structs.replace(row(), hours={"22:00-04:00": {"input": "0.5"}})
+    cheap = msgspec.structs.replace(row(), hours={"22:00-04:00": {"input": "0.05"}})
+    assert words(one(row()), one(night)) == ["p/m input default 0 2 0.5 0"]
+    assert words(one(night), one(cheap)) == ["!p/m input default 0 0.5 0.05 0"]
+
+
 def test_a_tier_and_a_scope() -> None:
     """A tier that begins is compared with the base, a scope with none."""
     flex = one(row(), row({"input": "0.1"}, tier="flex"))
@@ -96,11 +105,11 @@ def test_a_name_that_becomes_another_models() -> None:
 
 
 def test_fees_and_what_is_resold() -> None:
-    """Fees change once, under `tools`; what is resold changes where its vendor lists it."""
+    """Fees change once, as `p fees`; what is resold changes where its vendor lists it."""
     dollar, ten = row({"web_search": "1"}), row({"web_search": "10"})
     old = [file("p", entry(row()), fees=[dollar]), file("q", resells=[Resold(vendor="p")])]
     new = [file("p", entry(row()), fees=[ten]), file("q", resells=[Resold(vendor="p")])]
-    assert words(old, new) == ["!p/tools web_search default 0 1 10 0"]
+    assert words(old, new) == ["!p fees web_search default 0 1 10 0"]
 
     own = ModelEntry(id="m", match=["m"], prices=[], scopes=[scope("eu", "1.1")])
     resold = file("q", own, resells=[Resold(vendor="p")])

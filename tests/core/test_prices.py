@@ -49,7 +49,8 @@ def charged(*rates: OwnRate, model: str = "gpt-4o", at_ms: int = BEFORE) -> Rate
 
 def usd(rates: Rates, unit: str, tier: str = "default", tokens: int = 1) -> str:
     """The price of a million."""
-    return f"{rates.tiers[tier].at(tokens)[unit] / 10**9:g}"
+    numerator, denominator = rates.ratio
+    return f"{rates.tiers[tier].at(tokens)[unit] * numerator / denominator / 10**9:g}"
 
 
 @pytest.mark.parametrize(
