@@ -33,7 +33,7 @@ CHARACTERS_PER_TOKEN_MAX = 8
 """Delivered text has at least a token for so many characters: enough for a floor."""
 
 
-class Priced(msgspec.Struct, frozen=True):
+class Priced(msgspec.Struct, frozen=True, gc=False):
     """Whose price applies to a call, found at admission and pinned to it."""
 
     provider: str
