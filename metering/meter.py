@@ -295,7 +295,7 @@ class Meter:
             return Bounds(likely_pico=shown_pico, ceiling_pico=shown_pico)
         return estimate.bounds(
             priced.rates,
-            input_tokens=_asked(ask, tokens_asked)["input"],
+            input_tokens=tokens_asked + _heard(ask),
             prompt_bytes=ask.body_bytes,
             output_cap=ask.max_output_tokens,
             choices=ask.choices,
@@ -330,7 +330,7 @@ class Meter:
         self.learned.observe(
             row.application_id,
             ask.model,
-            estimated_input=_asked(ask, tokens_asked)["input"],
+            estimated_input=tokens_asked + _heard(ask),
             actual_input=counts.get("input", 0),
             output_tokens=counts.get("output", 0) // ask.choices,
             latency_ms=row.latency_ms or 0,
@@ -347,17 +347,23 @@ def _shown(ask: Ask, usage: Usage, priced: Priced) -> dict[str, int]:
 
 def _asked(ask: Ask, tokens_asked: int) -> dict[str, int]:
     """The counts of a prompt."""
-    heard_s = ask.counted.get("audio_seconds", 0)
-    if not heard_s:
+    heard = _heard(ask)
+    if not heard:
         return {"input": tokens_asked}
-    heard = heard_s * estimate.AUDIO_TOKENS_PER_S["input"]
     return {"input": tokens_asked + heard, "input_audio": heard}
+
+
+def _heard(ask: Ask) -> int:
+    """The tokens of a prompt's recording."""
+    if not ask.counted:
+        return 0
+    return ask.counted.get("audio_seconds", 0) * estimate.AUDIO_TOKENS_PER_S["input"]
 
 
 def _with_request(counts: Mapping[str, int], priced: Priced) -> Mapping[str, int]:
     """The counts, and the call itself where it has a fee."""
     rates = priced.rates
-    return {**counts, "requests": 1} if rates and rates.prices_any(("requests",)) else counts
+    return {**counts, "requests": 1} if rates is not None and rates.by_call else counts
 
 
 def _total_tokens(counts: Mapping[str, int]) -> int:

@@ -118,6 +118,14 @@ class Rates:
     """By unit, how many a call is billed for that uses it at all."""
     ratio: Ratio = ONE
     """What every price is multiplied with; part of the one rounding of a line."""
+    by_tokens: bool = field(init=False)
+    """Whether tokens are priced, so that a number of them bounds a cost."""
+    by_call: bool = field(init=False)
+    """Whether a call has a fee of its own."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_tokens", self.prices_any(INPUT_TOKENS))
+        object.__setattr__(self, "by_call", self.prices_any(("requests",)))
 
     def scaled(self, numerator: int, denominator: int) -> Rates:
         """The same rates at a ratio of their prices: exact, and named by it."""
@@ -156,16 +164,13 @@ class Rates:
 
     def token_ratio(self, scope: str | None) -> Ratio:
         """What the price of a token is multiplied with in a scope."""
+        if not scope or not self.scopes:
+            return self.ratio
         return product(self.ratio, self.multiplier(scope))
 
     def prices_any(self, units: Iterable[str]) -> bool:
         """Whether at least one of these units has a price."""
         return not self.tiers[BASE].brackets[0].keys().isdisjoint(units)
-
-    @property
-    def by_tokens(self) -> bool:
-        """Whether tokens are priced, so that a number of them bounds a cost."""
-        return self.prices_any(INPUT_TOKENS)
 
     def unbounded_by(self, counts: Mapping[str, int]) -> str | None:
         """What a call is billed by that these counts (as in `ceiling`) do not say; None: nothing.
@@ -193,17 +198,15 @@ class Rates:
         """
         prices = self.tiers[self.tier(service_tier)].at(input_tokens)
         ratio = self.token_ratio(scope)
-        units = {"input_text": input_tokens, "output_text": output_tokens, **counts}
-        return sum(
-            [
-                line_pico(
-                    self.billed(unit, count),
-                    prices.get(unit, 0),
-                    ratio if unit in TOKENS else self.ratio,
-                )
-                for unit, count in units.items()
-            ]
-        )
+        if self.at_least:
+            input_tokens = self.billed("input_text", input_tokens)
+            output_tokens = self.billed("output_text", output_tokens)
+        total = line_pico(input_tokens, prices.get("input_text", 0), ratio)
+        total += line_pico(output_tokens, prices.get("output_text", 0), ratio)
+        for unit, count in counts.items():
+            its_ratio = ratio if unit in TOKENS else self.ratio
+            total += line_pico(self.billed(unit, count), prices.get(unit, 0), its_ratio)
+        return total
 
     def ceiling(
         self,

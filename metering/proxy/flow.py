@@ -87,7 +87,29 @@ class Flow:
         key_id = call.caller.key_id
         self._calls_by_key[key_id] = self._admit(key_id)
         try:
-            await self._carry_out(exchange, call)
+            hard = "hard" in [limit.mode for limit in call.limits]
+            bounds = self._meter.bounds(
+                call.row, call.ask, call.priced, call.tokens_asked, ceiling=hard
+            )
+            verdict = await self._ledger.reserve(
+                call.row,
+                call.limits,
+                bounds,
+                expected_ms=self._meter.learned.latency_ms(call.row.application_id, call.ask.model),
+            )
+            if isinstance(verdict, Refused):
+                self._refuse(exchange, call, verdict)
+                return
+            pump = Pump(
+                call,
+                verdict,
+                upstream=self._upstream,
+                meter=self._meter,
+                settings=self._settings,
+                clock_s=self._clock_s,
+                client=exchange,
+            )
+            await pump.run()
         finally:
             self._leave(key_id)
 
@@ -108,27 +130,6 @@ class Flow:
         calls = self._calls_by_key.pop(key_id) - 1
         if calls:
             self._calls_by_key[key_id] = calls
-
-    async def _carry_out(self, exchange: Exchange, call: Call) -> None:
-        hard = "hard" in [limit.mode for limit in call.limits]
-        bounds = self._meter.bounds(
-            call.row, call.ask, call.priced, call.tokens_asked, ceiling=hard
-        )
-        expected_ms = self._meter.learned.latency_ms(call.row.application_id, call.ask.model)
-        verdict = await self._ledger.reserve(call.row, call.limits, bounds, expected_ms=expected_ms)
-        if isinstance(verdict, Refused):
-            self._refuse(exchange, call, verdict)
-            return
-        pump = Pump(
-            call,
-            verdict,
-            upstream=self._upstream,
-            meter=self._meter,
-            settings=self._settings,
-            clock_s=self._clock_s,
-            client=exchange,
-        )
-        await pump.run()
 
     def _refuse(self, exchange: Exchange, call: Call, refused: Refused) -> None:
         row = blocked(call.row)

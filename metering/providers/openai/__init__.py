@@ -71,6 +71,8 @@ class OpenAI(FormDialect):
     def endpoint(self, method: str, path: str, query: bytes = b"") -> Endpoint:
         """See `base.Dialect`."""
         found = super().endpoint(method, path, query)
+        if found.kind == "metered":
+            return found
         again = RETRIEVALS.get(method)
         return RETRIEVED if again is not None and again.fullmatch(path) else found
 
