@@ -22,6 +22,7 @@ from metering.core.result import result_json
 from metering.ledger import Hold, Ledger
 from metering.ledger.replies import states_of
 from metering.providers import provider_of
+from metering.providers.answer import bounded
 from metering.providers.base import Ask, Usage
 from pricing.cost import cost
 from pricing.rates import Rates
@@ -98,7 +99,7 @@ class Meter:
         self, hold: Hold, ask: Ask, usage: Usage, admitted: Priced, tokens_asked: int
     ) -> Outcome:
         """Charge what was used and give the result."""
-        row = hold.row
+        row, usage = hold.row, bounded(usage)
         priced = self._true_price(row, usage, admitted)
         shown = _shown(ask, usage, priced)
         stated = bool(shown and shown is usage.counted)
@@ -121,6 +122,7 @@ class Meter:
         `looked` is the call that got this answer. The earlier one is the application's own, known
         by the provider's id, and of the same host: nobody else can say what it used.
         """
+        usage = bounded(usage)
         before = await self.ledger.call_of(
             looked.application_id, looked.category, usage.provider_id or ""
         )

@@ -12,9 +12,12 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from metering.providers.base import Usage
 from metering.providers.request import COUNT_MAX
 
 What = TypeVar("What")
+NAME_MAX = 256
+"""The longest name of a model, an answer or a tier, in characters."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 """A number of units that can be believed."""
 
@@ -65,6 +68,18 @@ def loose_raw(value: Any) -> msgspec.Raw:
 def loose_str(value: Any) -> str | None:
     """A string of a loosely read object, lone surrogates replaced: no store would take them."""
     return value.encode(errors="replace").decode() if isinstance(value, str) else None
+
+
+def bounded(usage: Usage) -> Usage:
+    """The usage less names that are none: rows keep them, and whoever is called chose them."""
+    said = (usage.model, usage.provider_id, usage.service_tier, usage.scope)
+    kept = [it if it and len(it) <= NAME_MAX and it.isprintable() else None for it in said]
+    if tuple(kept) == said:
+        return usage
+    model, provider_id, service_tier, scope = kept
+    return msgspec.structs.replace(
+        usage, model=model, provider_id=provider_id, service_tier=service_tier, scope=scope
+    )
 
 
 def nonzero(pairs: Iterable[tuple[str, int | None]]) -> dict[str, int]:

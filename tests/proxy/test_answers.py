@@ -514,3 +514,12 @@ async def test_a_fee_for_the_call_itself(rig: Rig) -> None:
     assert row.lines == {"input_text": 9_000_000, "output_text": 12_000_000, "requests": 12 * 10**9}
     assert row.cost_pico == 12_021_000_000
     assert row.units["requests"] == 1
+
+
+async def test_names_that_are_none_are_not_kept(rig: Rig) -> None:
+    """Whoever is called may say anything: rows and indexes hold names of a bounded length."""
+    long = completion(id="chatcmpl-" + "x" * 300, model="m" * 300, service_tier="t\x07")
+    row = await rig.row(await rig.post(answer(long)))
+
+    assert (row.provider_id, row.model, row.service_tier) == (None, "gpt-4o", None)
+    assert row.cost_pico == COST_PICO
