@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import msgspec
+
 from metering.core.money import split
 from metering.core.record import UsageRow, decode_row, encode_row
 from metering.ledger.counters import Counters
@@ -12,6 +16,13 @@ from metering.store import usage as stored_usage
 
 PUT_BACK_TTL_MS = 15 * 60_000
 """How long a call that was put back waits for its correction."""
+
+
+class Correction(NamedTuple):
+    """What a correction charged, as the script wrote it, and by how much the cost differs."""
+
+    charged: bytes
+    pico: int
 
 
 class Corrections(Counters):
@@ -53,34 +64,59 @@ class Corrections(Counters):
         fields = [status, encode_row(row), format_charges(found.charges), PUT_BACK_TTL_MS]
         await self._redis.run(SCRIPTS["restore"], [record], fields)
 
-    async def _correct(self, entry: str, row: UsageRow, tokens: int) -> bytes | None:
+    async def reprice(self, run: str, call: stored_usage.Entry, truth: UsageRow, at_ms: int) -> int:
+        """Charge a call what it costs by other prices, once a run; gives by how much that differs.
+
+        `call` is as its rows tell. They must have been read less than a mark's life ago: of a call
+        that Redis has forgotten nothing has changed since then.
+        """
+        entry = f"reprice:{run}"
+        given = (entry, truth, None, at_ms)
+        done = await self._correct(*given)
+        if done is None:
+            await self._put_back("settled", call)
+            done = await self._correct(*given)
+        return 0 if done is None else done.pico
+
+    async def _correct(
+        self, entry: str, row: UsageRow, tokens: int | None, at_ms: int | None = None
+    ) -> Correction | None:
         """One signed row makes good the difference between a call and the truth about it.
 
-        Gives what it charged, as the script wrote it: nothing if that was done before. None: Redis
-        does not know the call.
+        Without `tokens` they are as charged before. Gives what it charged: nothing if that was done
+        before. None: Redis does not know the call.
         """
         place = share(row.application_id)
         record = place.record(row.request_id, row.attempt)
-        before, charged = await self._redis.call("HMGET", record, "row", "lim")
-        if before is None or charged is None:
-            return None
-        delta = difference(row, decode_row(before), entry)
-        limit_ids = [it.limit_id for it in parse_charges(charged)]
-        reply = await self._redis.run(
-            SCRIPTS["correct"],
-            [record, place.outbox, *place.limits(limit_ids)],
-            [
-                entry,
-                encode_row(delta),
-                encode_row(row),
-                *split(row.cost_pico),
-                *split(row.input_pico),
-                *split(row.output_pico),
-                tokens,
-                *limit_ids,
-            ],
-        )
-        if reply[0] == -1:  # its row has landed a moment ago
-            return None
-        corrected: bytes = reply[1] if reply[0] == 1 else b""
-        return corrected
+        while True:
+            before, charged, times = await self._redis.call(
+                "HMGET", record, "row", "lim", "corrected"
+            )
+            if before is None or charged is None:
+                return None
+            delta = difference(row, decode_row(before), entry)
+            if at_ms is not None:
+                delta = msgspec.structs.replace(delta, at_ms=at_ms)
+            charges = parse_charges(charged)
+            if tokens is None:
+                tokens = next((it.amount for it in charges if it.unit == "tokens"), 0)
+            limit_ids = [it.limit_id for it in charges]
+            reply = await self._redis.run(
+                SCRIPTS["correct"],
+                [record, place.outbox, *place.limits(limit_ids)],
+                [
+                    entry,
+                    encode_row(delta),
+                    encode_row(row),
+                    *split(row.cost_pico),
+                    *split(delta.output_pico),
+                    tokens,
+                    times or 0,
+                    *limit_ids,
+                ],
+            )
+            if reply[0] == 3:
+                continue
+            if reply[0] == -1:  # its row has landed a moment ago
+                return None
+            return Correction(reply[1], delta.cost_pico) if reply[0] == 1 else Correction(b"", 0)

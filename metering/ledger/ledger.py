@@ -190,7 +190,7 @@ class Ledger(Corrections):
             corrected = await self._correct("late", row, tokens)
             if corrected is None:
                 raise StoreAway("Redis does not know this call")
-            return corrected
+            return corrected.charged
         if reply[0] == 1 and reply[2]:
             log.error("hold_underflow", record=record, limits=reply[2])
         charged: bytes = reply[1]

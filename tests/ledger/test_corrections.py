@@ -166,3 +166,24 @@ async def test_what_was_certain_is_left_alone(
     await ledger.amend(cost(hold.row, 100, estimated=False), 1)
     await writer.flush()
     assert await settled(ledger) == await landed_pico(store) == 40
+
+
+async def test_an_estimate_made_good_moves_input_and_output(
+    ledger: Ledger, store: Store, writer: Writer, team: Limit
+) -> None:
+    """A limit's input and output are those of the truth, in the counters as in the totals of rows:
+    an estimate had an output too."""
+    hold = await ledger.reserve(row(), [team], Bounds(likely_pico=7), expected_ms=1)
+    assert isinstance(hold, Hold)
+    one = msgspec.structs.replace(cost(hold.row, 30, estimated=True), output_pico=10, cost_pico=40)
+    await ledger.settle(hold, one, 4)
+    truth = msgspec.structs.replace(
+        one, input_pico=31, output_pico=4, cost_pico=35, estimated=False
+    )
+    await ledger.amend(truth, 1)
+    await writer.flush()
+    [live] = await ledger.totals(APPLICATION, ["team"])
+    await ledger.forget(APPLICATION, "team")
+    [rebuilt] = await ledger.totals(APPLICATION, ["team"])
+    assert (live.settled, live.settled_input, live.settled_output) == (35, 31, 4)
+    assert live == rebuilt

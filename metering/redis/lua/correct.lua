@@ -1,24 +1,27 @@
 -- Replace what a finished call was charged: the delta of a correction entry, once by its name.
 -- KEYS: 1 record, 2 outbox, 3.. limit hashes
--- ARGV: 1 entry name, 2 row of the correction, 3 row of the call as it is now, 4-5 total, 6-7 input,
---       8-9 output (usd), 10 tokens, 11.. limit ids in the order of the keys. Totals are the
---       call's true ones; the script takes what was charged before from the record.
--- Returns: {1, charges, underflows} (signed charges) | {2} corrected before | {-1} no such call
+-- ARGV: 1 entry name, 2 row of the correction, 3 row of the call as it is now, 4-5 total, 6-7 by how much
+--       its output differs (usd, signed), 8 tokens, 9 how often it had been corrected when the difference
+--       was made, 10.. limit ids in the order of the keys. Total and tokens are the call's true ones; the
+--       script takes what was charged before from the record: what is not output, is input.
+-- Returns: {1, charges, underflows} (signed charges) | {2} corrected before | {3} another correction came
+--          between: make the difference anew | {-1} no such call
 local record, outbox = KEYS[1], KEYS[2]
-local r = redis.call('HMGET', record, 'lim', 'entry:' .. ARGV[1])
+local r = redis.call('HMGET', record, 'lim', 'entry:' .. ARGV[1], 'corrected')
 if not r[1] then return {-1} end
 if r[2] then return {2} end
+if (r[3] or '0') ~= ARGV[9] then return {3} end
 local charged = {}
 for id, ep, unit, w, p in string.gmatch(r[1], '([^|;]+)|(%d+)|(%a+)|(%d+)|(%d+)|') do
   charged[id] = {ep = ep, unit = unit, w = tonumber(w), p = tonumber(p)}
 end
 local charges, truth, underflows = {}, {}, 0
 for i = 3, #KEYS do
-  local id, key = ARGV[i + 8], KEYS[i]
+  local id, key = ARGV[i + 7], KEYS[i]
   local before = charged[id]
   if before then
     local aw, ap = tonumber(ARGV[4]), tonumber(ARGV[5])
-    if before.unit == 'tokens' then aw, ap = tonumber(ARGV[10]), 0
+    if before.unit == 'tokens' then aw, ap = tonumber(ARGV[8]), 0
     elseif before.unit ~= 'usd' then aw, ap = before.w, before.p end
     local dw, dp = sub(aw, ap, before.w, before.p)
     local _, _, present, mw, mp, tw, tp, c = read(key)
@@ -26,9 +29,9 @@ for i = 3, #KEYS do
     if present == before.ep then
       c[1], c[2] = add(c[1], c[2], dw, dp)
       if before.unit == 'usd' then
-        c[3], c[4] = sub(c[3], c[4], before.w, before.p)
-        c[3], c[4] = add(c[3], c[4], tonumber(ARGV[6]), tonumber(ARGV[7]))
-        c[5], c[6] = add(c[5], c[6], tonumber(ARGV[8]), tonumber(ARGV[9]))
+        c[3], c[4] = add(c[3], c[4], dw, dp)
+        c[3], c[4] = sub(c[3], c[4], tonumber(ARGV[6]), tonumber(ARGV[7]))
+        c[5], c[6] = add(c[5], c[6], tonumber(ARGV[6]), tonumber(ARGV[7]))
       end
       if c[1] < 0 or c[3] < 0 then underflows = underflows + 1 end
       what = state(c[1], c[2], mw, mp, tw, tp)
@@ -39,7 +42,8 @@ for i = 3, #KEYS do
   end
 end
 local text = table.concat(charges)
-redis.call('HSET', record, 'entry:' .. ARGV[1], 1, 'corrected', 1, 'row', ARGV[3], 'lim', table.concat(truth))
+redis.call('HSET', record, 'entry:' .. ARGV[1], 1, 'row', ARGV[3], 'lim', table.concat(truth))
+redis.call('HINCRBY', record, 'corrected', 1)
 redis.call('PERSIST', record)
 redis.call('XADD', outbox, '*', 'kind', 'correction', 'row', ARGV[2], 'lim', text)
 return {1, text, underflows}
