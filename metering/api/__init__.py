@@ -17,6 +17,7 @@ from metering.api.limits import LimitController
 from metering.api.own_prices import OwnPriceController
 from metering.api.price_versions import PriceVersionController
 from metering.api.prices import PriceController
+from metering.api.repricing import RepricingController
 from metering.api.requests import RequestController
 from metering.api.server import (
     BODY_BYTES_MAX,
@@ -45,6 +46,7 @@ def build(services: Services) -> ManagementApi:
             OwnPriceController,
             PriceController,
             PriceVersionController,
+            RepricingController,
             RequestController,
             UsageController,
         ],

@@ -11,6 +11,7 @@ import rich_click as click
 
 from metering.cli import runfile
 from metering.cli.own_prices import own
+from metering.cli.reprice import command as reprice
 from metering.cli.session import (
     Session,
     connect,
@@ -51,6 +52,7 @@ def command(context: click.Context) -> None:
 
 
 command.add_command(own)
+command.add_command(reprice)
 
 
 @command.command("list")

@@ -78,6 +78,8 @@ def _corrected(row: UsageRow, correction: UsageRow) -> UsageRow:
         http_status=correction.http_status if resolved else row.http_status,
         provider_id=row.provider_id or correction.provider_id,
         price_id=correction.price_id or row.price_id,
+        price_version=correction.price_version or row.price_version,
+        pricing=correction.pricing,
         units=_added(row.units, correction.units),
         lines=_added(row.lines, correction.lines),
         input_pico=row.input_pico + correction.input_pico,

@@ -178,7 +178,7 @@ async def _entries(
 ) -> UsagePage:
     after = pages.read_cursor(cursor, str, int, str)
     async with store.reader(filters.application_id) as reader:
-        records = await reader.rows(name, *_arguments(filters), *after, page_size + 1)
+        records = await reader.rows(name, *arguments(filters), *after, page_size + 1)
     page = pages.cut([Entry(*rows.read(record)) for record in records], page_size, _position)
     return UsagePage(entries=page.items, cursor=page.cursor, as_of_ms=reader.as_of_ms)
 
@@ -205,7 +205,7 @@ def _grouping(filters: Filters, group_by: Sequence[str]) -> tuple[str, tuple[obj
     from_ms, to_ms = max(filters.from_ms, 0), min(filters.to_ms, END_MS)
     place = rollups.covering(from_ms, to_ms, group_by, labels)
     if place is None or filters.application_id is None:
-        return "group_usage", _arguments(filters)
+        return "group_usage", arguments(filters)
     dimension, value = place
     return "group_rollups", (filters.application_id, dimension, from_ms, to_ms, value)
 
@@ -215,7 +215,8 @@ def _named(parts: Sequence[str], wanted: set[GroupBy]) -> dict[str, str | None]:
     return {name: part or None for name, part in named if name in wanted}
 
 
-def _arguments(filters: Filters) -> tuple[object, ...]:
+def arguments(filters: Filters) -> tuple[object, ...]:
+    """What queries of rows that match begin with."""
     return (filters.application_id, filters.from_ms, filters.to_ms, *_labels(filters))
 
 

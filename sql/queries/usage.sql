@@ -217,3 +217,21 @@ SELECT application_id, request_id, reason, payload, to_ms(created_at) AS created
 FROM dead_letters
 ORDER BY created_at DESC, digest
 LIMIT $1;
+
+-- page_usage_calls --
+-- Every entry of a page of calls that match, oldest first, after (request_id, attempt, application).
+WITH page AS (
+    SELECT u.application_id, u.request_id, u.attempt
+    FROM usage_matching(
+        $1, uuid7_floor($2), uuid7_floor($3), $4, $5, $6, $7, $8, $9, $10, $11) AS u
+    WHERE u.entry = 'call'
+      AND ($12::uuid IS NULL
+           OR (u.request_id, u.attempt, u.application_id) > ($12, $13::integer, $14::uuid))
+    ORDER BY u.request_id, u.attempt, u.application_id
+    LIMIT $15
+)
+SELECT u.*, to_ms(u.at) AS at_ms
+FROM page AS p
+JOIN usage AS u USING (application_id, request_id, attempt)
+WHERE u.request_id >= uuid7_floor($2) AND u.request_id < uuid7_floor($3)
+ORDER BY u.request_id, u.attempt, u.application_id, u.at, u.entry;

@@ -41,6 +41,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("POST", "/api/v1/keys"): {"name": "made"},
     ("POST", "/api/v1/limits"): {"limit_name": "made", "max": 1},
     ("POST", "/api/v1/limits/{limit_id}/reset"): None,
+    ("POST", "/api/v1/prices/reprice"): {"from": "2026-01-01", "to": "2026-01-02"},
     ("POST", "/api/v1/prices/versions"): {"version": 0},
     ("PUT", "/api/v1/limits/{limit_id}"): {"max": 2},
     ("PUT", "/api/v1/limits/{limit_id}/properties"): PROPERTIES,

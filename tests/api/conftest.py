@@ -14,10 +14,12 @@ import pytest
 from metering import api
 from metering.api.services import Services
 from metering.core.limits import Limit, Totals
+from metering.core.record import UsageRow
 from metering.duties.prices import Prices
 from metering.errors import StoreAway
 from metering.settings import Settings
 from metering.store import Store, applications
+from metering.store.usage import Entry
 from pricing.load import read
 
 NOW_MS = 1_790_000_000_000
@@ -70,6 +72,13 @@ class Ledger:
     async def result(self, application_id: str, request_id: str) -> bytes | None:
         """A result that was put here."""
         return self.results.get((application_id, request_id))
+
+    async def reprice(self, run: str, call: Entry, truth: UsageRow, at_ms: int) -> int:
+        """No call is repriced here."""
+        raise AssertionError
+
+    async def load(self, application_id: str, limit_id: str) -> None:
+        """All counters are here."""
 
     async def unlanded_since_ms(self) -> int | None:
         """All rows have landed."""
