@@ -200,7 +200,9 @@ class _Part(msgspec.Struct, gc=False):
     thinking: str | None = None
     title: str | None = None
     context: str | None = None
-    source: _Source | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    source: Raw = Raw(b"")
     content: Raw = Raw(b"")
     input: Raw = Raw(b"")
 
@@ -220,6 +222,8 @@ class _Item(msgspec.Struct, gc=False):
 _items = msgspec.json.Decoder(list[_Item])
 _messages = msgspec.json.Decoder(list[_Message])
 _parts = msgspec.json.Decoder(list[_Part])
+_one_part = msgspec.json.Decoder(_Part)
+_source = msgspec.json.Decoder(_Source | str | None)
 _text = msgspec.json.Decoder(str)
 _tier: msgspec.json.Decoder[str] = msgspec.json.Decoder(
     Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
@@ -274,7 +278,7 @@ def _plain(raw: Raw | None) -> Iterator[str]:
 
 
 def _content(raw: Raw | None, depth: int = 0) -> Iterator[str]:
-    """The texts of a content: a string, or parts, which may hold contents themselves."""
+    """The texts of a content: a string, a part, or parts, which may hold contents themselves."""
     first = memoryview(raw)[0] if raw else 0
     try:
         if first == ord('"'):
@@ -282,19 +286,26 @@ def _content(raw: Raw | None, depth: int = 0) -> Iterator[str]:
         elif first == ord("[") and depth < DEPTH_MAX:
             for part in _parts.decode(raw or b""):
                 yield from _part(part, depth + 1)
-        elif first == ord("["):
+        elif first == ord("{") and depth < DEPTH_MAX:
+            yield from _part(_one_part.decode(raw or b""), depth + 1)
+        elif first in b"[{":
             yield from _plain(raw)
     except ValueError:  # a shape we do not know: counted as it is
         yield from _plain(raw)
 
 
 def _part(part: _Part, depth: int) -> Iterator[str]:
-    for text in (part.text, part.thinking, part.title, part.context):
+    for text in (part.text, part.thinking, part.title, part.context, part.stdout, part.stderr):
         if text:
             yield text
     yield from _content(part.content, depth)
     yield from _plain(part.input)
-    if part.source is not None:
-        if part.source.type == "text":
-            yield from _content(part.source.data, depth)
-        yield from _content(part.source.content, depth)
+    if not part.source:
+        return
+    source = _source.decode(part.source)
+    if isinstance(source, str):
+        yield source
+    elif source is not None:
+        if source.type == "text":
+            yield from _content(source.data, depth)
+        yield from _content(source.content, depth)
