@@ -38,11 +38,13 @@ class Change(NamedTuple):
 
     @property
     def is_absurd(self) -> bool:
-        """Whether it moved tenfold, either way, or to zero."""
-        old, new = Decimal(self.old or 0), Decimal(self.new or 0)
-        if not old or self.new is None:
-            return False
-        return not new or new >= old * TENFOLD or new * TENFOLD <= old
+        """Whether it moved tenfold, either way, or to zero. One that is gone stays as it was."""
+        return self.new is not None and drastic(Decimal(self.old or 0), Decimal(self.new))
+
+
+def drastic(before: Decimal, after: Decimal) -> bool:
+    """Whether a price moves tenfold, either way, or to zero. What was free may get any price."""
+    return before != 0 and not before < after * TENFOLD < before * TENFOLD * TENFOLD
 
 
 def changes(before: PriceFile | None, after: PriceFile) -> Iterator[Change]:
@@ -80,10 +82,7 @@ def _prices(row: PriceRow) -> Iterator[tuple[str, str]]:
 def refuse_absurd(
     before: PriceFile | None, after: PriceFile, accepted: Collection[str] = ()
 ) -> None:
-    """Raise PriceDataError for a price that moved tenfold or to zero and was not accepted.
-
-    For whoever puts new prices in force: the update, and an operator's own price files.
-    """
+    """Raise PriceDataError for a price that moved tenfold or to zero and was not accepted."""
     for change in changes(before, after):
         if change.is_absurd and change.model not in accepted:
             what = f"{change.model}: {change.what} moves from {change.old} to {change.new}"

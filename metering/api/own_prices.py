@@ -12,12 +12,13 @@ from litestar.params import JSONBody
 from metering.api.auth import admin_only
 from metering.api.server import ApiRequest
 from metering.api.text import moment
-from metering.core.price_changes import drastic, listed
+from metering.core.price_changes import listed
 from metering.core.prices import OwnRate, PriceList, checked, own_name
 from metering.errors import InvalidRequest
 from metering.store import prices as stored
 from metering.store.prices import OwnPrices
 from pricing.catalogue import BASE
+from pricing.changes import drastic
 
 SHOWN = 5
 

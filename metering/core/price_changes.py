@@ -15,7 +15,7 @@ import msgspec
 
 from pricing.book import PriceBook, midnight_ms
 from pricing.catalogue import BASE, TOOLS, ModelEntry, PriceFile
-from pricing.changes import TENFOLD
+from pricing.changes import drastic
 from pricing.rates import FEMTO_PER_USD, Rates
 from pricing.units import UNITS
 from pricing.validation import DAY_MINUTES, minutes_of
@@ -171,11 +171,6 @@ def _of_scopes(name: str, one: Rates, other: Rates, at_ms: int) -> Iterator[Chan
                 after=f"{now:f}",
                 drastic=drastic(was, now),
             )
-
-
-def drastic(before: Decimal, after: Decimal) -> bool:
-    """Whether a price moves tenfold, either way, or to zero. What was free may get any price."""
-    return before != 0 and not before < after * TENFOLD < before * TENFOLD * TENFOLD
 
 
 def listed(price_femto: int, unit: str) -> str:

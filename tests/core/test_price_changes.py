@@ -7,9 +7,10 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from metering.core.price_changes import added, changes, drastic, listed
+from metering.core.price_changes import added, changes, listed
 from pricing.book import midnight_ms
 from pricing.catalogue import ModelEntry, PriceFile, PriceRow, Resold
+from pricing.changes import drastic
 from tests.pricing.builders import entry, file, row, scope
 
 NOW_MS = midnight_ms("2026-12-01")
