@@ -94,13 +94,15 @@ class Delivery:
             await self._break_off()
         elif control.length_off < 0:
             announced = self.body_total + control.length_off
-            await self._send(_first_bytes(pieces, announced), send, more=False)
+            await self._send(_first_bytes(pieces, announced), send, more=True)
             self._transport.write(b"".join(pieces)[announced:])
+            await self._send([], send, more=False)
         else:
             await self._send(pieces, send, more=False)
 
     async def _send(self, pieces: list[bytes], send: Send, *, more: bool) -> None:
-        await self._begin(send)
+        if not self.begun:
+            await self._begin(send)
         pieces = pieces or [b""]
         for index, piece in enumerate(pieces):
             if index:
@@ -133,6 +135,9 @@ class Delivery:
         if not self.answer.stream or self.control.length_off:
             length = self.body_total + self.control.length_off
             own.append((b"content-length", str(length).encode()))
+        if self.control.length_off < 0:
+            # what is too much would else be the head of the next answer, of a call that did nothing
+            own.append((b"connection", b"close"))
         if self.control.content_encoding:
             own.append((b"content-encoding", self.control.content_encoding.encode()))
         if not self.control.headers:
