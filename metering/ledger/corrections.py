@@ -98,8 +98,7 @@ class Corrections(Counters):
             if at_ms is not None:
                 delta = msgspec.structs.replace(delta, at_ms=at_ms)
             charges = parse_charges(charged)
-            if tokens is None:
-                tokens = next((it.amount for it in charges if it.unit == "tokens"), 0)
+            before_tokens = next((it.amount for it in charges if it.unit == "tokens"), 0)
             limit_ids = [it.limit_id for it in charges]
             reply = await self._redis.run(
                 SCRIPTS["correct"],
@@ -110,7 +109,7 @@ class Corrections(Counters):
                     encode_row(row),
                     *split(row.cost_pico),
                     *split(delta.output_pico),
-                    tokens,
+                    before_tokens if tokens is None else tokens,
                     times or 0,
                     *limit_ids,
                 ],
