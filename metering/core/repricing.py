@@ -37,7 +37,7 @@ def repriced(row: UsageRow, rates_of: RatesOf) -> UsageRow | Apart:
     if rates is None:
         return "unpriced"
     units = {unit: count for unit, count in row.units.items() if unit != "requests"}
-    if rates.prices_any(("requests",)):  # the call itself has a fee
+    if rates.by_call:
         units["requests"] = 1
     charged = cost(units, rates, row.service_tier, row.scope)
     if any(unit in row.lines or not row.lines for unit in charged.unpriced):

@@ -13,8 +13,8 @@ from metering.core.record import UsageRow
 from metering.duties.writer import Writer
 from metering.ledger import Hold, Ledger
 from metering.redis import Redis
-from metering.store import Store, usage
-from tests.builders import APPLICATION, row
+from metering.store import Store, requests, usage
+from tests.builders import APPLICATION, NOW_MS, row
 
 CATEGORY, PROVIDER_ID = "system.openai", "resp_1"
 
@@ -143,6 +143,27 @@ async def test_corrections_at_once_of_a_call_that_landed(
     assert (known.cost_pico, known.estimated) == (100, False)
     await writer.flush()
     assert await settled(ledger) == await landed_pico(store) == 100
+
+
+async def test_corrections_of_several_names_at_once_add_up(
+    ledger: Ledger, store: Store, writer: Writer, guessed: UsageRow
+) -> None:
+    """Each is made of what the others left: counters and rows stay one, whoever comes first."""
+    await writer.flush()
+    call = await requests.by_request(store, APPLICATION, guessed.request_id)
+    assert call is not None
+    await asyncio.gather(
+        ledger.amend(cost(guessed, 100, estimated=False), 1),
+        *(
+            ledger.reprice(f"run-{n}", call, cost(guessed, 50 + n, estimated=False), NOW_MS)
+            for n in range(6)
+        ),
+    )
+    await writer.flush()
+    known = await ledger.call_of(APPLICATION, CATEGORY, PROVIDER_ID)
+    assert known is not None
+    assert await settled(ledger) == await landed_pico(store) == known.cost_pico
+    assert known.cost_pico in {100, *range(50, 56)}
 
 
 async def test_what_nobody_knows_is_left_alone(
