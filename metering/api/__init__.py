@@ -9,6 +9,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from metering.api import faults
 from metering.api.applications import ApplicationController
+from metering.api.audit import AuditController
 from metering.api.auth import guard
 from metering.api.budgets import BudgetController
 from metering.api.health import HealthController
@@ -40,6 +41,7 @@ def build(services: Services) -> ManagementApi:
         "/api/v1",
         route_handlers=[
             ApplicationController,
+            AuditController,
             BudgetController,
             KeyController,
             LimitController,

@@ -21,7 +21,8 @@ PUBLIC = frozenset(
     {"/health/live", "/health/ready", "/schema", "/schema/openapi.json", "/schema/{path}"}
 )
 """The route templates anyone may ask for. Everything else needs a key."""
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""The methods that change nothing."""
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -54,7 +55,7 @@ async def guard(connection: Connection, _: BaseRouteHandler) -> None:
         return
     services = cast(Services, connection.app.state.services)
     caller = await _caller(connection, services)
-    if caller.role == "read" and connection.scope.get("method") not in _READING:
+    if caller.role == "read" and connection.scope.get("method") not in READING:
         raise NotAllowed("This key only reads; use one of role app or admin")
     connection.scope["auth"] = caller
     connection.scope["user"] = await _acting(connection, services, caller)

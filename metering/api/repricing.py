@@ -27,7 +27,7 @@ from metering.core.repricing import RatesOf, Report, Sums, repriced
 from metering.duties.prices import read
 from metering.errors import InvalidRequest
 from metering.providers import provider_of
-from metering.store import calls
+from metering.store import audit, calls
 from metering.store.usage import END_MS, Filters
 from pricing.book import PriceBook
 from pricing.catalogue import PriceDataError
@@ -82,6 +82,8 @@ class RepricingController(Controller):
         prices = await _prices(request.services, data)
         part = _Part(request.services, prices, _rates_of(prices, data.as_), run, apply=data.apply)
         place = pages.read_cursor(request, LISTING, data.cursor)
+        if data.apply and place is None:
+            await _note(request, filters, run, prices.version, data)
         place = await part.count(filters, place)
         answer = {
             "request_id": request.request_id,
@@ -179,6 +181,22 @@ def sums_object(sums: Sums) -> dict[str, Any]:
         percent = Decimal(difference) * 100 / sums.before_pico
         found["percent"] = percent.quantize(_PERCENT, ROUND_HALF_EVEN)
     return found
+
+
+async def _note(
+    request: ApiRequest, filters: Filters, run: str, version: str, data: Reprice
+) -> None:
+    """Put on record, before anything is corrected, that somebody corrects what calls cost."""
+    particulars = {
+        "from": moment(filters.from_ms),
+        "to": moment(filters.to_ms),
+        "as": data.as_,
+        "model": data.model,
+        "price_version": version,
+    }
+    which = ("repricing", run)
+    store = request.services.store
+    await audit.note(store, filters.application_id, "repriced", which, particulars)
 
 
 def _filters(request: ApiRequest, data: Reprice) -> Filters:

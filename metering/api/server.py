@@ -5,6 +5,7 @@
 - Every answer carries `xproxy-request-id`.
 """
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 from urllib.parse import unquote
@@ -18,11 +19,12 @@ from litestar.plugins import OpenAPISchemaPlugin
 from litestar.types import Message, Receive, Scope, Send
 from litestar.typing import FieldDefinition
 
-from metering.api.auth import Acting
+from metering.api.auth import READING, Acting
 from metering.api.services import Caller, Services
 from metering.api.text import has_control
 from metering.core.ids import uuid7
 from metering.errors import InvalidRequest
+from metering.store.audit import Actor
 
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
@@ -49,8 +51,23 @@ class ApiRequest(Request[Acting, Caller, State]):
 
     @property
     def services(self) -> Services:
-        """The parts the application was built from."""
-        return cast(Services, self.app.state.services)
+        """The parts the application was built from; what is changed in the store is on record as
+        changed by who asks."""
+        services = cast(Services, self.app.state.services)
+        if self.method in READING:
+            return services
+        return replace(services, store=services.store.acting(self._actor))
+
+    @property
+    def _actor(self) -> str:
+        acting = self.user
+        actor = Actor(
+            role=acting.role,
+            key_id=acting.key_id,
+            address=self.client.host if self.client else None,
+            request_id=self.request_id,
+        )
+        return msgspec.json.encode(actor).decode()
 
     @property
     def request_id(self) -> str:

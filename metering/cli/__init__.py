@@ -17,6 +17,7 @@ COMMANDS = (
     "budgets",
     "prices",
     "applications",
+    "audit",
     "worker",
     "keeper",
 )

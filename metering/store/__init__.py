@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from uuid import UUID
 
@@ -78,9 +78,10 @@ class Reader(NamedTuple):
 class Store:
     """A bounded pool of connections, and the ways to ask through it. Make one with `open`."""
 
-    def __init__(self, pool: Pool, timeout_s: float) -> None:
+    def __init__(self, pool: Pool, timeout_s: float, actor: str | None = None) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._actor = actor
 
     @classmethod
     async def open(cls, dsn: str, *, connections: int = 8, timeout_ms: int = 5_000) -> Self:
@@ -104,6 +105,13 @@ class Store:
         except ValueError as error:  # of a DSN that cannot be read
             raise StoreAway from error
         return cls(pool, timeout_s)
+
+    def acting(self, actor: str) -> Store:
+        """The same store, for changes that somebody makes: `actor` is a JSON object that says who.
+
+        The audit log has it from there, see `sql/schema.sql`.
+        """
+        return Store(self._pool, self._timeout_s, actor)
 
     async def close(self) -> None:
         """Close all connections; those in use for longer than the timeout are dropped."""
@@ -135,6 +143,8 @@ class Store:
             )
             await transaction.start()
             try:
+                if self._actor is not None and not readonly:
+                    await connection.execute(queries["begin_change"], self._actor)
                 yield connection
             except LOST:
                 raise  # the connection is dropped, which rolls back without asking the server
@@ -155,18 +165,22 @@ class Store:
 
     async def rows(self, name: str, *arguments: object) -> list[Record]:
         """All rows of a named query."""
-        async with self.connection() as connection:
+        async with self._statement() as connection:
             return await connection.fetch(queries[name], *arguments)
 
     async def row(self, name: str, *arguments: object) -> Record | None:
         """The first row of a named query, if there is one."""
-        async with self.connection() as connection:
+        async with self._statement() as connection:
             return await connection.fetchrow(queries[name], *arguments)
 
     async def value(self, name: str, *arguments: object) -> Any:
         """The first column of the first row of a named query; None if there is no row."""
-        async with self.connection() as connection:
+        async with self._statement() as connection:
             return await connection.fetchval(queries[name], *arguments)
+
+    def _statement(self) -> AbstractAsyncContextManager[Connection]:
+        """A connection for one statement, which may change something."""
+        return self.connection() if self._actor is None else self.transaction()
 
 
 def as_uuid(text: str | None) -> UUID | None:

@@ -18,6 +18,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("DELETE", "/api/v1/prices/own"): None,
     ("GET", "/api/v1/applications"): None,
     ("GET", "/api/v1/applications/{application_id}"): None,
+    ("GET", "/api/v1/audit"): None,
     ("GET", "/api/v1/budgets"): None,
     ("GET", "/api/v1/budgets/{limit_id}"): None,
     ("GET", "/api/v1/keys"): None,

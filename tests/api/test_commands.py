@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -105,6 +106,18 @@ async def test_life_of_a_limit(bench: Bench, xproxy: Run) -> None:
     assert "$1000.499999999999" in budgets
     assert reset == "Reset team; it had counted 0.000000000001\n"
     assert deleted == "Deleted limit team\n"
+
+
+async def test_the_audit_log(xproxy: Run) -> None:
+    """Who changed what, newest first, in words; as many as asked for."""
+    await output(xproxy("limits", "create", "team", "--max", "1"))
+    await output(xproxy("limits", "update", "team", "--max", "2.5"))
+    shown = await output(xproxy("audit", "log", "--object", "limit"))
+    latest = json.loads(await output(xproxy("audit", "log", "--last", "1", "--json")))
+    assert re.search(r"operator +updated +limit +team +max: 1 -> 2\.5 *\n", shown)
+    assert "limit_name=team" in shown
+    assert [it["after"] for it in latest] == [{"max": 2.5}]
+    assert await output(xproxy("audit", "log", "--until", "1h")) == "Nothing here yet.\n"
 
 
 async def test_usage(bench: Bench, xproxy: Run) -> None:

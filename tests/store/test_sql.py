@@ -25,6 +25,9 @@ CATALOGUE = {
     "functions": """
         SELECT proname, pg_get_functiondef(oid)
         FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1""",
+    "triggers": """
+        SELECT tgrelid::regclass::text, pg_get_triggerdef(oid)
+        FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2""",
     "policies": "SELECT * FROM pg_policies ORDER BY tablename, policyname",
     "tables": """
         SELECT relname, relkind, relrowsecurity, relforcerowsecurity, relacl::text,
