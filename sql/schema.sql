@@ -434,7 +434,7 @@ CREATE POLICY tenant ON limit_totals TO xproxy_tenant USING (application_id = te
 CREATE POLICY tenant ON rollups TO xproxy_tenant USING (application_id = tenant());
 CREATE POLICY tenant ON usage TO xproxy_tenant USING (application_id = tenant());
 
--- Reading is all a tenant does here; partitions are reached through `usage` alone.
+-- Partitions are reached through `usage` alone.
 GRANT SELECT ON keys, limits, limit_history, limit_totals, rollups, usage TO xproxy_tenant;
 
 -- The audit log is read the same way.
@@ -443,3 +443,24 @@ ALTER TABLE audit FORCE ROW LEVEL SECURITY;
 CREATE POLICY service ON audit TO CURRENT_USER USING (true) WITH CHECK (true);
 CREATE POLICY tenant ON audit TO xproxy_tenant USING (application_id = tenant());
 GRANT SELECT ON audit TO xproxy_tenant;
+
+-- What a key that is no admin's asks for is asked as the tenant role: whatever the statement says,
+-- nothing but its own application is read or written. Its changes go on record all the same.
+ALTER TABLE own_prices ENABLE ROW LEVEL SECURITY;
+ALTER TABLE own_prices FORCE ROW LEVEL SECURITY;
+CREATE POLICY service ON own_prices TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON own_prices TO xproxy_tenant USING (application_id = tenant());
+GRANT SELECT, DELETE ON own_prices TO xproxy_tenant;
+GRANT INSERT, UPDATE, DELETE ON limits TO xproxy_tenant;
+GRANT INSERT ON limit_history TO xproxy_tenant;
+GRANT UPDATE (properties) ON usage TO xproxy_tenant;
+REVOKE SELECT ON keys FROM xproxy_tenant;  -- its digest is nobody's to read
+GRANT SELECT (
+    key_id, application_id, role, name, last4, permissions, limit_ids, created_at, expires_at, blocked
+) ON keys TO xproxy_tenant;
+DO $$
+BEGIN
+    EXECUTE format(
+        'ALTER FUNCTION audit_change() SECURITY DEFINER SET search_path = %I, pg_temp', current_schema());
+END
+$$;

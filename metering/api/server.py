@@ -51,12 +51,17 @@ class ApiRequest(Request[Acting, Caller, State]):
 
     @property
     def services(self) -> Services:
-        """The parts the application was built from; what is changed in the store is on record as
-        changed by who asks."""
+        """The parts the application was built from. What is changed in the store is on record as
+        changed by who asks, and but for an admin he is confined to his application there."""
         services = cast(Services, self.app.state.services)
-        if self.method in READING:
+        if "user" not in self.scope:  # what anyone may ask for
             return services
-        return replace(services, store=services.store.acting(self._actor))
+        if self.user.is_admin:
+            if self.method in READING:
+                return services
+            return replace(services, store=services.store.acting(self._actor))
+        store = services.store.acting(self._actor, tenant=self.user.application_id)
+        return replace(services, store=store)
 
     @property
     def _actor(self) -> str:

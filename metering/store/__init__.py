@@ -78,10 +78,12 @@ class Reader(NamedTuple):
 class Store:
     """A bounded pool of connections, and the ways to ask through it. Make one with `open`."""
 
-    def __init__(self, pool: Pool, timeout_s: float, actor: str | None = None) -> None:
+    def __init__(
+        self, pool: Pool, timeout_s: float, acting: tuple[str, str | None] | None = None
+    ) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
-        self._actor = actor
+        self._acting = acting
 
     @classmethod
     async def open(cls, dsn: str, *, connections: int = 8, timeout_ms: int = 5_000) -> Self:
@@ -106,12 +108,13 @@ class Store:
             raise StoreAway from error
         return cls(pool, timeout_s)
 
-    def acting(self, actor: str) -> Store:
-        """The same store, for changes that somebody makes: `actor` is a JSON object that says who.
+    def acting(self, actor: str, tenant: str | None = None) -> Store:
+        """The same store, for what somebody does: `actor` is a JSON object that says who.
 
-        The audit log has it from there, see `sql/schema.sql`.
+        The audit log has it from there, see `sql/schema.sql`. With `tenant`, an application's id,
+        row-level security confines everything to it, whatever is asked.
         """
-        return Store(self._pool, self._timeout_s, actor)
+        return Store(self._pool, self._timeout_s, (actor, tenant))
 
     async def close(self) -> None:
         """Close all connections; those in use for longer than the timeout are dropped."""
@@ -143,8 +146,8 @@ class Store:
             )
             await transaction.start()
             try:
-                if self._actor is not None and not readonly:
-                    await connection.execute(queries["begin_change"], self._actor)
+                if self._acting is not None:
+                    await connection.execute(queries["begin_acting"], *self._acting)
                 yield connection
             except LOST:
                 raise  # the connection is dropped, which rolls back without asking the server
@@ -180,7 +183,7 @@ class Store:
 
     def _statement(self) -> AbstractAsyncContextManager[Connection]:
         """A connection for one statement, which may change something."""
-        return self.connection() if self._actor is None else self.transaction()
+        return self.connection() if self._acting is None else self.transaction()
 
 
 def as_uuid(text: str | None) -> UUID | None:

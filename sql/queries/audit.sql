@@ -1,6 +1,9 @@
--- begin_change --
--- Say who makes the changes of this transaction.
-SELECT set_config('xproxy.actor', $1, true);
+-- begin_acting --
+-- Say who acts in this transaction; with an application, become the tenant role and see it alone.
+SELECT
+    set_config('xproxy.actor', $1, true),
+    set_config('xproxy.application', coalesce($2, ''), true),
+    CASE WHEN $2 IS NOT NULL THEN set_config('role', 'xproxy_tenant', true) END;
 
 -- note_audit --
 -- Put on record what no table shows: an action, on what, and with which particulars.

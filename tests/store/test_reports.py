@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from metering.errors import InvalidRequest, StoreAway
-from metering.store import Store, applications, keys, limits, rollups, usage
+from metering.store import Store, applications, keys, limits, prices, rollups, usage
 from metering.store.usage import Filters, Group
 from sql import queries
 from tests.store.samples import HOUR_MS, NOW_MS, landed, limit, request_id
@@ -261,7 +261,16 @@ def test_what_rollups_can_answer(
     assert rollups.covering(from_ms, to_ms, group_by, {"key": None} | filters) == place
 
 
-FORCED = ("keys", "limits", "limit_history", "limit_totals", "rollups", "usage")
+FORCED = (
+    "audit",
+    "keys",
+    "limits",
+    "limit_history",
+    "limit_totals",
+    "own_prices",
+    "rollups",
+    "usage",
+)
 
 
 @pytest.fixture
@@ -282,6 +291,7 @@ async def two_tenants(store: Store) -> tuple[str, str]:
             reset_ms=NOW_MS,
         )
         await usage.insert(store, [landed(made.application_id, "a")])
+        await prices.set_own(store, made.application_id, (), set_ms=NOW_MS, set_by="operator")
     return names[0], names[1]
 
 
@@ -314,15 +324,26 @@ async def test_the_tenant_role_sees_nothing_by_itself(
         "SELECT * FROM usage_default",
         "SELECT * FROM applications",
         "SELECT * FROM dead_letters",
-        "UPDATE limits SET max = 0",
+        "SELECT digest FROM keys",
+        "SELECT * FROM price_versions",
+        "UPDATE keys SET role = 'admin'",
+        "DELETE FROM keys",
+        "UPDATE usage SET cost_pico = 0",
         "DELETE FROM usage",
-        "INSERT INTO limit_history SELECT * FROM limit_history",
+        "UPDATE limit_totals SET charged = 0",
+        "UPDATE rollups SET cost_pico = 0",
+        "UPDATE own_prices SET rates = '[]'",
+        "INSERT INTO own_prices (application_id, kind, rates, set_at, set_by)"
+        " VALUES (tenant(), 'application', '[]', now(), '')",
+        "UPDATE limit_history SET max = 0",
+        "DELETE FROM audit",
+        "INSERT INTO audit (actor, action, object, object_id) VALUES ('{}', '', '', '')",
     ],
 )
-async def test_the_tenant_role_may_only_read_through_the_tables(
+async def test_the_tenant_role_has_no_way_around_the_policies(
     store: Store, two_tenants: tuple[str, str], statement: str
 ) -> None:
-    """No way around the policies: not a partition by its name, not a write."""
+    """Not a partition by its name, not a secret, not a write but to what tenants manage."""
 
     async def execute() -> None:
         async with store.transaction() as connection:
@@ -332,6 +353,48 @@ async def test_the_tenant_role_may_only_read_through_the_tables(
     with pytest.raises(StoreAway) as caught:
         await execute()
     assert isinstance(caught.value.__cause__, asyncpg.InsufficientPrivilegeError)
+
+
+@pytest.mark.parametrize(
+    ("statement", "left"),
+    [
+        ("UPDATE limits SET max = 0", "SELECT application_id FROM limits WHERE max > 0"),
+        ("DELETE FROM limits", "SELECT application_id FROM limits"),
+        (
+            'UPDATE usage SET properties = \'{"a": "b"}\'',
+            "SELECT application_id FROM usage WHERE NOT properties ? 'a'",
+        ),
+        ("DELETE FROM own_prices", "SELECT application_id FROM own_prices"),
+    ],
+)
+async def test_a_tenant_changes_his_own_rows(
+    store: Store, two_tenants: tuple[str, str], statement: str, left: str
+) -> None:
+    """A change without any condition leaves other applications' rows as they were."""
+    async with store.acting("{}", two_tenants[0]).transaction() as connection:
+        await connection.execute(statement)
+    async with store.connection() as connection:
+        found = await connection.fetch(left)
+    assert [str(record["application_id"]) for record in found] == [two_tenants[1]]
+
+
+async def test_a_tenant_makes_nothing_for_others(
+    store: Store, two_tenants: tuple[str, str]
+) -> None:
+    """A row that would be another application's is refused, new or moved."""
+    acting = store.acting("{}", two_tenants[0])
+
+    async def move() -> None:
+        async with acting.transaction() as connection:
+            query = "UPDATE limits SET limit_id = 'moved', application_id = $1"
+            await connection.execute(query, two_tenants[1])
+
+    for change in (limits.create(acting, limit(two_tenants[1], "b")), move()):
+        with pytest.raises(StoreAway) as caught:
+            await change
+        assert isinstance(caught.value.__cause__, asyncpg.InsufficientPrivilegeError)
+    made, _ = await limits.create(acting, limit(two_tenants[0], "b"))
+    assert made.application_id == two_tenants[0]
 
 
 async def test_the_role_ends_with_the_read(store: Store, two_tenants: tuple[str, str]) -> None:
