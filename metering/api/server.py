@@ -54,13 +54,14 @@ class ApiRequest(Request[Acting, Caller, State]):
         """The parts the application was built from. What is changed in the store is on record as
         changed by who asks, and but for an admin he is confined to his application there."""
         services = cast(Services, self.app.state.services)
-        if "user" not in self.scope:  # what anyone may ask for
+        acting: Acting | None = self.scope.get("user")
+        if acting is None:  # of what anyone may ask for
             return services
-        if self.user.is_admin:
+        if acting.is_admin:
             if self.method in READING:
                 return services
             return replace(services, store=services.store.acting(self._actor))
-        store = services.store.acting(self._actor, tenant=self.user.application_id)
+        store = services.store.acting(self._actor, tenant=acting.application_id)
         return replace(services, store=store)
 
     @property
