@@ -60,7 +60,7 @@ _AT_LEAST = {
 }
 # A thousandth of what prices are quantised to.
 _PLACES = 12
-_DECIMAL = re.compile(r"\d+(\.\d+)?")
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
 _TIERS = {"service_tier", "processing", "speed"}
 # What a price depends on beside them.
 _CHOICES = {"route", "search_type"}
@@ -272,7 +272,7 @@ def _exceptions(clause: Mapping[str, Any]) -> Iterator[str]:
 
 def _unroll(regex: str) -> Iterator[str]:
     r"""`^claude-opus-5[-@]\d{8}$` names two patterns: `claude-opus-5-########`, and one with @."""
-    text = re.sub(r"\\d(\{(\d)\})?", lambda m: "#" * int(m[2] or 1), regex.lower())
+    text = re.sub(r"\\d(\{([0-9])\})?", lambda m: "#" * int(m[2] or 1), regex.lower())
     text = text.removeprefix("^").replace(r"\.", ".").replace(r"\[", "\0").replace(r"\]", "\1")
     text = text[:-1] if text.endswith("$") else text + "*"
     texts = _choices(text)

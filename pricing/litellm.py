@@ -69,7 +69,7 @@ _ONLY_OF_MODE = {
 }
 _FIELD = re.compile(
     "(?P<name>" + "|".join(sorted(_UNITS, key=len, reverse=True)) + ")"
-    r"(_above_(?P<above>\d+)k_tokens)?"
+    r"(_above_(?P<above>[0-9]+)k_tokens)?"
     r"(_(?P<tier>batches|flex|priority|ultrafast|balanced|decisions))?"
 )
 # The list's name of a provider, where it is not that of the catalogue. In this order: of two shops
@@ -92,13 +92,15 @@ _PROVIDERS = {
     "voyage": "voyageai",
     "xai": "x-ai",
 }
-_VERTEX = re.compile(r"vertex_ai-[\w-]+")
+_VERTEX = re.compile(r"vertex_ai-[a-z0-9_-]+")
 _PREFIX = re.compile(
     r"^(azure(_ai)?|vertex_ai|gemini|bedrock|fireworks_ai|together_ai|github_copilot|meta_llama"
     r"|moonshot|voyage|xai)/"
 )
-_REGION = re.compile(r"[a-z]{2}(-gov)?-[a-z]+-\d")
-_IMAGE = re.compile(r"((?P<quality>[a-z]+)/)?(?P<width>\d+)-x-(?P<height>\d+)/(?P<model>[^/]+)")
+_REGION = re.compile(r"[a-z]{2}(-gov)?-[a-z]+-[0-9]")
+_IMAGE = re.compile(
+    r"((?P<quality>[a-z]+)/)?(?P<width>[0-9]+)-x-(?P<height>[0-9]+)/(?P<model>[^/]+)"
+)
 # Classes of models by size, capacity that is paid by the hour, and what others bill by.
 _NO_MODEL = re.compile(r".*\*.*|.*-commitment/.*|(together|fireworks)-ai-.*|.*-steps/.*|.*\s.*")
 # Beside prices by the token, the list has estimates of what a second or an image comes to.

@@ -7,7 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from pricing.book import PriceBook
-from pricing.catalogue import PriceDataError, PriceFile
+from pricing.catalogue import PriceDataError, PriceFile, in_force
+from pricing.lines import Steps, line_of
 from pricing.validation import parse
 
 DATA = Path(__file__).parent / "data"
@@ -25,17 +26,29 @@ def read(directory: Path = DATA) -> dict[str, bytes]:
 def parse_all(contents: Mapping[str, bytes]) -> list[PriceFile]:
     """The files of a catalogue; a bad entry refuses the whole, naming file, entry and reason."""
     files = {name: parse(content, name) for name, content in contents.items()}
+    names = _by_provider(contents, files)
+    for name, file in files.items():
+        for index, resold in enumerate(file.resells):
+            if resold.vendor not in names:
+                line = line_of(contents[name], ("resells", index))
+                raise PriceDataError(
+                    f"{name}:{line}: {file.provider} resells {resold.vendor}, which has no file"
+                )
+    return list(files.values())
+
+
+def _by_provider(
+    contents: Mapping[str, bytes], files: Mapping[str, PriceFile]
+) -> Mapping[str, str]:
+    """The names of files by their providers, of which each has one."""
     names: dict[str, str] = {}
     for name, file in files.items():
-        if names.setdefault(file.provider, name) != name:
-            other = names[file.provider]
-            raise PriceDataError(f"{name}: two files are of the same provider, and {other} is one")
-    for name, file in files.items():
-        for resold in file.resells:
-            if resold.vendor not in names:
-                place = f"{name}: {file.provider}"
-                raise PriceDataError(f"{place} resells {resold.vendor}, which has no file")
-    return list(files.values())
+        if (other := names.setdefault(file.provider, name)) != name:
+            line = line_of(contents[name], ("provider",))
+            raise PriceDataError(
+                f"{name}:{line}: two files are of the same provider, and {other} is one"
+            )
+    return names
 
 
 def put(uploaded: Mapping[str, bytes], contents: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -43,13 +56,39 @@ def put(uploaded: Mapping[str, bytes], contents: Mapping[str, bytes]) -> dict[st
 
     Files are named after their providers then; what is wrong with one has the name it came with.
     """
-    providers = {name: parse(content, name).provider for name, content in uploaded.items()}
-    if len(set(providers.values())) != len(providers):
-        raise PriceDataError(f"{', '.join(providers)}: two files are of the same provider")
-    return {
-        **contents,
-        **{f"{provider}.json": uploaded[name] for name, provider in providers.items()},
-    }
+    files = {name: parse(content, name) for name, content in uploaded.items()}
+    names = _by_provider(uploaded, files)
+    return {**contents, **{f"{owner}.json": uploaded[name] for owner, name in names.items()}}
+
+
+def place_in(contents: Mapping[str, bytes], model: str, day: str, service_tier: str) -> str:
+    """`openai.json:812`: where files have the price that a model, `provider/id`, has on a day.
+
+    `provider fees` are where the fees begin; what is resold is where its vendor's file has it. Of
+    a model that is gone it is the file alone; empty if it is none of these files' business.
+    """
+    files = {name: parse(content, name) for name, content in contents.items()}
+    owner, _, entry_id = model.removesuffix(" fees").partition("/")
+    own = next((name for name, file in files.items() if file.provider == owner), "")
+    sold = {resold.vendor for resold in files[own].resells} if own else None
+    vendors = [it for it, file in files.items() if sold is None or file.provider in sold]
+    for name in filter(None, [own, *(vendors if entry_id else ())]):
+        if path := _path_of(files[name], entry_id, day, service_tier):
+            return f"{name}:{line_of(contents[name], path)}"
+    return own
+
+
+def _path_of(file: PriceFile, entry_id: str, day: str, service_tier: str) -> Steps:
+    """Of an entry's row in force, else of the entry; of the fees where there is no id."""
+    if not entry_id:
+        return ("fees",) if file.fees else ()
+    for index, entry in enumerate(file.models):
+        if entry.id == entry_id:
+            of_tier = [row for row in entry.prices if row.service_tier == service_tier]
+            begun = in_force(of_tier, day)
+            row: Steps = ("prices", entry.prices.index(begun[-1])) if begun else ()
+            return ("models", index, *row)
+    return ()
 
 
 def digest(contents: Mapping[str, bytes]) -> str:

@@ -16,15 +16,15 @@ from pricing.catalogue import ModelEntry
 PATTERNS_CACHED = 4_096
 """How many patterns with digits in them are kept compiled."""
 
-_COMPACT_DATE = re.compile(r"[-@](20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$")
-_SNAPSHOT = re.compile(r"[-@]20\d\d-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])$")
+_COMPACT_DATE = re.compile(r"[-@](20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$", re.ASCII)
+_SNAPSHOT = re.compile(r"[-@]20\d\d-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])$", re.ASCII)
 # Bedrock's revisions (`-v1:0`, `:0`, `-v2:0:300k`), Vertex's (`@default`, `@001`).
 _REVISION = {
-    "aws": re.compile(r"(-v\d+(:\d+(:\w+)?)?|:\d+(:\w+)?)$"),
-    "google": re.compile(r"(@\w+|-maas)$"),
+    "aws": re.compile(r"(-v\d+(:\d+(:\w+)?)?|:\d+(:\w+)?)$", re.ASCII),
+    "google": re.compile(r"(@\w+|-maas)$", re.ASCII),
 }
 _PATH = {
-    "aws": re.compile(r"^(arn:aws[\w-]*:bedrock:.*/|bedrock/([a-z]{2}(-gov)?-[a-z]+-\d/)?)"),
+    "aws": re.compile(r"^(arn:aws[a-z-]*:bedrock:.*/|bedrock/([a-z]{2}(-gov)?-[a-z]+-[0-9]/)?)"),
     "google": re.compile(
         r"^((projects/[^/]+/locations/[^/]+/)?publishers/[^/]+/models/|(tuned)?models/"
         r"|vertex_ai/|gemini/|(google|anthropic)[./])"
@@ -112,5 +112,5 @@ def fits(pattern: str, name: str) -> bool:
 
 @lru_cache(maxsize=PATTERNS_CACHED)
 def _regex(pattern: str) -> re.Pattern[str]:
-    parts = (r"\d" if c == "#" else ".*" if c == "*" else re.escape(c) for c in pattern)
+    parts = ("[0-9]" if c == "#" else ".*" if c == "*" else re.escape(c) for c in pattern)
     return re.compile("".join(parts), re.DOTALL)

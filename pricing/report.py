@@ -36,7 +36,8 @@ def report(
     text += "".join(_words_of(file) for file in files)
     lines = disagreements(files, listed, at_ms)
     text += f"\n## {len(lines)} disagreements\n\n"
-    text += "The catalogue's price is what is charged; the other list's is not.\n\n"
+    text += "The catalogue's price is what is charged; the other list's is not. Where hours have\n"
+    text += "prices of their own, it is that of midnight UTC.\n\n"
     return text + "".join(f"- {line}\n" for line in lines)
 
 

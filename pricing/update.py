@@ -21,6 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from pricing.book import midnight_ms
 from pricing.catalogue import PriceDataError, PriceFile, render
 from pricing.changes import changes, refuse_absurd, table
 from pricing.feeds import Taken, appended, read_log, refuse_shrunk
@@ -119,8 +120,8 @@ def main(
         help="a model (openai/gpt-4o) whose price really moved, or a list that really shrank",
     )
     options = parser.parse_args(arguments)
-    now = now or datetime.now(UTC)
-    today, at_ms = now.date().isoformat(), int(now.timestamp() * 1000)
+    today = (now or datetime.now(UTC)).date().isoformat()
+    at_ms = midnight_ms(today)  # not the hour: prices of some hours would move the report
     try:
         if options.check:
             _say(f"the catalogue is valid: version {load(data).version}")

@@ -22,9 +22,9 @@ from metering.errors import InvalidRequest, NotFound
 from metering.store import Store
 from metering.store import prices as stored
 from metering.store.prices import PriceState, PriceVersion
-from pricing.book import PriceBook
-from pricing.catalogue import PriceDataError, PriceFile
-from pricing.load import digest, parse_all, put
+from pricing.book import PriceBook, day_of
+from pricing.catalogue import BASE, PriceDataError, PriceFile
+from pricing.load import digest, parse_all, place_in, put
 
 log = structlog.get_logger()
 AGE_S = 20.0
@@ -176,7 +176,7 @@ def _judged(
         raise InvalidRequest(str(error), code="invalid_prices", field="files") from None
     found = changes(old, new, now_ms)
     if back is None:  # what was in force once was meant
-        _refuse([it for it in found if it.drastic and it.model not in upload.accept])
+        _refuse([it for it in found if it.drastic and it.model not in upload.accept], upload.files)
     return files, (found, added(old, new))
 
 
@@ -187,11 +187,11 @@ def _readable(bases: tuple[Files, Files]) -> tuple[Files, list[PriceFile]]:
         return bases[1], parse_all(bases[1])
 
 
-def _refuse(drastic: list[Change]) -> None:
+def _refuse(drastic: list[Change], uploaded: Files) -> None:
     if not drastic:
         return
     names = list(dict.fromkeys(it.model for it in drastic))
-    shown = "; ".join(_words(it) for it in drastic[:SHOWN])
+    shown = "; ".join(_words(it, uploaded) for it in drastic[:SHOWN])
     more = len(drastic) - SHOWN
     raise InvalidRequest(
         f"{shown}{f'; and {more} more' if more > 0 else ''}. A price that moves tenfold, to zero, "
@@ -201,8 +201,12 @@ def _refuse(drastic: list[Change]) -> None:
     )
 
 
-def _words(change: Change) -> str:
+def _words(change: Change, uploaded: Files) -> str:
+    """Where the price is in the files that came, if it is in one of them, and how it moves."""
+    place = place_in(uploaded, change.model, day_of(change.at_ms), change.service_tier)
+    where = f"{place}: " if place else ""
     if not change.unit:
-        return f"{change.model} is gone"
-    tier = "" if change.service_tier == "default" else f" ({change.service_tier})"
-    return f"{change.model} {change.unit}{tier}: {change.before} -> {change.after or 'no price'}"
+        return f"{where}{change.model} is gone"
+    tier = "" if change.service_tier == BASE else f" ({change.service_tier})"
+    after = change.after or "no price"
+    return f"{where}{change.model} {change.unit}{tier}: {change.before} -> {after}"

@@ -136,10 +136,10 @@ BAD = [
     (listing("Infinity"), "Infinity"),
     (listing("2,5"), "2,5"),
     (listing("2e3"), "2e3"),
-    (listing("20"), "p/m input: 2 -> 20"),
+    (listing("20"), "mine.json:11: p/m input: 2 -> 20"),
     (listing("0.2"), "p/m input: 2 -> 0.2"),
     (listing("0"), "p/m input: 2 -> 0"),
-    (listing(name="other"), "p/m is gone"),
+    (listing(name="other"), "mine.json: p/m is gone"),
     (listing(prices={"input": "2"}), "p/m output: 10 -> no price"),
     (listing(prices={"inputs": "2"}), "'inputs' is not a unit"),
     (listing().replace(b"{", b'{"currency": "EUR", ', 1), "in USD, not in 'EUR'"),
@@ -171,7 +171,7 @@ async def test_a_bad_list_changes_nothing(store: Store, content: bytes, words: s
 async def test_two_files_of_a_provider_are_refused(store: Store) -> None:
     """Nobody could say which one holds."""
     upload = Upload(files={"a.json": listing(), "b.json": listing("3")}, loaded_by="t")
-    with pytest.raises(InvalidRequest, match=r"a\.json, b\.json: two files"):
+    with pytest.raises(InvalidRequest, match=r"b\.json:\d+: two files .* a\.json is one"):
         await load(store, PACKAGED, upload, NOW_MS)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pricing.catalogue import PriceDataError, in_force, render
-from pricing.load import DATA, load
+from pricing.load import DATA, load, place_in, put
 from pricing.validation import parse
 from tests.pricing.builders import entry, row, scope
 
@@ -153,6 +153,23 @@ M, ROW, ABOVE = "models.0", "models.0.prices.0", "models.0.prices.1.above"
             "hours '01:00-01:30' overlap with others",
         ),
         (change(f"{M}.prices.1.hours", {"01:00-04:00": {"input": "2"}}), "beside no `above`"),
+        # digits of other scripts, which Python reads as numbers
+        (change(f"{ROW}.prices", {"input": "\u0661"}), "is not a plain decimal"),
+        (change(f"{M}.scopes.0.multiplier", "1.\u0661"), "is not a decimal above 0"),
+        (change(f"{ROW}.hours", {"0\u0661:00-04:00": {"input": "2"}}), "are not like 22:30-04:00"),
+        (change(ABOVE, {"\u0662": {"input": "1"}}), "is not a number of tokens"),
+        # one context must have one spelling, and the first one has none
+        (change(ABOVE, {"0": {"input": "1"}}), "above '0' is not a number of tokens"),
+        (change(ABOVE, {"0200000": {"input": "1"}}), "above '0200000' is not a number of tokens"),
+        (change(f"{M}.max_output_tokens", -1), "models[0] (m): -1 is not a bound in tokens"),
+        (change(f"{M}.max_output_tokens", 10**30), "is not a bound in tokens"),
+        (change(f"{M}.context_window", 0), "0 is not a bound in tokens"),
+        (change(f"{M}.id", ""), "models[0] (): id '' is not a name"),
+        (change(f"{M}.id", "m\0"), "is not a name"),
+        (change("provider", ""), "p.json:1: provider '' is not a lower-case word"),
+        (change("provider", "../P"), "provider '../P' is not a lower-case word"),
+        (change(f"{ROW}.from", "1969-12-31"), "'1969-12-31' is not a date"),
+        (change(f"{ROW}.prices", {"input": float("nan")}), "JSON is malformed"),
     ],
 )
 def test_malformed_data_is_refused(edit: Callable[[dict[str, Any]], None], reason: str) -> None:
@@ -179,6 +196,13 @@ def test_malformed_data_is_refused(edit: Callable[[dict[str, Any]], None], reaso
         ('"provider": "p",', '"provider": "p", "extra": 1,', 1),
         ('"max_output_tokens": 10', '"max_output_tokens": ten', 8),
         ('"models"', '"modelz"', 1),
+        ('"provider": "p",', '"provider": "p", "currency": "EUR",', 2),
+        ('"provider": "p"', '"provider": "P"', 2),
+        ('"max_output_tokens": 10', '"max_output_tokens": 0', 5),
+        ('"input": "0.75"', '"input": "NaN"', 11),
+        ('"input": "0.75"', '"input": "0.75", "inp\\u0075t": "7.5"', 11),
+        ('"match": ["n"],', '"match": ["n"], "prices": [],', 20),
+        ('"id": "n"', '"id": "m\\"{:", "id": "n"', 18),
     ],
 )
 def test_the_line_of_a_fault_is_named(find: str, put: str, line: int) -> None:
@@ -187,6 +211,13 @@ def test_the_line_of_a_fault_is_named(find: str, put: str, line: int) -> None:
     assert text.count(find) >= 1
     with pytest.raises(PriceDataError, match=rf"^p\.json:{line}: "):
         parse(text.replace(find, put, 1).encode(), "p.json")
+
+
+def test_what_is_no_text_is_refused_with_its_line() -> None:
+    """A byte that is no UTF-8 has a line as well."""
+    text = render(parse(json.dumps(content()).encode(), "p.json"))
+    with pytest.raises(PriceDataError, match=r"^p\.json:11: .*can't decode byte 0xff"):
+        parse(text.replace(b'"flex"', b'"fle\xff"'), "p.json")
 
 
 def test_a_file_without_an_end_is_refused_at_its_end() -> None:
@@ -275,15 +306,56 @@ def test_loading_is_all_or_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(content()))
     assert load(tmp_path).find("p", "m", 0) is not None
     (tmp_path / "b.json").write_text(json.dumps(content()))
-    with pytest.raises(PriceDataError, match="two files are of the same provider"):
+    with pytest.raises(
+        PriceDataError, match=r"^b\.json:1: two files .* provider, and a\.json is one"
+    ):
         load(tmp_path)
     sold = content() | {"provider": "q", "resells": [{"vendor": "p"}, {"vendor": "v"}]}
     (tmp_path / "b.json").write_text(json.dumps(sold))
-    with pytest.raises(PriceDataError, match="q resells v, which has no file"):
+    with pytest.raises(PriceDataError, match=r"^b\.json:1: q resells v, which has no file"):
         load(tmp_path)
     (tmp_path / "b.json").write_text("[]")
     with pytest.raises(PriceDataError, match=r"b\.json:1: "):
         load(tmp_path)
+
+
+def test_files_take_their_providers_place() -> None:
+    """Whatever they are called; two of one provider are refused, and nothing is put anywhere."""
+    old, new = (json.dumps(content() | {"pricing_urls": [it]}).encode() for it in ("a", "b"))
+    other = json.dumps(content() | {"provider": "q"}).encode()
+    assert put({"mine.json": new}, {"p.json": old, "q.json": other}) == {
+        "p.json": new,
+        "q.json": other,
+    }
+    with pytest.raises(PriceDataError, match=r"^z\.json:1: two files are of the same provider"):
+        put({"mine.json": new, "z.json": old}, {})
+
+
+@pytest.mark.parametrize(
+    ("model", "day", "tier", "place"),
+    [
+        ("p/m", "2026-01-31", "default", "mine.json:13"),
+        ("p/m", "2026-01-31", "flex", "mine.json:8"),
+        ("p/m", "2026-02-01", "flex", "mine.json:14"),
+        ("q/m", "2026-02-01", "flex", "mine.json:14"),
+        ("r/m", "2026-02-01", "default", "r.json"),
+        ("s/m", "2026-02-01", "default", "mine.json:13"),
+        ("p/gone", "2026-02-01", "default", "mine.json"),
+        ("p fees", "2026-02-01", "default", "mine.json:4"),
+        ("q fees", "2026-02-01", "default", ""),
+        ("q/gone", "2026-02-01", "default", ""),
+    ],
+)
+def test_a_price_has_its_place(model: str, day: str, tier: str, place: str) -> None:
+    """The line of the row in force, else of the entry; what is resold is its vendor's."""
+    fees = [{"from": None, "prices": {"web_search": "1"}, "source": "s", "checked": "2026-01-01"}]
+    text = render(parse(json.dumps(content() | {"fees": fees}).encode(), ""))
+    files = {"mine.json": text}
+    if model[0] in "rs":
+        resells = [{"vendor": "p"}] if model[0] == "s" else []
+        other = {"provider": model[0], "pricing_urls": [], "resells": resells, "models": []}
+        files[f"{model[0]}.json"] = json.dumps(other).encode()
+    assert place_in(files, model, day, tier) == place
 
 
 def test_the_version_follows_the_content(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pricing.genai import genai_files
 from pricing.litellm import litellm_list
 from pricing.load import load
 from tests.pricing.lists import (
+    DAY_1,
     DAY_2,
     FLAT,
     LITELLM,
@@ -83,6 +84,23 @@ def test_a_second_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(tmp_path, genai(model()), now=DAY_2) == 0
     assert (tmp_path / "openai.json").read_bytes() == before
     assert capsys.readouterr().out == "nothing changed\n"
+
+
+def test_the_hour_of_a_run_changes_nothing(tmp_path: Path) -> None:
+    """Where prices are of hours, the report is of the day: a run at noon is one at night."""
+    at = "datetime.time({}, 0, tzinfo=datetime.UTC)"
+    noon = f"TimeOfDateConstraint(start_time={at.format(11)}, end_time={at.format(13)})"
+    hourly = (
+        f"[ConditionalPrice(prices={FLAT.format(2)}), "
+        f"ConditionalPrice(constraint={noon}, prices={FLAT.format(4)})]"
+    )
+    pages = []
+    for hour in (0, 12):
+        assert run(tmp_path, genai(model(prices=hourly)), now=DAY_1.replace(hour=hour)) == 0
+        pages.append({path.name: path.read_bytes() for path in tmp_path.iterdir()})
+    assert pages[0] == pages[1]
+    assert b"output: the catalogue 10, litellm 11" in pages[0]["report.md"]
+    assert b"default input: the catalogue" not in pages[0]["report.md"]
 
 
 def dated(*blocks: tuple[str, int]) -> str:
