@@ -40,6 +40,9 @@ PART_S = 5.0
 """So long a part takes, and a page more: well below what clients wait for an answer."""
 AT_ONCE = 32
 """So many calls are corrected together: others' calls come first."""
+UNLANDED_MAX = 20_000
+"""Corrections wait while so many rows are on their way to Postgres: those of calls come first."""
+PAUSE_S = 0.1
 RUN_CHARS_MAX = 64
 _PERCENT = Decimal("0.01")
 
@@ -122,6 +125,7 @@ class _Part:
             self.as_of_ms = min(self.as_of_ms, page.as_of_ms)
             truths = await asyncio.to_thread(self._priced, page.calls)
             if self._apply:
+                await self._let_land(ends_s)
                 await self._correct(truths)
             place = page.cursor
             if place is None or time.monotonic() > ends_s:
@@ -138,6 +142,12 @@ class _Part:
                 truth = msgspec.structs.replace(after, price_version=self._prices.version)
                 differing.append((call, truth))
         return differing
+
+    async def _let_land(self, ends_s: float) -> None:
+        """Wait for the writer, but not beyond a part's end: then a page goes on all the same."""
+        ledger = self._services.ledger
+        while await ledger.unlanded() > UNLANDED_MAX and time.monotonic() < ends_s:  # noqa: ASYNC110
+            await asyncio.sleep(PAUSE_S)
 
     async def _correct(self, truths: list[tuple[calls.Call, UsageRow]]) -> None:
         ledger, now_ms = self._services.ledger, self._services.clock()

@@ -65,6 +65,9 @@ class Ledger(Protocol):
     async def load(self, application_id: str, limit_id: str) -> None:
         """Rebuild a limit's counters from its rows if they are missing."""
 
+    async def unlanded(self) -> int:
+        """How many rows are not in Postgres yet."""
+
     async def unlanded_since_ms(self) -> int | None:
         """When the oldest row was written that is not in Postgres yet; None if all are."""
 

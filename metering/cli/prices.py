@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import rich_click as click
 
 from metering.cli import runfile
 from metering.cli.own_prices import own
+from metering.cli.price_files import texts
 from metering.cli.reprice import command as reprice
 from metering.cli.session import (
     Session,
@@ -26,7 +27,6 @@ from metering.errors import XproxyError
 from metering.settings import Settings, SettingsError, read
 from pricing.catalogue import PriceDataError
 from pricing.load import DATA
-from pricing.load import read as read_directory
 
 SHOWN = 40
 """So many changes are printed; --json has all."""
@@ -140,35 +140,25 @@ def load(
     """
     try:
         settings = read()
-        files = {} if members["version"] is not None else _files(paths or (DATA,))
+        files = {} if members["version"] is not None else texts(paths or (DATA,))
         if settings.database_url and not (url or settings.url or runfile.read(settings.data_dir)):
             _say(_load_directly(settings, files, accept, members), as_json=as_json)
             return
-        texts = {name: content.decode() for name, content in files.items()}
         with connect(url) as client:
-            body = {"files": texts, "accept": accept, **members}
+            body = {"files": files, "accept": accept, **members}
             _say(client.post("prices", "versions", body=body), as_json=as_json)
-    except (ClientError, SettingsError, PriceDataError, XproxyError, UnicodeDecodeError) as error:
+    except (ClientError, SettingsError, PriceDataError, XproxyError) as error:
         fail(str(error))
 
 
 def _load_directly(
-    settings: Settings, files: dict[str, bytes], accept: tuple[str, ...], members: dict[str, Any]
+    settings: Settings, files: dict[str, str], accept: tuple[str, ...], members: dict[str, Any]
 ) -> Mapping[str, Any]:
     from metering import app  # noqa: PLC0415 - half a second, which no other command needs
 
-    upload = app.Upload(files=files, accept=accept, loaded_by="command line", **members)
+    content = {name: text.encode() for name, text in files.items()}
+    upload = app.Upload(files=content, accept=accept, loaded_by="command line", **members)
     return asyncio.run(app.load_prices(settings, upload))
-
-
-def _files(paths: Iterable[Path]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for path in paths:
-        files = read_directory(path) if path.is_dir() else {path.name: path.read_bytes()}
-        if twice := found.keys() & files.keys():
-            raise PriceDataError(f"{min(twice)} is given twice")
-        found |= files
-    return found
 
 
 def _say(answer: Mapping[str, Any], *, as_json: bool) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import rich_click as click
 
+from metering.cli.price_files import texts
 from metering.cli.session import Session, fail, managed, moment
 from metering.core.repricing import DIMENSIONS
+from pricing.catalogue import PriceDataError
 
 _AMOUNTS = ("before_usd", "after_usd", "difference_usd")
 _COLUMNS = ("calls", "changed", *_AMOUNTS, "percent")
@@ -48,14 +50,14 @@ def command(
     xproxy prices reprice --from 2026-11-01 --to 2026-12-01 --apply --run november
     """
     try:
-        texts = {path.name: path.read_text("utf-8") for path in files}
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{files[0].name} cannot be read: {error}")
+        content = texts(files)
+    except PriceDataError as error:
+        fail(str(error))
     body = {
         "from": moment(since, -1),
         "to": moment(until, -1) if until else str(int(time.time())),
         "as": rest.pop("as_"),
-        "files": texts,
+        "files": content,
         **rest,
     }
     answer = _whole(session, body)
@@ -65,6 +67,7 @@ def command(
     session.show(answer, (by, *_COLUMNS), rows)
     if session.as_json:
         return
+    click.echo(f"As of {answer['as_of']}, by the prices of {answer['price_version']}")
     apart = [f"{count} {name}" for name, count in answer["not_repriced"].items() if count]
     if apart:
         click.echo(f"Not repriced: {', '.join(apart)}")
@@ -88,6 +91,7 @@ def _whole(session: Session, body: dict[str, Any]) -> dict[str, Any]:
                     _add(known[group.get(name)], group)
                 else:
                     groups.append(group)
+        whole["as_of"] = min(whole["as_of"], part["as_of"])
         whole["corrected"] += part["corrected"]
         whole["corrected_usd"] = Decimal(whole["corrected_usd"]) + part["corrected_usd"]
         click.echo(f"... {whole['total']['calls']} calls", err=True)

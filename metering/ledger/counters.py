@@ -82,6 +82,10 @@ class Counters:
         name = share(application_id).limit(limit_id)
         await self._redis.call("DEL", name, f"{name}:h")
 
+    async def unlanded(self) -> int:
+        """How many rows are not in Postgres yet."""
+        return await self._outbox.depth()
+
     async def unlanded_since_ms(self) -> int | None:
         """When the oldest row was written that is not in Postgres yet; None if all are."""
         return await self._outbox.oldest_ms()

@@ -83,6 +83,8 @@ def test_from_what_if_to_charge(tenant: Tenant, tmp_path: Path) -> None:
 
     shown = reprice(tenant, "--prices", path, "--by", "user")
     assert "ann" in shown
+    assert "\nAs of 20" in shown
+    assert ", by the prices of files-" in shown
     assert format(Decimal(CALLS * DEARER_PICO).scaleb(-12).normalize(), "f") in shown
     assert spent_pico(tenant) == CALLS * LISTED_PICO
 
@@ -100,4 +102,8 @@ def test_from_what_if_to_charge(tenant: Tenant, tmp_path: Path) -> None:
     Path(path).write_text('{"provider": "openai",\n "models": 1}')
     refused = reprice(tenant, *run, code=1)
     assert "openai.json:2" in refused
+    Path(path).write_bytes(b'{"provider":\n "open\xff"}')
+    assert "Error: openai.json:2: 'utf-8' codec can't decode byte 0xff" in reprice(
+        tenant, *run, code=1
+    )
     assert len(tenant.rows(2 * CALLS)) == 2 * CALLS

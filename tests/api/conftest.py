@@ -80,6 +80,9 @@ class Ledger:
     async def load(self, application_id: str, limit_id: str) -> None:
         """All counters are here."""
 
+    async def unlanded(self) -> int:
+        return 0
+
     async def unlanded_since_ms(self) -> int | None:
         """All rows have landed."""
         return None

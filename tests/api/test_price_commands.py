@@ -79,6 +79,15 @@ async def test_a_bad_list_is_one_line(xproxy: Run, contract: Path, text: str, wo
         assert "Changed" in await output(xproxy("prices", "load", str(contract), *accepted))
 
 
+async def test_a_file_that_is_no_text(xproxy: Run, contract: Path) -> None:
+    """It is refused with its name and the line, before anybody is asked."""
+    contract.write_bytes(openai(input="3").encode().replace(b"gpt-4o", b"gpt-\xe9", 1))
+    refused = await xproxy("prices", "load", str(contract))
+    assert (refused.exit_code, refused.output.count("\n")) == (1, 1)
+    assert "contract.json:" in refused.output
+    assert "can't decode byte 0xe9" in refused.output
+
+
 async def test_two_files_of_one_name_are_refused(xproxy: Run, contract: Path) -> None:
     """One of them would be forgotten."""
     refused = await xproxy("prices", "load", str(contract), str(contract.parent / "contract.json"))

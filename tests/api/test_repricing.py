@@ -256,3 +256,23 @@ async def test_in_parts(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
             break
     assert counted == [2, 2, 1]
     assert (await rig.ask())["total"]["calls"] == 2
+
+
+async def test_corrections_wait_for_the_writer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While many rows have not landed none is added, but for a page a part, so that it ends."""
+    monkeypatch.setattr("metering.api.repricing.UNLANDED_MAX", 2)
+    for _ in range(4):
+        await rig.call([])
+    await rig.writer.flush()
+    for _ in range(3):
+        await rig.call([])
+    asked = asyncio.create_task(rig.ask(files=dearer(), apply=True, run="r"))
+    await asyncio.sleep(0.5)
+    assert (asked.done(), await rig.ledger.unlanded()) == (False, 3)
+    await rig.writer.flush()
+    assert (await asked)["corrected"] == 4
+
+    monkeypatch.setattr("metering.api.repricing.PART_S", 0.2)
+    monkeypatch.setattr("metering.api.repricing.UNLANDED_MAX", -1)
+    assert (await rig.ask(files=dearer(), apply=True, run="s"))["corrected"] == 3
+    await rig.audit()
