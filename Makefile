@@ -35,11 +35,18 @@ test: $(DEV) $(PAYI) ## every test, at a size fit for CI; ARGS="-k name" for som
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
-check: $(DEV) ## formatting, lint and types
+check: export COVERAGE_FILE := .venv/.coverage
+check: $(DEV) ## formatting, lint, types; that tests take every branch of pricing
 	@echo "Checking formatting, lint and types ..."
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/python -m mypy
+	@echo "Checking that the tests of pricing take every branch ..."
+	@rm -f $(COVERAGE_FILE)*
+	@$(BIN)/python -m coverage run --source pricing -m pytest -qq tests/pricing \
+		--ignore tests/pricing/test_decimal.py --ignore tests/pricing/test_oracle.py
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report --fail-under 100
 
 .PHONY: format
 format: $(DEV) ## format, and fix what can be fixed

@@ -39,8 +39,8 @@ def line_of(content: bytes, path: Steps) -> int:
 
 def line_of_error(content: bytes, error: Exception) -> int:
     """The line that a decoder's complaint is about; of a truncated file the last."""
-    if isinstance(error, UnicodeDecodeError):  # it tells the place in a text, not in the file
-        return _line_at(content, _not_text(content))
+    if isinstance(error, UnicodeDecodeError):
+        return _line_at(content, error.start)
     words = str(error)
     if found := _BYTE.search(words):
         return _line_at(content, int(found[1]))
@@ -81,14 +81,6 @@ def _second(content: bytes) -> tuple[int, str]:
                 return _line_at(content, token.start()), name
             names[-1].add(name)
     raise AssertionError("no member is there twice")
-
-
-def _not_text(content: bytes) -> int:
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        return error.start
-    return 0
 
 
 def _line_at(content: bytes, place: int) -> int:

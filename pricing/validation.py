@@ -44,6 +44,7 @@ _decode = msgspec.json.Decoder(_File).decode
 def parse(content: bytes, name: str) -> PriceFile:
     """Read and check a file's bytes; PriceDataError says `name:line: entry: reason`."""
     try:
+        content.decode()  # of a byte that is no text the decoder below does not say where
         read = _decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PriceDataError(f"{name}:{line_of_error(content, error)}: {error}") from None

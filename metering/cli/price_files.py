@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pricing.catalogue import PriceDataError
+from pricing.lines import line_of_error
 from pricing.load import read
 
 
@@ -34,5 +35,4 @@ def _text(name: str, content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise PriceDataError(f"{name}:{line}: {error}") from None
+        raise PriceDataError(f"{name}:{line_of_error(content, error)}: {error}") from None
