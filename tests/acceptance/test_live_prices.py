@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,13 +48,14 @@ def tenant(live: Service, standin: Standin) -> Tenant:
     return new_tenant(live)
 
 
-def openai(usd_in: str, usd_out: str = "0.6") -> bytes:
+def openai(usd_in: str, usd_out: str = "0.6", hours: Sequence[str] = ()) -> bytes:
     """The package's file of OpenAI, but for what gpt-4o-mini costs since November."""
     content = json.loads(PACKAGED["openai.json"])
     [model] = [it for it in content["models"] if it["id"] == MODEL]
     row = {
         "from": "2026-11-01",
         "prices": {"input": usd_in, "cache_read": "0.075", "output": usd_out},
+        "hours": {name: {"input": "0.3"} for name in hours},
     }
     model["prices"].append(row | {"source": "the test", "checked": "2026-11-01"})
     return json.dumps(content, indent=1).encode()
@@ -150,6 +153,43 @@ def test_a_list_is_live_within_seconds(
         assert row["price_id"].startswith(f"openai/{MODEL}@")
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+def test_make_loads_the_packages_own(live: Service, tenant: Tenant, tmp_path: Path) -> None:
+    """`make pricing-load` puts the files of the package in force, in every worker; `--dry-run`
+    only says what that changes."""
+    loaded(live, openai("0.2"), tmp_path)
+    until(tenant, 1_001 * 200_000 + 13 * 600_000)
+    tried = make_pricing_load(live, "--dry-run")
+    assert pico(call(tenant)) != LISTED_PICO
+    done = make_pricing_load(live, "--note 'the target'")
+    until(tenant, LISTED_PICO)
+    assert "Would change 1 prices" in tried
+    assert f"openai/{MODEL}  input  default  -      0.2     0.15" in tried
+    assert "Changed 1 prices and added 0 models" in done
+    assert live.manage("GET", "prices/versions")["items"][0]["note"] == "the target"
+
+
+def make_pricing_load(service: Service, options: str) -> str:
+    """What the target prints; its environment is this interpreter's, so there is none to make."""
+    kept = {
+        k: v
+        for k, v in service.environment.items()
+        if not k.startswith(("XPROXY_ADMIN", "MAKE", "MFLAGS"))
+    }
+    programs = f"BIN={Path(sys.executable).parent}"
+    done = subprocess.run(
+        ["make", "pricing-load", "RUN=", programs, f"ARGS={options}"],
+        cwd=ROOT,
+        env=kept | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_a_restart_keeps_the_list(live: Service, tenant: Tenant, tmp_path: Path) -> None:
     """The first call of a service that starts has the price that was in force when it ended."""
     loaded(live, openai("0.3"), tmp_path)
@@ -164,21 +204,50 @@ def test_a_restart_keeps_the_list(live: Service, tenant: Tenant, tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (openai("1.5"), f"openai/{MODEL} input: 0.15 -> 1.5"),
-        (openai("-1"), f"({MODEL})"),
-        (openai("0.2")[:-200], "openai.json"),
+        (openai("1.5"), f": openai/{MODEL} input: 0.15 -> 1.5"),
+        (openai("0"), f": openai/{MODEL} input: 0.15 -> 0"),
+        (openai("-1"), "input price '-1' is not a plain decimal"),
+        (openai("NaN"), "input price 'NaN' is not a plain decimal"),
+        (openai("0.2001").replace(b'"0.2001"', b"NaN"), "JSON is malformed"),
+        (openai("0.2")[:-200], "truncated"),
+        (openai("0.2").replace(b'"2026-11-01"', b"null", 1), "two rows have the same date"),
+        (openai("0.2").replace(b'"2026-11-01"', b'"2026-11-31"', 1), "'2026-11-31' is not a date"),
+        (openai("0.2", hours=("01:00-04:00", "03:00-05:00")), "'03:00-05:00' overlap with others"),
+        (
+            openai("0.2001").replace(b'"0.2001"', b'"0.2001", "inputs": "1"'),
+            "'inputs' is not a unit",
+        ),
+        (openai("0.2").replace(b"{", b'{"currency": "EUR",', 1), "in USD, not in 'EUR'"),
+        (
+            openai("0.2001").replace(b'"0.2001"', b'"0.2001", "input": "0.3"'),
+            "'input' is there twice",
+        ),
     ],
-    ids=["tenfold", "negative", "truncated"],
+    ids=[
+        "tenfold",
+        "to-zero",
+        "negative",
+        "NaN",
+        "bare-NaN",
+        "truncated",
+        "same-date",
+        "no-date",
+        "overlapping-hours",
+        "unknown-unit",
+        "currency",
+        "twice",
+    ],
 )
 def test_a_bad_list_changes_nothing(
     live: Service, tenant: Tenant, tmp_path: Path, content: bytes, words: str
 ) -> None:
-    """It is refused with what is wrong where, and calls cost what they did."""
+    """It is refused with the file, the line and the reason, and calls cost what they did."""
     before = live.manage("GET", "prices/versions")["in_force"]
     path = tmp_path / "openai.json"
     path.write_bytes(content)
     refused = xproxy(live, "prices", "load", str(path))
     assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.match(r"Error: openai\.json:\d+: ", refused.stderr), refused.stderr
     assert words in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert live.manage("GET", "prices/versions")["in_force"] == before
