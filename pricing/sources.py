@@ -52,9 +52,16 @@ _FEES = {
 }
 # Regional deployments have a meter per region: a tenth above global in most, up to a third in some.
 _SCOPES = {"azure": ({"region": "1.1"}, "https://prices.azure.com/api/retail/prices")}
-# Where LiteLLM's bound is lower than what the vendor lets a model write, or missing.
+# Where LiteLLM's bound is lower than what the vendor lets a model write, or missing. Looked up on
+# 2026-11-28 in copies of the vendors' pages: of Claude, o1 and GPT-4 the pages say it (Sonnet 3.7:
+# with the header of 128k); of GPT-3.5 and the base models, whose pages give no bound of the output
+# alone, it is the window. No page was found of gpt-4.5-preview, which is gone; what is fine-tuned
+# is as its base, codex-mini as on Azure.
 _OUTPUT_BOUNDS = {
     "babbage-002": 16_384,
+    "ft:babbage-002": 16_384,
+    "ft:davinci-002": 16_384,
+    "gpt-3.5-turbo-16k": 16_385,
     "chatgpt-4o-latest": 16_384,
     "claude-2": 4_096,
     "claude-3-5-haiku-latest": 8_192,
