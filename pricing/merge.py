@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from pricing.catalogue import FOREVER, ModelEntry, PriceFile, PriceRow, Row, ScopeRow, in_force
+from pricing.gaps import with_whole_tiers
 from pricing.genai import GENAI
 from pricing.litellm import LITELLM
 from pricing.portkey import PORTKEY
@@ -31,7 +32,9 @@ def merge(ours: PriceFile | None, theirs: PriceFile, today: str) -> tuple[PriceF
     changes: list[str] = []
     for entry in ours.models:
         news = new.pop(entry.id, entry)
-        merged = _merge_entry(entry, entry if _outranks(entry, news) else news, claimed, today)
+        if news is entry or _outranks(entry, news):
+            news = with_whole_tiers(entry, today)
+        merged = _merge_entry(entry, news, claimed, today)
         if merged.match:
             models.append(merged)
         changes += _changes(entry, merged)
@@ -51,10 +54,10 @@ def merge(ours: PriceFile | None, theirs: PriceFile, today: str) -> tuple[PriceF
 def _merge_entry(
     ours: ModelEntry, theirs: ModelEntry, claimed: Mapping[str, str], today: str
 ) -> ModelEntry:
-    kept = {pattern for pattern in ours.match if claimed.get(pattern, ours.id) == ours.id}
+    names = {*ours.match, *theirs.match}
     return ModelEntry(
         id=ours.id,
-        match=sorted(kept | set(theirs.match)) if theirs is not ours else sorted(kept),
+        match=sorted(name for name in names if claimed.get(name, ours.id) == ours.id),
         unless=theirs.unless,
         at_least=theirs.at_least,
         context_window=theirs.context_window or ours.context_window,

@@ -15,7 +15,7 @@ import msgspec
 from pricing.book import PriceBook, midnight_ms
 from pricing.catalogue import BASE, ModelEntry, PriceFile, PriceRow, ScopeRow
 from pricing.comparison import Comparison
-from pricing.gaps import with_gaps_filled, with_tiers
+from pricing.gaps import with_gaps_filled, with_tiers, with_whole_tiers
 from pricing.listed import Listed
 from pricing.names import place_of
 
@@ -152,7 +152,8 @@ def _added(news: Iterable[Listed], provider: str, today: str) -> list[ModelEntry
 
 def _completed(entry: ModelEntry, listed: Sequence[Listed], today: str) -> ModelEntry:
     filled = with_gaps_filled(entry, listed, today)
-    return with_bounds(with_tiers(filled, listed, today), listed, today)
+    tiered = with_whole_tiers(with_tiers(filled, listed, today), today)
+    return with_bounds(tiered, listed, today)
 
 
 def _with_scopes(

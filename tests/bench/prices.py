@@ -91,7 +91,7 @@ def main() -> int:
     size = sum(path.stat().st_size for path in DATA.glob("*.json"))
     us, them = median(figures["ours"]), median(figures["theirs"])
     found = {
-        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}",
         "lookup_and_cost_us": round(us, 1),
         "genai_calc_price_us": round(them, 1),
         "times_faster": round(them / us, 1),
@@ -102,6 +102,14 @@ def main() -> int:
     }
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
     return 0
+
+
+def _processor() -> str:
+    """What the machine calls its processor."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _micros(price: Callable[[], object]) -> float:

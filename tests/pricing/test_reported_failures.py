@@ -93,6 +93,21 @@ CASES = [
          {"input": 1_000, "output": 1_000}, "0.01125", tier="default"),
     Case("https://github.com/pydantic/genai-prices/issues/115", "google", "gemini-2.5-pro",
          {"input": 1_000, "output": 1_000}, "0.02025", tier="priority"),
+    # All that a tier makes is at its price: what a model thought, drew or said, too. Here the
+    # answers that the reports quote, or one like them.
+    Case(f"{LITELLM}pull/35925", "google", "gemini-4-hydrogen",
+         {"input": 1_000, "output": 161, "reasoning": 160}, "0.0048735", tier="priority"),
+    Case(f"{LITELLM}pull/37724", "google", "gemini-3.5-flash",
+         {"input": 7, "output": 205}, "0.00092775", tier="flex"),
+    Case(f"{LITELLM}issues/37326", "openai", "gpt-6.1-sol",
+         {"input": 1_000, "output": 1_000}, "0.072", tier="ultrafast"),
+    Case(f"{LITELLM}pull/35923", "openai", "gpt-4.1-2025-04-14",
+         {"input": 9, "output": 1}, "0.0000455", tier="priority"),
+    Case(f"{LITELLM}pull/30558", "anthropic", "claude-opus-4-6",
+         {"input": 1_000, "output": 1_000}, "0.03", tier="priority"),
+    Case("images drawn in a tier", "google", "gemini-2.5-flash-image",
+         {"input": 100, "output": 1_290, "output_image": 1_290}, "0.069714", tier="priority",
+         day="2026-12-01T12:00"),
     # Batches are half, in long contexts, of cache writes for an hour and of old models, too.
     Case(f"{LITELLM}pull/39861", "openai", "gpt-5.4",
          {"input": 300_000, "output": 1_000}, "0.76125", tier="batch"),
@@ -123,6 +138,15 @@ CASES = [
     Case(f"{LITELLM}issues/7601", "openai", "whisper-1", {"audio_seconds": 61}, "0.0061"),
     Case(f"{LITELLM}pull/38457", "openai", "gpt-realtime",
          {"input": 1_000, "input_audio": 1_000, "output": 100, "output_audio": 100}, "0.0384"),
+    # What a model thinks is part of what it makes, and is charged once, in sound as in text.
+    Case(f"{LITELLM}pull/39850", "openai", "gpt-realtime-mini",
+         {"input": 346, "cache_read": 322, "input_image": 194, "cache_read_image": 194,
+          "output": 29, "reasoning": 19}, "0.0001072"),
+    Case(f"{LITELLM}pull/27491", "openai", "gpt-realtime",
+         {"input": 210, "input_audio": 200, "output": 60, "output_audio": 50}, "0.0098"),
+    # What was sent as a picture is charged, at the price of text where it has none of its own.
+    Case(f"{LITELLM}issues/9522", "openai", "gpt-4o",
+         {"input": 1_105, "input_image": 1_100, "output": 10}, "0.0028625"),
     # Models that had a price and were charged nothing.
     Case(f"{LITELLM}issues/12337", "together", "meta-llama/Llama-3.3-70B-Instruct-Turbo",
          {"input": 1_000, "output": 1_000}, "0.00176"),
@@ -177,6 +201,8 @@ def test_no_price_is_not_zero(provider: str, model: str) -> None:
                      id="litellm 1.106.2: no premium of an hour's write"),
         pytest.param("claude-haiku-4-5", 1_000, {"counts": {"web_search": 3}}, "0.032",
                      id="litellm 1.106.2: no search fee"),
+        pytest.param("claude-opus-5", 1_000, {}, "0.022",
+                     id="litellm 1.106.2: no multiplier of speed or place"),
         pytest.param("gpt-4o-audio-preview", 1_000, {}, "0.04",
                      id="litellm 1.106.2: no rate of sound"),
     ],

@@ -88,6 +88,82 @@ def test_a_batch_of_claude_is_half_of_everything(tmp_path: Path) -> None:
     assert other["flex"] == {"input": "1", "output": "5"}
 
 
+AUDIO: dict[str, Any] = {
+    "output_cost_per_audio_token": 1e-05,
+    "output_cost_per_image_token": 4e-05,
+    "cache_read_input_token_cost": 5e-07,
+}
+
+
+def test_a_tier_moves_what_it_does_not_list(tmp_path: Path) -> None:
+    """What costs as all output does so in every tier; what is dearer moves along where all that a
+    tier lists moves alike; cached tokens stay."""
+    half = {"input_cost_per_token_flex": 1e-06, "output_cost_per_token_flex": 5e-06}
+    uneven = {"input_cost_per_token_priority": 3e-06, "output_cost_per_token_priority": 1.8e-05}
+    above = {
+        "input_cost_per_token_above_128k_tokens": 4e-06,
+        "output_cost_per_token_above_128k_tokens": 2e-05,
+        "output_cost_per_image_token_above_128k_tokens": 8e-05,
+        "output_cost_per_token_above_128k_tokens_flex": 1e-05,
+    }
+    prices = {
+        "m": row("openai", "chat", (2, 10), **AUDIO, **half, **uneven),
+        "ft:n": row("openai", "chat", (2, 10), **AUDIO, **half, **uneven, **above),
+        "o": row("openai", "chat", (2, 10), **AUDIO, output_cost_per_token_flex=5e-06),
+        "p": row("openai", "chat", (0, 10), **AUDIO, **half),
+    }
+    run(tmp_path, genai(model("m")), prices=prices)
+    found = {
+        (name, it.get("service_tier")): it
+        for name in prices
+        for it in said("openai", name, tmp_path)["prices"]
+    }
+    flex = {"input": "1", "output": "5", "output_audio": "5", "output_image": "20"}
+    assert found["m", "flex"]["prices"] == found["ft:n", "flex"]["prices"] == flex
+    assert found["m", "flex"]["source"] == (
+        "litellm 8.8; output_audio, output_image in proportion to the base"
+    )
+    assert found["ft:n", "flex"]["above"] == {
+        "128000": {"output": "10", "output_audio": "10", "output_image": "40"}
+    }
+    priority = {"input": "3", "output": "18", "output_audio": "18"}
+    assert found["m", "priority"]["prices"] == priority
+    assert found["o", "flex"]["prices"] == {"output": "5", "output_audio": "5"}
+    assert found["p", "flex"]["prices"] == {"input": "1", "output": "5", "output_audio": "5"}
+
+
+def test_a_list_speaks_of_today(tmp_path: Path) -> None:
+    """A gap that is filled at the price of what contains it follows that, when it changes."""
+    later = (
+        f"[ConditionalPrice(prices={FLAT.format(2)}), ConditionalPrice(constraint="
+        f"StartDateConstraint(start_date=datetime.date(2027, 3, 1)), prices={FLAT.format(3)})]"
+    )
+    audio = {"input_cost_per_audio_token": 2e-06, "output_cost_per_audio_token": 4e-05}
+    run(tmp_path, genai(model(prices=later)), prices={"m": row("openai", "chat", (2, 10), **audio)})
+    now, then = said("openai", "m", tmp_path)["prices"]
+    assert now["prices"] == {"input": "2", "output": "10", "input_audio": "2", "output_audio": "40"}
+    assert then["prices"] == {"input": "3", "output": "10", "output_audio": "40"}
+    assert then["source"] == "genai-prices 9.9; output_audio from litellm 8.8"
+    none = {"m": row("openai", "chat", (2, 10), input_cost_per_audio_token=2e-06)}
+    run(tmp_path, genai(model(prices=later)), prices=none, now=DAY_2)
+    sources = {it["from"]: it["source"] for it in said("openai", "m", tmp_path)["prices"]}
+    assert sources["2027-03-01"] == "genai-prices 9.9"
+
+
+def test_what_is_no_longer_listed_has_whole_tiers(tmp_path: Path) -> None:
+    """A row that was taken without them gets a later one with them, and stays."""
+    half = {"input_cost_per_token_flex": 1e-06, "output_cost_per_token_flex": 5e-06}
+    prices = {"old": row("openai", "chat", (2, 10), **AUDIO, **half)}
+    run(tmp_path, genai(model("m")), prices=prices)
+    path = tmp_path / "openai.json"
+    words = '"output_audio": "5", "output_image": "20"'
+    assert path.read_text().count(words) == 1
+    path.write_text(path.read_text().replace(f", {words}", ""))
+    run(tmp_path, genai(model("m")), prices={}, now=DAY_2)
+    flexes = [it for it in said("openai", "old", tmp_path)["prices"] if "service_tier" in it]
+    assert [(it["from"], len(it["prices"])) for it in flexes] == [(None, 2), ("2026-11-21", 4)]
+
+
 def test_gaps_are_filled_by_rank(tmp_path: Path) -> None:
     """A unit that genai-prices lacks is LiteLLM's, else Portkey's; a zero is a gap, not a price."""
     prices = {
