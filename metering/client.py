@@ -73,13 +73,15 @@ class Client:
         """POST a JSON body."""
         return cast(dict[str, Any], _json(self._send("POST", path, {}, body or {})))
 
-    def put(self, *path: str, body: Mapping[str, object]) -> dict[str, Any]:
-        """PUT a JSON body."""
-        return cast(dict[str, Any], _json(self._send("PUT", path, {}, body)))
+    def put(
+        self, *path: str, body: Mapping[str, object], query: Mapping[str, object] | None = None
+    ) -> dict[str, Any]:
+        """PUT a JSON body; queries that are None are left out."""
+        return cast(dict[str, Any], _json(self._send("PUT", path, query or {}, body)))
 
-    def delete(self, *path: str) -> dict[str, Any]:
-        """DELETE."""
-        return cast(dict[str, Any], _json(self._send("DELETE", path, {})))
+    def delete(self, *path: str, **query: object) -> dict[str, Any]:
+        """DELETE; queries that are None are left out."""
+        return cast(dict[str, Any], _json(self._send("DELETE", path, query)))
 
     def csv(self, *path: str, **query: object) -> tuple[str, str | None]:
         """GET a page as CSV: its text, and the cursor of the next one."""

@@ -73,6 +73,16 @@ class Table:
         """The prices of a request with so many input tokens."""
         return self.brackets[bisect_left(self.starts, input_tokens)]
 
+    def times(self, factor: int) -> Table:
+        """The same prices, so many times."""
+        if factor == 1:
+            return self
+        steps = {
+            unit: tuple([(start, price * factor) for start, price in its])
+            for unit, its in self.prices.items()
+        }
+        return compile_table(steps)
+
     def dearest(self, units: Iterable[str], input_tokens: int) -> int:
         """The dearest of these units, in femto-USD, in any request up to so many input tokens."""
         reachable = self.brackets[: bisect_left(self.starts, input_tokens) + 1]
@@ -138,13 +148,23 @@ class Rates:
         """The same rates with some prices of a tier agreed anew, whatever the context.
 
         Prices are those of a catalogue: decimals in USD, by unit, for `Unit.per` of them. A unit
-        that is not listed for itself follows the one that lends it its price.
+        that is not listed for itself follows the one that lends it its price. Of rates at a ratio
+        the others keep it; what is agreed is not multiplied.
         """
-        agreed = {unit: ((0, femto(price, UNITS[unit].per)),) for unit, price in prices.items()}
-        table = compile_table({**self.tiers[self.tier(service_tier)].prices, **agreed})
+        numerator, denominator = self.ratio  # over one denominator, so that both stay exact
+        agreed = {
+            unit: ((0, femto(price, UNITS[unit].per) * denominator),)
+            for unit, price in prices.items()
+        }
+        tiers = {tier: table.times(numerator) for tier, table in self.tiers.items()}
+        tiers[service_tier] = compile_table({**tiers[self.tier(service_tier)].prices, **agreed})
         words = ",".join(f"{unit}={price}" for unit, price in sorted(prices.items()))
-        tiers = MappingProxyType({**self.tiers, service_tier: table})
-        return replace(self, id=f"{self.id}[{service_tier}:{words}]", tiers=tiers)
+        return replace(
+            self,
+            id=f"{self.id}[{service_tier}:{words}]",
+            tiers=MappingProxyType(tiers),
+            ratio=(1, denominator),
+        )
 
     def billed(self, unit: str, count: int) -> int:
         """How many of a unit are charged: a minimum, where the provider has one."""

@@ -124,7 +124,8 @@ CREATE TABLE price_versions (
 
 -- Prices that somebody negotiated. Only ever appended; the latest revision is in force, with its own
 -- dates, and one without rates ends them. `kind` and `name` say whose they are beside the application:
--- all its calls, those with a credential (its slug), or what a limit is charged.
+-- all its calls, those with a credential (its slug), or what a limit is charged. A limit's end with it,
+-- so that they are never those of a later limit of its id.
 CREATE TABLE own_prices (
     revision        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     application_id  uuid NOT NULL REFERENCES applications ON DELETE CASCADE,
@@ -132,7 +133,9 @@ CREATE TABLE own_prices (
     name            text NOT NULL DEFAULT '',         -- empty for an application
     rates           jsonb NOT NULL,
     set_at          timestamptz NOT NULL,
-    set_by          text NOT NULL
+    set_by          text NOT NULL,
+    limit_id        text GENERATED ALWAYS AS (CASE WHEN kind = 'limit' THEN name END) STORED,
+    FOREIGN KEY (application_id, limit_id) REFERENCES limits ON DELETE CASCADE
 );
 
 -- The ledger: one row for every entry of every attempt of every call. Nothing refers to
@@ -197,6 +200,8 @@ CREATE TABLE usage (
     charges              jsonb NOT NULL,              -- [[limit_id, epoch, unit, amount, state]]
     provider_host        text,                        -- the one that was called, if the caller chose it
     price_version        text,                        -- of the price list that price_id is of
+    credential           text,                        -- the slug of the stored one that served the call
+    limit_costs          jsonb,                       -- {limit_id: [input, output]} of limits with own rates
     -- The mark that makes landing twice harmless, and the order reports read rows in.
     PRIMARY KEY (application_id, request_id, attempt, entry),
     CHECK (entry <> 'call' OR cost_pico >= 0)         -- only a correction may take back

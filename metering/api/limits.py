@@ -104,7 +104,8 @@ class LimitController(Controller):
         await changeable(request, limit_id)
         if not await limits.delete(services.store, application_id, limit_id):
             raise not_found(limit_id)
-        await services.directory.changed(topic(application_id, limit_id))
+        await services.prices.refresh()  # its own rates have gone with it
+        await services.directory.changed("prices", topic(application_id, limit_id))
         await services.ledger.forget(application_id, limit_id)
         return DefaultResponse(request_id=request.request_id, message="Limit was deleted.")
 

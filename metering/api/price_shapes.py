@@ -108,7 +108,8 @@ def price_members(
 ) -> dict[str, Any]:
     """The members of a PriceObject."""
     entry, rates = model.entry, model.rates
-    own = prices.own.get(application_id)
+    negotiated = prices.own.get(application_id)
+    own = None if negotiated is None else negotiated.application
     charged = rates if own is None else own.of(rates, at_ms)
     day = rates.id.rpartition("@")[2].partition("+")[0]
     since = None if day == "undated" else day

@@ -23,7 +23,7 @@ from metering.api.usage import landed_until_ms
 from metering.core.money import usd
 from metering.core.prices import PriceList
 from metering.core.record import UsageRow
-from metering.core.repricing import RatesOf, Report, Sums, repriced
+from metering.core.repricing import RatesOf, Report, Sums, differs, repriced
 from metering.duties.prices import read
 from metering.errors import InvalidRequest
 from metering.providers import provider_of
@@ -136,9 +136,11 @@ class _Part:
         differing = []
         for call in found:
             row = call.sum.row
-            after = repriced(row, self._rates_of)
+            own = self._prices.own.get(row.application_id)
+            limits = () if own is None else own.of_charges(call.sum.charges)
+            after = repriced(row, self._rates_of, limits)
             self._report.add(row, (it.limit_id for it in call.sum.charges), after)
-            if not isinstance(after, str) and after.cost_pico != row.cost_pico:
+            if not isinstance(after, str) and differs(row, after):
                 truth = msgspec.structs.replace(after, price_version=self._prices.version)
                 differing.append((call, truth))
         return differing
@@ -157,11 +159,11 @@ class _Part:
             await ledger.load(application_id, limit_id)
         for start in range(0, len(due), AT_ONCE):
             some = due[start : start + AT_ONCE]
-            differences = await asyncio.gather(
+            made = await asyncio.gather(
                 *(ledger.reprice(self._run, call.sum, row, now_ms) for call, row in some)
             )
-            self._corrected += sum(pico != 0 for pico in differences)
-            self._corrected_pico += sum(differences)
+            self._corrected += sum(it.differs for it in made)
+            self._corrected_pico += sum(it.pico for it in made)
 
     def figures(self) -> dict[str, Any]:
         """What was counted."""
@@ -251,6 +253,8 @@ def _rates_of(prices: PriceList, as_model: str | None) -> RatesOf:
         model = name or row.price_as_resource or row.model or ""
         rates = prices.book.find(provider, model, row.at_ms)
         own = prices.own.get(row.application_id)
-        return rates if own is None or rates is None else own.of(rates, row.at_ms)
+        if own is None or rates is None:
+            return rates
+        return own.of(rates, row.at_ms, row.credential)
 
     return rates_of

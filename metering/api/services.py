@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from metering.core.limits import Limit, Totals
 from metering.core.record import UsageRow
 from metering.duties.prices import Prices
+from metering.ledger import Correction
 from metering.settings import Settings
 from metering.store import Store
 from metering.store.usage import Entry
@@ -59,8 +60,8 @@ class Ledger(Protocol):
     async def result(self, application_id: str, request_id: str) -> bytes | None:
         """The `xproxy_result` of a recent call, as JSON."""
 
-    async def reprice(self, run: str, call: Entry, truth: UsageRow, at_ms: int) -> int:
-        """Charge a call what it costs by other prices, once a run; by how much that differs."""
+    async def reprice(self, run: str, call: Entry, truth: UsageRow, at_ms: int) -> Correction:
+        """Charge a call what it costs by other prices, once a run."""
 
     async def load(self, application_id: str, limit_id: str) -> None:
         """Rebuild a limit's counters from its rows if they are missing."""

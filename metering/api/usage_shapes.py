@@ -57,6 +57,7 @@ _COPIED = (
     "price_version",
     "service_tier",
     "scope",
+    "credential",
     "provider_id",
     "user_id",
     "account_name",

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import rich_click as click
 
 from metering.cli.session import Session, managed, pairs
+
+Whose = dict[str, str | None]
+"""The query that says whose rates are meant: the application's own, where it says nothing."""
+
+
+def whose(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say whose rates are meant, given to a command as one `whose`."""
+
+    @click.option("--credential", help="Of calls that this stored credential serves: its slug.")
+    @click.option(
+        "--limit", help="What this limit is charged, in place of what calls cost: its id."
+    )
+    @functools.wraps(command)
+    def named(*given: Any, credential: str | None, limit: str | None, **rest: Any) -> None:
+        command(*given, whose={"credential": credential, "limit": limit}, **rest)
+
+    return named
 
 
 @click.group("own")
@@ -18,16 +37,21 @@ def own() -> None:
     xproxy prices own set openai/gpt-4o --price input=2 --price output=8 --from 2027-01-01
     xproxy prices own list --application shop
     xproxy prices own remove 'anthropic/*' --application shop
+    xproxy prices own set '*' --multiplier 1.2 --limit resold --application shop
 
-    Of the rates that fit a model the most specific one holds, alone; the list is not changed.
+    With --credential a rate is of the calls that this stored credential serves (env-openai,
+    env-anthropic: the operator's keys), and comes before the application's. With --limit it is
+    what this limit is charged, whatever the calls cost. Of the rates that fit a model the most
+    specific one holds, alone; the list is not changed.
     """
 
 
 @own.command("list")
 @managed
-def list_(session: Session) -> None:
-    """List an application's own rates."""
-    _show(session, session.client.get("prices", "own"))
+@whose
+def list_(session: Session, whose: Whose) -> None:
+    """List an application's own rates, or those of a credential or limit of it."""
+    _show(session, session.client.get("prices", "own", **whose))
 
 
 @own.command("set")
@@ -37,6 +61,7 @@ def list_(session: Session) -> None:
 @click.option("--from", "since", help="The date it begins, UTC (2027-01-01). At once by default.")
 @click.option("--accept", is_flag=True, help="Even if a price is tenfold the list's, or zero.")
 @managed
+@whose
 def set_(
     session: Session,
     match: str,
@@ -45,6 +70,7 @@ def set_(
     prices: dict[str, str],
     since: str | None,
     accept: bool,
+    whose: Whose,
 ) -> None:
     """Set the rate of the models MATCH: PROVIDER/NAME, PROVIDER/BEGINNING*, PROVIDER/* or *.
 
@@ -56,31 +82,36 @@ def set_(
     """
     rate: dict[str, Any] = {"match": match, "from": since, "prices": prices}
     rate |= {"multiplier": multiplier} if multiplier is not None else {}
-    body = {"rates": [*_others(session, match, since), rate], "accept": [match] if accept else []}
-    _show(session, session.client.put("prices", "own", body=body))
+    body = {
+        "rates": [*_others(session, whose, match, since), rate],
+        "accept": [match] if accept else [],
+    }
+    _show(session, session.client.put("prices", "own", body=body, query=whose))
 
 
 @own.command("remove")
 @click.argument("match")
 @click.option("--from", "since", help="The date of the rate, if it has one.")
 @managed
-def remove(session: Session, match: str, since: str | None) -> None:
+@whose
+def remove(session: Session, match: str, since: str | None, whose: Whose) -> None:
     """Remove the rate of MATCH; calls admitted from now on are priced without it."""
-    rates = _others(session, match, since)
-    _show(session, session.client.put("prices", "own", body={"rates": rates}))
+    rates = _others(session, whose, match, since)
+    _show(session, session.client.put("prices", "own", body={"rates": rates}, query=whose))
 
 
 @own.command("clear")
-@click.confirmation_option(prompt="End all rates of the application's own?")
+@click.confirmation_option(prompt="End all of these rates?")
 @managed
-def clear(session: Session) -> None:
-    """End all of an application's own rates: it pays what the list says from now on."""
-    answer = session.client.delete("prices", "own")
-    session.say(answer, "The application pays what the list says")
+@whose
+def clear(session: Session, whose: Whose) -> None:
+    """End all of an application's own rates, or a credential's or limit's, from now on."""
+    answer = session.client.delete("prices", "own", **whose)
+    session.say(answer, "None of these rates holds any more")
 
 
-def _others(session: Session, match: str, since: str | None) -> list[dict[str, Any]]:
-    rates: list[dict[str, Any]] = session.client.get("prices", "own")["rates"]
+def _others(session: Session, whose: Whose, match: str, since: str | None) -> list[dict[str, Any]]:
+    rates: list[dict[str, Any]] = session.client.get("prices", "own", **whose)["rates"]
     return [it for it in rates if (it["match"], it.get("from")) != (match, since)]
 
 

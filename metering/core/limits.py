@@ -19,7 +19,9 @@ An amount is counted in the limit's unit: pico for `usd`, plain counts for the o
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -93,6 +95,17 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     ceiling_pico: int = 0
     likely_tokens: int = 0
     ceiling_tokens: int = 0
+    limits: dict[str, tuple[int, int]] = {}
+    """Likely and ceiling, in pico-USD, of limits with own rates: by limit id."""
+
+
+class Floor(NamedTuple):
+    """What is certain of a call so far."""
+
+    pico: int = 0
+    tokens: int = 0
+    limit_costs: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    """The same of limits with own rates, as in a usage row: all of it is input."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):

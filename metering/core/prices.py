@@ -5,32 +5,44 @@ A rate of an application's own says which models it is of (`openai/gpt-4o`, `ant
 place. Of those that have begun and fit a model the most specific one holds, alone: an exact name
 before a pattern, a longer pattern before a shorter, a later date before an earlier. Models are
 named as the list names them, so an alias or a snapshot has its model's rate.
+
+Rates are of an application, of a credential, or of a limit.
+
+- A call has one price. If a stored credential serves it that has a rate for the model, that is the
+  price; else the application's own rate is; else what the list says.
+- A limit in usd with own rates is charged what these say, in place of what the call costs: their
+  multiplier, or their prices, on the price that the call has. The call's cost stays what it is, and
+  so does what other limits are charged: callers name limits by headers, and headers only add.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 
+from metering.core.limits import Charge, Limit
 from metering.errors import InvalidRequest
 from pricing.book import PriceBook, midnight_ms
+from pricing.cost import cost
 from pricing.rates import Rates
 from pricing.units import UNITS
 
 Schedule = tuple[Rates, list[int], list[Rates]]
 """A model's rates by the list, when its own ones begin in Unix ms, and these."""
-NOBODYS: Mapping[str, OwnRates] = MappingProxyType({})
+NOBODYS: Mapping[str, Negotiated] = MappingProxyType({})
 RATES_MAX = 500
 """So many rates one application may have."""
 _MATCH = re.compile(r"\*|[a-z0-9_.-]+/(\*|[^*\s]+\*?)")
 _MULTIPLIER = re.compile(r"\d(\.\d{1,6})?", re.ASCII)
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DATED = re.compile(r"[-@](\d{4}|\d{8}|\d{4}-\d{2}-\d{2})|")
 _PRICE = re.compile(r"\d{1,9}(\.\d{1,12})?", re.ASCII)
 
@@ -116,8 +128,19 @@ def own_name(revision: int) -> str:
     return f"own-{revision}"
 
 
+def checked_slug(text: str, field: str) -> str:
+    """The slug of a credential; raises InvalidRequest naming `field`."""
+    if not _SLUG.fullmatch(text):
+        raise InvalidRequest(
+            f"{field} must be the slug of a credential: 1 to 64 of a-z, 0-9, - and _, the first "
+            "a letter or digit",
+            field=field,
+        )
+    return text
+
+
 class OwnRates:
-    """An application's own rates, by what the list says of a model."""
+    """Somebody's own rates, by what the list says of a model."""
 
     def __init__(self, rates: Sequence[OwnRate], name: str) -> None:
         """`name` is `own_name`'s."""
@@ -126,12 +149,28 @@ class OwnRates:
         self._schedules: dict[int, Schedule] = {}
 
     def of(self, rates: Rates, at_ms: int) -> Rates:
-        """What a model costs this application at a time."""
+        """What a model costs at a time: `rates` themselves where no own one is of it."""
         schedule = self._schedules.get(id(rates))
         if schedule is None:  # it holds the rates, so that no others ever have their address
             schedule = self._schedules[id(rates)] = self._schedule(rates)
         _, starts, own = schedule
         return own[bisect_right(starts, max(at_ms, 0)) - 1]
+
+    def charged(
+        self,
+        rates: Rates,
+        units: Mapping[str, int],
+        at_ms: int,
+        tier: str | None,
+        scope: str | None,
+        *,
+        call: bool = True,
+    ) -> tuple[int, int]:
+        """Input and output, in pico-USD, of units that cost `rates` without these; with `call`, a
+        call's own fee too, where there is one."""
+        own = self.of(rates, at_ms)
+        found = cost({**units, "requests": 1} if call and own.by_call else units, own, tier, scope)
+        return found.input_pico, found.output_pico
 
     def rate_of(self, model: str, at_ms: int) -> OwnRate | None:
         """The rate that holds for a model, `provider/id`, at a time; None: the list's prices."""
@@ -146,13 +185,64 @@ class OwnRates:
         return rates, starts, own
 
 
+class LimitRates(NamedTuple):
+    """A limit's own rates, and which limit's: another one of its id is made at another time."""
+
+    created_ms: int
+    rates: OwnRates
+
+
+Pinned = tuple[tuple[str, OwnRates], ...]
+"""The limits of a call that have rates of their own, by id: none, nearly always."""
+
+
+class Negotiated(NamedTuple):
+    """All that is negotiated of one application: its rates, its credentials' and its limits'."""
+
+    application: OwnRates | None = None
+    credentials: Mapping[str, OwnRates] = MappingProxyType({})
+    """By slug."""
+    limits: Mapping[str, LimitRates] = MappingProxyType({})
+    """By limit id."""
+
+    def of(self, rates: Rates, at_ms: int, credential: str | None) -> Rates:
+        """What a model costs a call at a time, that this stored credential serves, if one does."""
+        theirs = self.credentials.get(credential or "")
+        own = rates if theirs is None else theirs.of(rates, at_ms)
+        if own is not rates:
+            return own
+        return rates if self.application is None else self.application.of(rates, at_ms)
+
+    def pinned(self, limits: Iterable[Limit]) -> Pinned:
+        """Those of a call's limits that are charged at rates of their own."""
+        if not self.limits:
+            return ()
+        its = ((limit, self.limits.get(limit.limit_id)) for limit in limits if limit.unit == "usd")
+        return tuple(
+            [(it.limit_id, own.rates) for it, own in its if own and own.created_ms == it.created_ms]
+        )
+
+    def of_charges(self, charges: Iterable[Charge]) -> Pinned:
+        """Those of the limits that a call was charged to; not what an earlier one of the id was."""
+        if not self.limits:
+            return ()
+        its = ((it, self.limits.get(it.limit_id)) for it in charges if it.unit == "usd")
+        return tuple(
+            [(it.limit_id, own.rates) for it, own in its if own and own.created_ms <= it.epoch]
+        )
+
+    def of_limits(self, limit_ids: Iterable[str]) -> Pinned:
+        """Those of limits that were charged at own rates before, as the rates are now."""
+        return tuple([(it, self.limits[it].rates) for it in limit_ids if it in self.limits])
+
+
 class PriceList:
     """The prices of one moment: looked up by every call, replaced as a whole."""
 
     __slots__ = ("book", "own", "version")
 
-    def __init__(self, book: PriceBook, own: Mapping[str, OwnRates] = NOBODYS) -> None:
-        """`own`: by application, of those that have rates of their own."""
+    def __init__(self, book: PriceBook, own: Mapping[str, Negotiated] = NOBODYS) -> None:
+        """`own`: by application, of those of which anything is negotiated."""
         self.book = book
         self.own = dict(own)
         self.version = book.version

@@ -71,6 +71,15 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """The host that was called, if the caller chose it."""
     price_version: str | None = None
     """The version of the price list that `price_id` is of: `3-1f3a9c0b2d4e`."""
+    credential: str | None = None
+    """The slug of the stored credential that served the call, if one did: `env-openai`."""
+    limit_costs: dict[str, tuple[int, int]] = {}
+    """Input and output, in pico-USD, that limits with own rates are charged in place of the row's:
+    by limit id, and empty for nearly every call. Read it with `cost_for`."""
+
+    def cost_for(self, limit_id: str) -> tuple[int, int]:
+        """Input and output, in pico-USD, that a limit in usd is charged for this."""
+        return self.limit_costs.get(limit_id) or (self.input_pico, self.output_pico)
 
 
 encode_row = msgspec.msgpack.Encoder().encode

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from metering.core.prices import Pinned
 from metering.core.record import UsageRow
 from pricing.cost import cost
 from pricing.rates import Rates
@@ -28,8 +29,9 @@ RatesOf = Callable[[UsageRow], Rates | None]
 """The rates that a call is priced by anew."""
 
 
-def repriced(row: UsageRow, rates_of: RatesOf) -> UsageRow | Apart:
-    """The row as other prices have it, or why there is none."""
+def repriced(row: UsageRow, rates_of: RatesOf, limits: Pinned = ()) -> UsageRow | Apart:
+    """The row as other prices have it, or why there is none. `limits`: those of the call that have
+    rates of their own now."""
     apart = _unknown(row)
     if apart is not None:
         return apart
@@ -51,6 +53,17 @@ def repriced(row: UsageRow, rates_of: RatesOf) -> UsageRow | Apart:
         output_pico=charged.output_pico,
         cost_pico=charged.total_pico,
         price_id=rates.id,
+        limit_costs={
+            limit_id: own.charged(rates, units, row.at_ms, row.service_tier, row.scope)
+            for limit_id, own in limits
+        },
+    )
+
+
+def differs(row: UsageRow, after: UsageRow) -> bool:
+    """Whether a call costs something else by other prices, or a limit is charged something else."""
+    return row.cost_pico != after.cost_pico or any(
+        row.cost_for(it) != after.cost_for(it) for it in {**row.limit_costs, **after.limit_costs}
     )
 
 
@@ -90,16 +103,22 @@ class Report:
         self.groups: dict[str, dict[str | None, Sums]] = {name: {} for name in DIMENSIONS}
 
     def add(self, row: UsageRow, limit_ids: Iterable[str], after: UsageRow | Apart) -> None:
-        """Count a call; one with several limits counts under each."""
+        """Count a call; one with several limits counts under each, by what that is charged."""
         if isinstance(after, str):
             self.apart[after] += 1
             return
         prices = (row.cost_pico, after.cost_pico)
         self.total.add(*prices)
-        limits: list[str | None] = [*dict.fromkeys(limit_ids)]
-        labels = ([row.model], [row.user_id], [row.use_case_name], limits or [None])
-        for name, values in zip(DIMENSIONS, labels, strict=True):
-            groups = self.groups[name]
-            for value in values:
-                known = value in groups or len(groups) < VALUES_MAX
-                groups.setdefault(value if known else OTHERS, Sums()).add(*prices)
+        labels = (row.model, row.user_id, row.use_case_name)
+        for name, label in zip(DIMENSIONS, labels, strict=False):
+            self._sums(name, label).add(*prices)
+        limits = dict.fromkeys(limit_ids)
+        for it in limits:
+            self._sums("limit", it).add(sum(row.cost_for(it)), sum(after.cost_for(it)))
+        if not limits:
+            self._sums("limit", None).add(*prices)
+
+    def _sums(self, name: str, value: str | None) -> Sums:
+        groups = self.groups[name]
+        known = value in groups or len(groups) < VALUES_MAX
+        return groups.setdefault(value if known else OTHERS, Sums())

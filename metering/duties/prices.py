@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeAlias
 
 import msgspec
 import structlog
 
 from metering.core.price_changes import Change, added, changes
-from metering.core.prices import OwnRates, PriceList, own_name
+from metering.core.prices import LimitRates, Negotiated, OwnRates, PriceList, own_name
 from metering.errors import InvalidRequest, NotFound
 from metering.store import Store
 from metering.store import prices as stored
@@ -67,11 +67,7 @@ class Prices:
                     version, book = found, await asyncio.to_thread(_book, found, files)
                 except PriceDataError as error:  # another release wrote it
                     log.error("price_list_unreadable", version=found.version, reason=str(error))  # noqa: TRY400
-            own = {
-                it.application_id: OwnRates(it.rates, own_name(it.revision))
-                for it in await stored.own(self._store)
-                if it.kind == "application"
-            }
+            own = negotiated(await stored.own(self._store))
             self._state, self.version, self.now = state, version, PriceList(book, own)
             self.use(self.now)
             log.info("prices_in_force", version=book.version, own_prices=len(own))
@@ -85,6 +81,23 @@ class Prices:
                 await told.wait()
         told.clear()
         await self.refresh()
+
+
+def negotiated(found: Iterable[stored.OwnPrices]) -> dict[str, Negotiated]:
+    """What is negotiated, by application, ready to price calls."""
+    own: dict[str, Negotiated] = {}
+    for it in found:
+        rates = OwnRates(it.rates, own_name(it.revision))
+        its = own.get(it.application_id, Negotiated())
+        if it.kind == "application":
+            its = its._replace(application=rates)
+        elif it.kind == "credential":
+            its = its._replace(credentials={**its.credentials, it.name: rates})
+        elif it.limit_created_ms is not None:
+            limit = LimitRates(it.limit_created_ms, rates)
+            its = its._replace(limits={**its.limits, it.name: limit})
+        own[it.application_id] = its
+    return own
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from metering.ledger.ledger import Hold, Ledger, nothing_certain
+from metering.ledger.corrections import Correction
+from metering.ledger.ledger import Hold, Ledger, unresolved
 
-__all__ = ["Hold", "Ledger", "nothing_certain"]
+__all__ = ["Correction", "Hold", "Ledger", "unresolved"]

@@ -9,7 +9,7 @@ import msgspec
 from metering.core.money import split
 from metering.core.record import UsageRow, decode_row, encode_row
 from metering.ledger.counters import Counters
-from metering.ledger.replies import difference, format_charges, parse_charges
+from metering.ledger.replies import difference, format_charges, own_amounts, parse_charges
 from metering.redis import SCRIPTS, share
 from metering.store import requests as stored_requests
 from metering.store import usage as stored_usage
@@ -19,10 +19,15 @@ PUT_BACK_TTL_MS = 15 * 60_000
 
 
 class Correction(NamedTuple):
-    """What a correction charged, as the script wrote it, and by how much the cost differs."""
+    """What a correction charged, as the script wrote it, by how much the cost differs, and whether
+    anything does: the cost, or what a limit with own rates is charged."""
 
     charged: bytes
     pico: int
+    differs: bool
+
+
+DONE_BEFORE = Correction(b"", 0, differs=False)
 
 
 class Corrections(Counters):
@@ -64,8 +69,10 @@ class Corrections(Counters):
         fields = [status, encode_row(row), format_charges(found.charges), PUT_BACK_TTL_MS]
         await self._redis.run(SCRIPTS["restore"], [record], fields)
 
-    async def reprice(self, run: str, call: stored_usage.Entry, truth: UsageRow, at_ms: int) -> int:
-        """Charge a call what it costs by other prices, once a run; gives by how much that differs.
+    async def reprice(
+        self, run: str, call: stored_usage.Entry, truth: UsageRow, at_ms: int
+    ) -> Correction:
+        """Charge a call what it costs by other prices, once a run.
 
         `call` is as its rows tell. They must have been read less than a mark's life ago: of a call
         that Redis has forgotten nothing has changed since then.
@@ -76,7 +83,7 @@ class Corrections(Counters):
         if done is None:
             await self._put_back("settled", call)
             done = await self._correct(*given)
-        return 0 if done is None else done.pico
+        return DONE_BEFORE if done is None else done
 
     async def _correct(
         self, entry: str, row: UsageRow, tokens: int | None, at_ms: int | None = None
@@ -111,6 +118,12 @@ class Corrections(Counters):
                     *split(delta.output_pico),
                     before_tokens if tokens is None else tokens,
                     times or 0,
+                    own_amounts(
+                        {
+                            it: (sum(row.cost_for(it)), output)
+                            for it, (_, output) in delta.limit_costs.items()
+                        }
+                    ),
                     *limit_ids,
                 ],
             )
@@ -118,4 +131,7 @@ class Corrections(Counters):
                 continue
             if reply[0] == -1:  # its row has landed a moment ago
                 return None
-            return Correction(reply[1], delta.cost_pico) if reply[0] == 1 else Correction(b"", 0)
+            if reply[0] != 1:
+                return DONE_BEFORE
+            differs = delta.cost_pico != 0 or any(map(any, delta.limit_costs.values()))
+            return Correction(reply[1], delta.cost_pico, differs)

@@ -16,12 +16,12 @@ from typing import Literal
 import msgspec
 import structlog
 
-from metering.core.limits import Bounds, Limit, Refused
+from metering.core.limits import Bounds, Floor, Limit, Refused
 from metering.core.money import join, split
 from metering.core.record import UsageRow, decode_row, encode_row
 from metering.errors import OutcomeUnknown, StoreAway
 from metering.ledger.corrections import Corrections
-from metering.ledger.replies import refused
+from metering.ledger.replies import own_amounts, parse_own_amounts, refused
 from metering.redis import SCRIPTS, Argument, Redis, keys, parse_record, share
 from metering.spool import Entry, Kind, Spool
 from metering.store import Store
@@ -32,13 +32,13 @@ Verb = Literal["settle", "release", "expire"]
 When = Literal["due", "held", "any"]
 """Whether an end needs its time to have come, a hold, or neither."""
 REPLAYED_AT_ONCE = 50
-FLOOR = ("fw", "fp", "ft")
-"""Where a record has what is certain of its call: USD, pico, tokens."""
+FLOOR = ("fw", "fp", "ft", "fl")
+"""Where a record has what is certain of its call: USD, pico, tokens, and limits with own rates."""
 RESERVE, SETTLE = SCRIPTS["reserve"], SCRIPTS["settle"]
 
 
 class Hold:
-    """A call that was admitted. `floor` tells what is certain of it so far: (pico-USD, tokens)."""
+    """A call that was admitted. `floor` tells what is certain of it so far."""
 
     __slots__ = (
         "floor",
@@ -52,13 +52,8 @@ class Hold:
         self.row = row
         self.limits = limits
         self.record = share(row.application_id).record(row.request_id, row.attempt)
-        self.floor: Callable[[], tuple[int, int]] = nothing_certain
+        self.floor: Callable[[], Floor] = Floor
         self.spooled = spooled
-
-
-def nothing_certain() -> tuple[int, int]:
-    """The floor of a call of which nothing is certain yet."""
-    return 0, 0
 
 
 class Ledger(Corrections):
@@ -87,6 +82,7 @@ class Ledger(Corrections):
             *split(bounds.ceiling_pico),
             bounds.likely_tokens,
             bounds.ceiling_tokens,
+            own_amounts(bounds.limits),
             *limit_ids,
         ]
         try:
@@ -178,6 +174,7 @@ class Ledger(Corrections):
             tokens,
             when,
             f"{row.request_id}:{row.attempt}",
+            own_amounts(row.limit_costs),
         ]
         for pair in limits:
             arguments += pair
@@ -222,8 +219,9 @@ class Ledger(Corrections):
             arguments: list[str | int] = [*self._ttl]
             for hold in alive:
                 prefix = share(hold.row.application_id).limit_prefix
-                floor_pico, floor_tokens = hold.floor()
-                arguments += [*split(floor_pico), floor_tokens, prefix]
+                floor = hold.floor()
+                arguments += [*split(floor.pico), floor.tokens, prefix]
+                arguments.append(own_amounts(floor.limit_costs))
             records = [hold.record for hold in alive]
             await self._redis.run(SCRIPTS["heartbeat"], [holds_key, *records], arguments)
 
@@ -341,15 +339,24 @@ class Ledger(Corrections):
             self._spool.close()
 
 
+def unresolved(row: UsageRow, floor: Floor) -> UsageRow:
+    """The row of a call whose truth nobody knows: charged what is certain of it."""
+    return msgspec.structs.replace(
+        row,
+        status="unresolved",
+        estimated=True,
+        cost_pico=floor.pico,
+        input_pico=floor.pico,
+        limit_costs=dict(floor.limit_costs),
+    )
+
+
 def _unresolved(row: UsageRow, floor: Sequence[bytes | None]) -> tuple[UsageRow, int]:
     """The row of a call whose truth nobody knows, and its tokens: what heartbeats left in `FLOOR`,
     if there were any."""
-    whole, part, tokens = (int(it or 0) for it in floor)
-    pico = join(whole, part)
-    row = msgspec.structs.replace(
-        row, status="unresolved", estimated=True, cost_pico=pico, input_pico=pico
-    )
-    return row, tokens
+    whole, part, tokens = (int(it or 0) for it in floor[:3])
+    certain = Floor(join(whole, part), tokens, parse_own_amounts(floor[3]))
+    return unresolved(row, certain), tokens
 
 
 def _entry(kind: Kind, row: UsageRow, limits: Iterable[tuple[str, int]], tokens: int) -> Entry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -53,6 +53,27 @@ def format_charges(charges: Sequence[Charge]) -> str:
 def pair(unit: Unit, value: int) -> tuple[int, int]:
     """The two integers of an amount in the limit's unit."""
     return split(value) if unit == "usd" else (value, 0)
+
+
+def own_amounts(amounts: Mapping[str, tuple[int, int]]) -> str:
+    """Two amounts of each limit with own rates, as scripts take and keep them; '' is none."""
+    if not amounts:
+        return ""
+    return "".join(
+        [
+            "|".join([limit_id, *map(str, (*split(one), *split(other)))]) + ";"
+            for limit_id, (one, other) in amounts.items()
+        ]
+    )
+
+
+def parse_own_amounts(text: bytes | None) -> dict[str, tuple[int, int]]:
+    """The same, read."""
+    parts = [part.split("|") for part in (text or b"").decode().split(";")[:-1]]
+    return {
+        limit_id: (join(int(ow), int(op)), join(int(tw), int(tp)))
+        for limit_id, ow, op, tw, tp in parts
+    }
 
 
 def totals_of(fields: dict[bytes, bytes]) -> Totals:
@@ -122,4 +143,9 @@ def difference(truth: UsageRow, before: UsageRow, entry: str) -> UsageRow:
         input_pico=truth.input_pico - before.input_pico,
         output_pico=truth.output_pico - before.output_pico,
         cost_pico=truth.cost_pico - before.cost_pico,
+        limit_costs={
+            it: (now[0] - was[0], now[1] - was[1])
+            for it in {**truth.limit_costs, **before.limit_costs}
+            for now, was in ((truth.cost_for(it), before.cost_for(it)),)
+        },
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from metering import audio, tokens
@@ -12,7 +14,7 @@ from metering.core.origins import HEADER, Origin
 from metering.core.record import Pricing, UsageRow
 from metering.directory import Caller, Directory
 from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed, NotFound
-from metering.meter import Meter, Priced
+from metering.meter import Meter, Priced, price_of
 from metering.providers import DIALECTS, provider_of
 from metering.providers.base import NOTHING, Ask, Dialect, Endpoint
 from metering.proxy.call import Call
@@ -24,6 +26,13 @@ from metering.surfaces import payi
 from metering.upstream import Resolver
 
 
+class Stored(NamedTuple):
+    """A stored credential: what it is called, and the provider's key."""
+
+    slug: str
+    secret: str
+
+
 class Planner:
     """Plans the calls of one worker; asks the directory and names' addresses, never a provider."""
 
@@ -33,7 +42,8 @@ class Planner:
         self._settings = settings
         self._directory = directory
         self._meter = meter
-        self._stored = {"openai": settings.openai_api_key, "anthropic": settings.anthropic_api_key}
+        keys = {"openai": settings.openai_api_key, "anthropic": settings.anthropic_api_key}
+        self._stored = {name: Stored(f"env-{name}", key) for name, key in keys.items() if key}
         self._reader = Reader(directory.is_admin_key, settings.admin_key)
         self._destinations = Destinations(settings, resolver)
 
@@ -50,7 +60,7 @@ class Planner:
         caller = await self._authenticate(said)
         annotations = _permitted(caller, dialect, said.annotations())
         chosen = self._destinations.chosen(caller, dialect, annotations.base_uri)
-        secret = self._stored_key(said, dialect, chosen)
+        stored = self._credential(said, dialect, chosen)
         endpoint = dialect.endpoint(exchange.method, path, exchange.query)
         metered = endpoint.kind == "metered"
         if metered and dialect.needs_resource and annotations.price_as_resource is None:
@@ -61,7 +71,10 @@ class Planner:
             ask = await _measured(ask)
         limits = await self._limits(caller, annotations, endpoint)
         _refuse_unmetered(caller, endpoint, limits, path)
-        priced = self._price(dialect, ask, annotations, limits, caller=caller, now_ms=now_ms)
+        slug, secret = (None, None) if stored is None else stored
+        priced = self._price(
+            dialect, ask, annotations, limits, caller=caller, credential=slug, now_ms=now_ms
+        )
         headers = said.passed(dialect, None if secret is None else dialect.credential(secret))
         return Call(
             caller=caller,
@@ -80,6 +93,7 @@ class Planner:
                 method=exchange.method,
                 path=path,
                 provider_host=None if chosen is None else chosen.authority,
+                credential=slug,
                 request_id=request_id,
                 now_ms=now_ms,
             ),
@@ -108,8 +122,8 @@ class Planner:
             raise NotAllowed("a key with role `read` cannot make provider calls; use an `app` key")
         return caller
 
-    def _stored_key(self, said: Said, dialect: Dialect, chosen: Origin | None) -> str | None:
-        """The stored key, where the provider's slot is free: never for a chosen origin."""
+    def _credential(self, said: Said, dialect: Dialect, chosen: Origin | None) -> Stored | None:
+        """The stored one, where the provider's slot is free: never for a chosen origin."""
         if not said.slot_is_free:
             return None
         if chosen is not None:
@@ -121,15 +135,15 @@ class Planner:
                 code="provider_key_missing",
                 field=HEADER,
             )
-        secret = self._stored[dialect.name]
-        if secret is None:
+        stored = self._stored.get(dialect.name)
+        if stored is None:
             raise InvalidApiKey(
                 f"this call brings no {dialect.name} key and none is stored: send the "
                 "provider's key in its usual header, or start the service with "
                 f"{dialect.name.upper()}_API_KEY",
                 code="provider_key_missing",
             )
-        return secret
+        return stored
 
     async def _limits(
         self, caller: Caller, annotations: Annotations, endpoint: Endpoint
@@ -160,6 +174,7 @@ class Planner:
         limits: tuple[Limit, ...],
         *,
         caller: Caller,
+        credential: str | None,
         now_ms: int,
     ) -> Priced:
         """The price at admission; a model without one is refused where a limit depends on it."""
@@ -167,11 +182,14 @@ class Planner:
             return Priced(dialect.name, "", None)
         provider = provider_of(annotations.price_as_category, dialect.name)
         model = annotations.price_as_resource or ask.model
-        priced = self._meter.price_of(
+        priced = price_of(
+            self._meter.prices,
             caller.application_id,
             provider,
             model,
             now_ms,
+            credential=credential,
+            limits=limits,
             estimate=self._settings.unpriced == "estimate",
         )
         rates = priced.rates
@@ -239,6 +257,7 @@ def _row(
     method: str,
     path: str,
     provider_host: str | None,
+    credential: str | None,
     request_id: str,
     now_ms: int,
 ) -> UsageRow:
@@ -272,4 +291,5 @@ def _row(
         properties=annotations.properties,
         use_case_properties=annotations.use_case_properties,
         provider_host=provider_host,
+        credential=credential,
     )

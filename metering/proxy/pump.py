@@ -14,10 +14,11 @@ import msgspec
 import structlog
 
 from metering.core.headers import from_provider, scrub
+from metering.core.limits import Floor
 from metering.core.record import UsageRow
 from metering.core.result import digits, splice_result
 from metering.errors import OurFault, ProviderFault, ProviderGarbage, StoreAway, XproxyError
-from metering.ledger import Hold, nothing_certain
+from metering.ledger import Hold
 from metering.meter import Meter, Outcome
 from metering.providers.base import StreamTap, Usage
 from metering.proxy.call import Call, Headers
@@ -79,7 +80,7 @@ class Pump:
         finally:
             # who knows us is to forget us: a call in a circle would wait for the collector
             self._client.on_gone = None
-            self._hold.floor = nothing_certain
+            self._hold.floor = Floor
         self._client.finish(broken=broken)
 
     async def _run(self) -> bool:
@@ -318,9 +319,9 @@ class Pump:
             self._hold, self._call.ask, usage, self._call.priced, self._call.tokens_asked
         )
 
-    def _floor(self, usage: Usage) -> tuple[int, int]:
+    def _floor(self, usage: Usage) -> Floor:
         call = self._call
-        return self._meter.floor(call.ask, call.priced, usage, call.tokens_asked)
+        return self._meter.floor(call.row, call.ask, call.priced, usage, call.tokens_asked)
 
     def _done(self, status: int) -> UsageRow:
         return msgspec.structs.replace(

@@ -47,6 +47,8 @@ class OwnPrices(msgspec.Struct, frozen=True, kw_only=True):
     rates: tuple[OwnRate, ...]
     set_ms: int
     set_by: str
+    limit_created_ms: int | None = None
+    """When the limit was created that they are of, if they are a limit's."""
 
 
 _decode_files = msgspec.json.Decoder(dict[str, str]).decode
@@ -110,7 +112,8 @@ async def set_own(
     set_ms: int,
     set_by: str,
 ) -> OwnPrices:
-    """Prices of an application's own, in place of those there were; none ends them."""
+    """Prices of an application's own, or of a credential or limit of it, in place of those there
+    were; none ends them. A limit that there is not has none: ValueRefused."""
     arguments = (application_id, kind, name, _json(rates), set_ms, set_by)
     [record] = await store.rows("set_own_prices", *arguments)
     return _own(record)

@@ -86,6 +86,11 @@ def _corrected(row: UsageRow, correction: UsageRow) -> UsageRow:
         output_pico=row.output_pico + correction.output_pico,
         cost_pico=row.cost_pico + correction.cost_pico,
         estimated=correction.estimated,
+        limit_costs={
+            limit_id: (before[0] + more[0], before[1] + more[1])
+            for limit_id, more in correction.limit_costs.items()
+            for before in (row.cost_for(limit_id),)
+        },
     )
 
 

@@ -18,6 +18,7 @@ JSON_FIELDS = frozenset(
     {"units", "lines", "warnings", "tags", "properties", "use_case_properties"},
 )
 _decode_charges = msgspec.json.Decoder(tuple[Charge, ...]).decode
+_decode_limit_costs = msgspec.json.Decoder(dict[str, tuple[int, int]]).decode
 _decode = msgspec.json.decode
 _encode = msgspec.json.Encoder().encode
 
@@ -80,6 +81,8 @@ def _values(row: UsageRow, charges: tuple[Charge, ...]) -> tuple[object, ...]:
         _json(charges),
         row.provider_host,
         row.price_version,
+        row.credential,
+        _json(row.limit_costs) if row.limit_costs else None,
     )
 
 
@@ -90,6 +93,7 @@ def read(record: Record) -> Landed:
     values["request_id"] = str(values["request_id"])
     for name in JSON_FIELDS:
         values[name] = _decode(values[name])
+    values["limit_costs"] = _decode_limit_costs(values["limit_costs"] or "{}")
     return UsageRow(**values), _decode_charges(record["charges"])
 
 

@@ -34,13 +34,15 @@ RETURNING revision, application_id, kind, name, rates, to_ms(set_at) AS set_ms, 
 
 -- read_own_prices --
 -- What is negotiated now, of an application or (null) of all: each latest revision that has rates.
-SELECT revision, application_id, kind, name, rates, set_ms, set_by
+SELECT revision, application_id, kind, name, rates, set_ms, set_by,
+    to_ms(l.created_at) AS limit_created_ms
 FROM (
     SELECT DISTINCT ON (application_id, kind, name)
-        revision, application_id, kind, name, rates, to_ms(set_at) AS set_ms, set_by
+        revision, application_id, kind, name, rates, to_ms(set_at) AS set_ms, set_by, limit_id
     FROM own_prices
     WHERE $1::uuid IS NULL OR application_id = $1
     ORDER BY application_id, kind, name, revision DESC
 ) AS latest
+LEFT JOIN limits AS l USING (application_id, limit_id)
 WHERE rates <> '[]'
 ORDER BY application_id, kind, name;

@@ -8,7 +8,7 @@ WITH landed AS (
         units, lines, input_tokens, output_tokens, input_pico, output_pico, cost_pico, warnings,
         provider_id, user_id, account_name, use_case_name, use_case_id, use_case_version,
         use_case_step, tags, properties, use_case_properties, latency_ms, ttft_ms, charges,
-        provider_host, price_version
+        provider_host, price_version, credential, limit_costs
     )
     SELECT
         application_id, request_id, attempt, entry, from_ms(uuid7_ms(request_id)), from_ms(at_ms),
@@ -18,7 +18,7 @@ WITH landed AS (
         output_tokens, input_pico, output_pico, cost_pico, warnings, provider_id, user_id,
         account_name, use_case_name, use_case_id, use_case_version, use_case_step, tags,
         properties, use_case_properties, latency_ms, ttft_ms, charges,
-        provider_host, price_version
+        provider_host, price_version, credential, limit_costs
     FROM unnest(
         $1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::text[],
         $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::text[],
@@ -27,7 +27,7 @@ WITH landed AS (
         $26::jsonb[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[],
         $32::jsonb[], $33::text[], $34::text[], $35::text[], $36::text[], $37::text[],
         $38::integer[], $39::text[], $40::jsonb[], $41::jsonb[], $42::jsonb[], $43::integer[],
-        $44::integer[], $45::jsonb[], $46::text[], $47::text[]
+        $44::integer[], $45::jsonb[], $46::text[], $47::text[], $48::text[], $49::jsonb[]
     ) WITH ORDINALITY AS r (
         application_id, request_id, attempt, entry, at_ms, key_id, surface, provider, category,
         method, endpoint, streamed, status, http_status, error_code, pricing, estimated,
@@ -35,7 +35,7 @@ WITH landed AS (
         units, lines, input_tokens, output_tokens, input_pico, output_pico, cost_pico, warnings,
         provider_id, user_id, account_name, use_case_name, use_case_id, use_case_version,
         use_case_step, tags, properties, use_case_properties, latency_ms, ttft_ms, charges,
-        provider_host, price_version, position
+        provider_host, price_version, credential, limit_costs, position
     )
     -- Writers that overlap wait in one order; of a row that came twice the first lands.
     ORDER BY application_id, request_id, attempt, entry, position
@@ -43,7 +43,7 @@ WITH landed AS (
     RETURNING
         application_id, admitted_at, entry, status, estimated, pricing, model, provider, key_id,
         user_id, use_case_name, tags, charges, input_tokens, output_tokens, input_pico,
-        output_pico, cost_pico
+        output_pico, cost_pico, limit_costs
 ), alike AS (
     -- What is counted under the same values is summed before it is counted under each of them.
     SELECT
@@ -98,9 +98,10 @@ WITH landed AS (
         application_id, charge ->> 0 AS limit_id, (charge ->> 1)::bigint AS epoch,
         charge ->> 2 AS unit, sum((charge ->> 3)::numeric),
         -- A charge may differ from the cost (a lost call's ceiling): the difference counts as input.
-        coalesce(sum((charge ->> 3)::numeric - cost_pico + input_pico)
+        coalesce(sum((charge ->> 3)::numeric - coalesce((own ->> 1)::numeric, cost_pico - input_pico))
             FILTER (WHERE charge ->> 2 = 'usd'), 0),
-        coalesce(sum(output_pico) FILTER (WHERE charge ->> 2 = 'usd'), 0),
+        coalesce(sum(coalesce((own ->> 1)::numeric, output_pico))
+            FILTER (WHERE charge ->> 2 = 'usd'), 0),
         count(*) FILTER (WHERE entry = 'call' AND charge ->> 4 = 'ok'),
         count(*) FILTER (WHERE entry = 'call' AND charge ->> 4 = 'exceeded'),
         count(*) FILTER (WHERE entry = 'call' AND charge ->> 4 = 'overrun'),
@@ -109,6 +110,8 @@ WITH landed AS (
         count(*) FILTER (WHERE entry = 'call' AND charge ->> 4 = 'failed')
     FROM landed
     CROSS JOIN LATERAL jsonb_array_elements(charges) AS charge
+    -- What a limit with own rates is charged in place of the cost; null for the others.
+    CROSS JOIN LATERAL (SELECT limit_costs -> (charge ->> 0) AS own) AS its
     GROUP BY application_id, limit_id, epoch, unit
     ORDER BY application_id, limit_id, epoch, unit
     ON CONFLICT (application_id, limit_id, epoch, unit) DO UPDATE SET

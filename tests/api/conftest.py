@@ -17,6 +17,7 @@ from metering.core.limits import Limit, Totals
 from metering.core.record import UsageRow
 from metering.duties.prices import Prices
 from metering.errors import StoreAway
+from metering.ledger import Correction
 from metering.settings import Settings
 from metering.store import Store, applications
 from metering.store.usage import Entry
@@ -73,7 +74,7 @@ class Ledger:
         """A result that was put here."""
         return self.results.get((application_id, request_id))
 
-    async def reprice(self, run: str, call: Entry, truth: UsageRow, at_ms: int) -> int:
+    async def reprice(self, run: str, call: Entry, truth: UsageRow, at_ms: int) -> Correction:
         """No call is repriced here."""
         raise AssertionError
 

@@ -231,7 +231,7 @@ async def test_own_prices_come_and_go(store: Store) -> None:
     assert set(view.now.own) == {APPLICATION}
     listed = view.now.book.find("p", "m", NOW_MS)
     assert listed is not None
-    found = view.now.own[APPLICATION].of(listed, NOW_MS)
+    found = view.now.own[APPLICATION].of(listed, NOW_MS, None)
     assert (found.id, found.ratio) == (f"p/m@undated*own-{own.revision}", (1, 2))
     await stored.set_own(store, APPLICATION, (), set_ms=NOW_MS, set_by="t")
     await view.refresh()

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from metering.core.ids import uuid7
-from metering.core.limits import Bounds, Charge, Limit, Mode, Refused, State, Unit
+from metering.core.limits import Bounds, Charge, Floor, Limit, Mode, Refused, State, Unit
 from metering.ledger import Hold, Ledger
 from metering.ledger.replies import COUNTERS, parse_charges, states_of
 from metering.redis import Redis, share
@@ -39,7 +39,14 @@ sizes = st.sampled_from([3, 100, 10, 1, 0])
 """How many calls of about a dollar, or forty tokens, a limit has room for."""
 Beat = tuple[int, int] | None
 """What a heartbeat knows for certain: pico, tokens."""
+rated = st.sets(st.sampled_from("abc"), max_size=2)
+"""Limits with rates of their own: a call is dearer to them."""
 beats: st.SearchStrategy[Beat] = st.none() | st.tuples(pico.map(lambda it: 2 * it), tokens)
+
+
+def dearer(into: int, out: int) -> tuple[int, int]:
+    """What a limit with own rates makes of two amounts in usd."""
+    return into * 2 + 1, out * 3 + 2
 
 
 @dataclass
@@ -50,7 +57,14 @@ class Share:
     likely: int
     ceiling: int
     hard: bool
+    rated: bool
     charged: int = 0
+    output: int = 0
+    """So much of it."""
+
+    def usd(self, into: int, out: int) -> tuple[int, int]:
+        """Two amounts of a call, as this limit has them."""
+        return dearer(into, out) if self.rated else (into, out)
 
 
 @dataclass
@@ -60,7 +74,7 @@ class Call:
     hold: Hold
     shares: dict[str, Share]
     status: str = "held"
-    floor: tuple[int, int] = (0, 0)
+    floor: Floor = field(default_factory=Floor)
     charges: tuple[Charge, ...] = ()
     corrected: bool = False
 
@@ -105,11 +119,11 @@ class Twin:
         """An amount in the limit's unit."""
         return {"usd": usd, "tokens": used}.get(self.unit, 1)
 
-    def needed(self, ceiling: int, used: int) -> int:
+    def needed(self, ceiling: int) -> int:
         """What a call must find room for, itself."""
         if self.unit in ("requests", "concurrent"):
             return 1
-        return self.own(ceiling, used) if self.mode == "hard" else 0
+        return ceiling if self.mode == "hard" else 0
 
     @property
     def held(self) -> int:
@@ -173,9 +187,10 @@ class Machine(RuleBasedStateMachine):
         return msgspec.structs.replace(twin.definition, application_id=self.application_id)
 
     @rule(
-        target=calls, asked=st.lists(st.tuples(names, pico, pico, tokens), min_size=1, max_size=4)
+        target=calls,
+        asked=st.lists(st.tuples(names, pico, pico, tokens, rated), min_size=1, max_size=4),
     )
-    def reserve(self, asked: list[tuple[str, int, int, int]]) -> Any:
+    def reserve(self, asked: list[tuple[str, int, int, int, set[str]]]) -> Any:
         """All limits of a call are decided together, all or nothing; of calls at once, in turn."""
         verdicts = self.run(self.together([self.reserving(*one) for one in asked]))
         admitted = [self.admitted(*one, found) for one, found in zip(asked, verdicts, strict=True)]
@@ -186,50 +201,59 @@ class Machine(RuleBasedStateMachine):
         """What several things come to that are begun in one tick: one script takes them all."""
         return await asyncio.gather(*work)
 
-    def reserving(self, names: str, likely: int, more: int, used: int) -> Any:
+    def reserving(self, names: str, likely: int, more: int, used: int, rated: set[str]) -> Any:
         """One call, asked of the ledger."""
+        own = {it for it in rated & set(names) if self.twins[it].unit == "usd"}
         bounds = Bounds(
             likely_pico=likely,
             ceiling_pico=likely + more,
             likely_tokens=used,
             ceiling_tokens=used + 10,
+            limits={it: dearer(likely, likely + more) for it in own},
         )
         one = row(application_id=self.application_id, request_id=str(uuid7(1, os.urandom(10))))
         limits = [self.own(self.twins[name]) for name in names]
         return self.ledger.reserve(one, limits, bounds, expected_ms=3_000)
 
     def admitted(
-        self, names: str, likely: int, more: int, used: int, verdict: Hold | Refused
+        self,
+        names: str,
+        likely: int,
+        more: int,
+        used: int,
+        rated: set[str],
+        verdict: Hold | Refused,
     ) -> Call | None:
         """Whether the verdict on one call is right."""
         twins = [self.twins[name] for name in names]
-        ceiling, most = likely + more, used + 10
+        most = used + 10
+        shares = {}
+        for it in twins:
+            own = Share(it.epoch, 0, 0, it.mode == "hard", it.limit_id in rated)
+            own.likely, own.ceiling = own.usd(likely, likely + more)
+            own.likely, own.ceiling = it.own(own.likely, used), it.own(own.ceiling, most)
+            shares[it.limit_id] = own
+        needed = {it.limit_id: it.needed(shares[it.limit_id].ceiling) for it in twins}
         blocked = [
             it
             for it in twins
-            if it.mode != "allow" and it.settled + it.held + it.needed(ceiling, most) > it.max
+            if it.mode != "allow" and it.settled + it.held + needed[it.limit_id] > it.max
         ]
         if blocked:
-            self.refuse(twins, blocked, verdict, (ceiling, most))
+            self.refuse(twins, blocked, verdict, needed)
             return None
         assert isinstance(verdict, Hold)
         assert [epoch for _, epoch in verdict.limits] == [it.epoch for it in twins]
-        shares = {
-            it.limit_id: Share(
-                it.epoch, it.own(likely, used), it.own(ceiling, most), it.mode == "hard"
-            )
-            for it in twins
-        }
         for it in twins:
             it.holds[id(verdict)] = shares[it.limit_id]
         return Call(verdict, shares)
 
     def refuse(
-        self, twins: list[Twin], blocked: list[Twin], verdict: Any, most: tuple[int, int]
+        self, twins: list[Twin], blocked: list[Twin], verdict: Any, needed: dict[str, int]
     ) -> None:
         """A refusal names who blocks, is final if money spent is the cause, and holds nothing."""
         assert isinstance(verdict, Refused)
-        final = any(it.settled + it.needed(*most) > it.max for it in blocked)
+        final = any(it.settled + needed[it.limit_id] > it.max for it in blocked)
         assert verdict.retryable is not final
         assert (verdict.retry_after_s == 0) if final else (1 <= verdict.retry_after_s <= 20)
         assert verdict.blocked_limit_ids == tuple(it.limit_id for it in blocked)
@@ -238,7 +262,7 @@ class Machine(RuleBasedStateMachine):
                 "max": it.max,
                 "settled": it.settled,
                 "held": it.held,
-                "needed": it.needed(*most),
+                "needed": needed[it.limit_id],
                 "holds": len(it.holds),
             }
         self.rows += 1
@@ -281,6 +305,11 @@ class Machine(RuleBasedStateMachine):
             cost_pico=truth.into + truth.out,
             input_pico=truth.into,
             output_pico=truth.out,
+            limit_costs={
+                name: its.usd(truth.into, truth.out)
+                for name, its in call.shares.items()
+                if its.rated and self.twins[name].unit == "usd" and truth.verb == "settle"
+            },
         )
         self.ledger.abandon(call.hold)
         return self.ledger.apply(truth.verb, one, call.hold.limits, truth.used, "held")
@@ -293,7 +322,10 @@ class Machine(RuleBasedStateMachine):
             if truth.verb == "release":
                 self.charge(call, dict.fromkeys(call.shares, 0), None, failed=set(call.shares))
             else:
-                owns = {name: self.twins[name].own(into + out, used) for name in call.shares}
+                owns = {
+                    name: self.twins[name].own(sum(its.usd(into, out)), used)
+                    for name, its in call.shares.items()
+                }
                 owns = {k: v for k, v in owns.items() if self.twins[k].unit != "concurrent"}
                 self.charge(call, owns, (into, out), failed=set())
         elif call.status == "expired":
@@ -326,8 +358,9 @@ class Machine(RuleBasedStateMachine):
             if twin.epoch == its.epoch:
                 twin.settled += amount
                 if twin.unit == "usd":
-                    twin.settled_input += parts[0] if parts else amount
-                    twin.settled_output += parts[1] if parts else 0
+                    its.output = its.usd(*parts)[1] if parts else 0
+                    twin.settled_input += amount - its.output
+                    twin.settled_output += its.output
                 del twin.holds[id(call.hold)]
                 state = "failed" if name in failed else twin.state
                 twin.counts[state] += 1
@@ -342,13 +375,14 @@ class Machine(RuleBasedStateMachine):
         for name, its in call.shares.items():
             twin = self.twins[name]
             counted = twin.unit in ("usd", "tokens")
-            delta = twin.own(into + out, used) - its.charged if counted else 0
+            its_into, its_out = its.usd(into, out)
+            delta = twin.own(its_into + its_out, used) - its.charged if counted else 0
             state: State = "ok"
             if twin.epoch == its.epoch:
                 twin.settled += delta
                 if twin.unit == "usd":
-                    twin.settled_input += into - its.charged
-                    twin.settled_output += out
+                    twin.settled_input += its_into - its.charged
+                    twin.settled_output += its_out
                 state = twin.state
             self.sums[name, its.epoch] += delta
             charges.append(Charge(name, its.epoch, twin.unit, delta, state))
@@ -372,7 +406,9 @@ class Machine(RuleBasedStateMachine):
             if unit in ("requests", "concurrent"):
                 amounts[name] = int(unit == "requests")
             else:
-                amounts[name] = its.ceiling if its.hard else call.floor[unit == "tokens"]
+                certain = call.floor.limit_costs.get(name, (call.floor.pico, 0))[0]
+                floor = certain if unit == "usd" else call.floor.tokens
+                amounts[name] = its.ceiling if its.hard else floor
         nothing = {name for name, amount in amounts.items() if not amount}
         self.charge(call, amounts, None, failed=nothing)
         return call
@@ -391,16 +427,21 @@ class Machine(RuleBasedStateMachine):
         if beat is None:
             return
         floor, seen = beat
-        call.hold.floor = lambda: (floor, seen)
+        own = {
+            name: (its.usd(floor, 0)[0], 0)
+            for name, its in call.shares.items()
+            if its.rated and self.twins[name].unit == "usd"
+        }
+        call.hold.floor = lambda: Floor(floor, seen, own)
         alive = call.hold.record in self.ledger._live
         self.run(self.ledger.heartbeat(0))
         if not alive or call.status != "held":
             return
-        call.floor = (floor, seen)
+        call.floor = Floor(floor, seen, own)
         for name, its in call.shares.items():
             twin = self.twins[name]
             if twin.unit in ("usd", "tokens") and twin.epoch == its.epoch:
-                its.likely = max(its.likely, twin.own(floor, seen))
+                its.likely = max(its.likely, twin.own(its.usd(floor, 0)[0], seen))
 
     @rule(name=st.sampled_from("abc"))
     def reset(self, name: str) -> None:

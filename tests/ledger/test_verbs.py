@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from metering.core.limits import Bounds, Limit, Refused
+from metering.core.limits import Bounds, Floor, Limit, Refused
 from metering.core.money import PICO_PER_USD as USD
 from metering.core.record import UsageRow
 from metering.ledger import Hold, Ledger
@@ -230,7 +230,7 @@ async def test_expiry_charges_the_ceiling_to_hard_caps_and_the_floor_elsewhere(
     await ledger.define(hard)
     _, hold = await reserve(ledger, soft, hard, bounds=likely(CENT, ceiling=50 * CENT))
     assert hold is not None
-    hold.floor = lambda: (3, 0)
+    hold.floor = lambda: Floor(3)
     await ledger.heartbeat(0)
     assert await ledger.reap() == 0
 
@@ -290,7 +290,7 @@ async def test_a_heartbeat_raises_what_is_likely_to_what_is_certain(ledger: Ledg
     await ledger.define(team)
     _, hold = await reserve(ledger, team, bounds=likely(CENT))
     assert hold is not None
-    hold.floor = lambda: (150 * CENT, 0)
+    hold.floor = lambda: Floor(150 * CENT)
     await ledger.heartbeat(0)
 
     verdict, _ = await reserve(ledger, team)

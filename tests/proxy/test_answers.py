@@ -458,10 +458,10 @@ async def test_a_slow_settle_does_not_hold_the_answer(
 async def test_a_fault_of_ours_lets_the_hold_go(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug after the provider was called: 503, not to be retried, and the hold is the reaper's."""
 
-    def bug(*_: object) -> None:
+    def bug(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(rig.meter, "priced_row", bug)
+    monkeypatch.setattr("metering.meter.meter.priced_row", bug)
     client = await rig.post(answer(completion()))
 
     assert (client.status, client.headers["x-should-retry"]) == (503, "false")

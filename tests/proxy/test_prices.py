@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import httpx
 import pytest
 
-from metering.core.prices import OwnRate, OwnRates, PriceList
+from metering.core.prices import Negotiated, OwnRate, OwnRates, PriceList
+from metering.meter import price_of
 from pricing.book import PriceBook
 from pricing.load import parse_all, read
 from tests.builders import APPLICATION
@@ -34,7 +35,7 @@ FILES = read()
 OTHER = "00000000-0000-7000-8000-0000000000bb"
 
 
-def prices(version: str, own: Mapping[str, OwnRates] | None = None) -> PriceList:
+def prices(version: str, own: Mapping[str, Negotiated] | None = None) -> PriceList:
     """The package's list, but for gpt-4o: $3 in and $12 out."""
     content = json.loads(FILES["openai.json"])
     [model] = [it for it in content["models"] if it["id"] == "gpt-4o"]
@@ -84,12 +85,12 @@ async def test_a_call_keeps_the_list_it_was_admitted_with(
 async def test_what_a_hold_holds_is_at_the_own_price(rig: Rig) -> None:
     """An application's own rates decide cost, hold and result; another's calls cost the list's."""
     half = OwnRates([OwnRate(match="openai/*", multiplier="0.5")], "own-7")
-    rig.meter.use(PriceList(BOOK, {APPLICATION: half}))
+    rig.meter.use(PriceList(BOOK, {APPLICATION: Negotiated(half)}))
     mine = await rig.row(await rig.post(answer(completion())))
-    likely = rig.meter.price_of(APPLICATION, "openai", "gpt-4o", mine.at_ms).rates
-    rig.meter.use(PriceList(BOOK, {OTHER: half}))
+    likely = price_of(rig.meter.prices, APPLICATION, "openai", "gpt-4o", mine.at_ms).rates
+    rig.meter.use(PriceList(BOOK, {OTHER: Negotiated(half)}))
     theirs = await rig.row(await rig.post(answer(completion())))
-    listed = rig.meter.price_of(APPLICATION, "openai", "gpt-4o", mine.at_ms).rates
+    listed = price_of(rig.meter.prices, APPLICATION, "openai", "gpt-4o", mine.at_ms).rates
 
     assert (mine.cost_pico, theirs.cost_pico) == (COST_PICO // 2, COST_PICO)
     assert mine.price_id == f"{id_of(BOOK, mine.at_ms)}*own-7"
@@ -102,7 +103,7 @@ async def test_what_a_hold_holds_is_at_the_own_price(rig: Rig) -> None:
 async def test_an_own_price_of_one_unit(rig: Rig) -> None:
     """What is not negotiated costs what the list says."""
     rate = OwnRate(match="openai/gpt-4o", prices={"output": "8"})
-    rig.meter.use(PriceList(BOOK, {APPLICATION: OwnRates([rate], "own-8")}))
+    rig.meter.use(PriceList(BOOK, {APPLICATION: Negotiated(OwnRates([rate], "own-8"))}))
     row = await rig.row(await rig.post(answer(completion())))
     assert row.cost_pico == 9 * 2_500_000 + 12 * 8_000_000
 

@@ -74,7 +74,7 @@ async def test_a_bug_before_the_call_is_logged_without_it(
     def fail(*arguments: object, **_: object) -> None:
         raise ValueError(f"not a price: {arguments}")
 
-    monkeypatch.setattr(rig.meter, "price_of", fail)
+    monkeypatch.setattr(rig.meter, "bounds", fail)
     body = {"model": PROMPT, "messages": [], "max_tokens": 9}
     client = await rig.post(httpx.Response(200), body, MESSAGES, x_api_key=SECRET)
     assert client.status == 503

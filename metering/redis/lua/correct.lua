@@ -2,7 +2,8 @@
 -- KEYS: 1 record, 2 outbox, 3.. limit hashes
 -- ARGV: 1 entry name, 2 row of the correction, 3 row of the call as it is now, 4-5 total, 6-7 by how much
 --       its output differs (usd, signed), 8 tokens, 9 how often it had been corrected when the difference
---       was made, 10.. limit ids in the order of the keys. Total and tokens are the call's true ones; the
+--       was made, 10 total and difference of output of limits with own rates, or that had them, 11.. limit
+--       ids in the order of the keys. Total and tokens are the call's true ones; the
 --       script takes what was charged before from the record: what is not output, is input.
 -- Returns: {1, charges, underflows} (signed charges) | {2} corrected before | {3} another correction came
 --          between: make the difference anew | {-1} no such call
@@ -15,12 +16,14 @@ local charged = {}
 for id, ep, unit, w, p in string.gmatch(r[1], '([^|;]+)|(%d+)|(%a+)|(%d+)|(%d+)|') do
   charged[id] = {ep = ep, unit = unit, w = tonumber(w), p = tonumber(p)}
 end
-local charges, truth, underflows = {}, {}, 0
+local charges, truth, underflows, rated = {}, {}, 0, own_amounts(ARGV[10]) or {}
 for i = 3, #KEYS do
-  local id, key = ARGV[i + 7], KEYS[i]
+  local id, key = ARGV[i + 8], KEYS[i]
   local before = charged[id]
   if before then
-    local aw, ap = tonumber(ARGV[4]), tonumber(ARGV[5])
+    local aw, ap, ow, op = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+    if rated[id] then aw, ap, ow, op = unpack(rated[id]) end
+    aw, ap, ow, op = tonumber(aw), tonumber(ap), tonumber(ow), tonumber(op)
     if before.unit == 'tokens' then aw, ap = tonumber(ARGV[8]), 0
     elseif before.unit ~= 'usd' then aw, ap = before.w, before.p end
     local dw, dp = sub(aw, ap, before.w, before.p)
@@ -30,8 +33,8 @@ for i = 3, #KEYS do
       c[1], c[2] = add(c[1], c[2], dw, dp)
       if before.unit == 'usd' then
         c[3], c[4] = add(c[3], c[4], dw, dp)
-        c[3], c[4] = sub(c[3], c[4], tonumber(ARGV[6]), tonumber(ARGV[7]))
-        c[5], c[6] = add(c[5], c[6], tonumber(ARGV[6]), tonumber(ARGV[7]))
+        c[3], c[4] = sub(c[3], c[4], ow, op)
+        c[5], c[6] = add(c[5], c[6], ow, op)
       end
       if c[1] < 0 or c[3] < 0 then underflows = underflows + 1 end
       what = state(c[1], c[2], mw, mp, tw, tp)

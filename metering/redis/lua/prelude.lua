@@ -59,6 +59,14 @@ local function cannot_be_read(fault)  -- what pcall gives of a call whose keys a
 end
 -- A hold's share of one limit, as kept in the record: id|epoch|unit|mode|likely w|p|ceiling w|p;
 local SHARE = '([^|;]+)|(%d+)|(%a+)|(%a+)|(%d+)|(%d+)|(%d+)|(%d+);'
+-- Two amounts in usd of each limit with own rates, id|whole|pico|whole|pico;... as they come: nearly never.
+local OWN = '([^|;]+)|(%-?%d+)|(%d+)|(%-?%d+)|(%d+);'
+local function own_amounts(text)  -- by limit id; nil where there are none
+  if not text or text == '' then return end
+  local found = {}
+  for id, aw, ap, bw, bp in string.gmatch(text, OWN) do found[id] = {aw, ap, bw, bp} end
+  return found
+end
 local function state(sw, sp, mw, mp, tw, tp)
   if gt(sw, sp, mw, mp) then return 'overrun' end
   if ge(sw, sp, tw, tp) then return 'exceeded' end

@@ -1,7 +1,8 @@
 -- Decide calls in turn; each holds all of its limits or none. A refusal leaves its row.
 -- KEYS: 1 holds (zset by deadline), 2 outbox (stream), then of each call: record, limit hashes
 -- ARGV: 1 ttl ms, then of each call: 1 how many limits, 2 expected duration ms, 3 row, 4-5 likely,
---       6-7 ceiling (usd), 8 likely tokens, 9 ceiling tokens, limit ids in the order of the keys
+--       6-7 ceiling (usd), 8 likely tokens, 9 ceiling tokens, 10 likely and ceiling of limits with own
+--       rates, limit ids in the order of the keys
 -- Returns: of each call {1, epochs} held | {2, status} known already | {-1, i} limit i is not loaded |
 --          {-2, why} this one cannot be read | {0, final, retry_ms, charges, id, max w, p, settled w, p,
 --          held w, p, needed w, p, holds, ...} refused
@@ -14,7 +15,8 @@ local function retry_ms(key)  -- how long until half of a limit's live holds are
   return redis_call('ZRANGE', key .. ':h', mid, mid, 'WITHSCORES')[2] - now
 end
 
-local function own(unit, a)  -- likely and ceiling of a call in a limit's unit, as digits
+local function own(unit, a, rated)  -- likely and ceiling of a call in a limit's unit, as digits
+  if rated and unit == 'usd' then return unpack(rated) end
   if unit == 'usd' then return ARGV[a + 3], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6] end
   if unit == 'tokens' then return ARGV[a + 7], '0', ARGV[a + 8], '0' end
   return '1', '0', '1', '0'
@@ -24,12 +26,13 @@ end
 local function decide(k, a)
   local status = redis_call('HGET', KEYS[k], 'st')
   if status then return {2, status} end
-  local call = {blocked = false, final = 0, retry_ms = 0}
+  local call, rated = {blocked = false, final = 0, retry_ms = 0}, own_amounts(ARGV[a + 9])
   for i = 1, tonumber(ARGV[a]) do
     local l = limit_of(KEYS[k + i])
     if not l then return {-1, i} end
-    local lw, lp, cw, cp = own(l.unit, a)
-    local mine = {limit = l, id = ARGV[a + 8 + i], lw = lw, lp = lp, cw = cw, cp = cp, blocked = false}
+    local id = ARGV[a + 9 + i]
+    local lw, lp, cw, cp = own(l.unit, a, rated and rated[id])
+    local mine = {limit = l, id = id, lw = lw, lp = lp, cw = cw, cp = cp, blocked = false}
     call[i] = mine
     if l.mode ~= 'allow' then
       local c = l.c
@@ -104,7 +107,7 @@ while k <= #KEYS do
     held[#held + 1] = record
   end
   replies[#replies + 1] = reply
-  k, a = k + 1 + n, a + 9 + n
+  k, a = k + 1 + n, a + 10 + n
 end
 save_all()
 if #held > 0 then redis_call('ZADD', holds, unpack(held)) end

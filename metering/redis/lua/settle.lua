@@ -2,8 +2,9 @@
 -- KEYS: 1 holds, 2 outbox, then of each call: record, index by provider id (or the record again), limit hashes
 -- ARGV: of each call: 1 how many limits, 2 verb, 3 row, 4-5 total, 6-7 input, 8-9 output (usd), 10 tokens,
 --       11 `due` (to expire, if it is time), `held` (there is a hold) or `any` (there may be none),
---       12 what the index says, then id and epoch of each limit in the order of the keys (epoch 0: the present)
---       To expire, total and tokens are the floor: what is certain of the call.
+--       12 what the index says, 13 input and output of limits with own rates, then id and epoch of each
+--       limit in the order of the keys (epoch 0: the present)
+--       To expire, total, tokens and 13 are the floor: what is certain of the call.
 -- Returns: of each call {1, charges, underflows} done | {2, charges} done before | {3, charges} was expired:
 --          correct it | {4} not due yet | {5} the hold is gone: ask the rows whether it had ended |
 --          {-2, why} this one cannot be read
@@ -25,27 +26,33 @@ local function look(k, a)
   for id, ep, unit, mode, lw, lp, cw, cp in string.gmatch(r[2] or '', SHARE) do
     shares[id] = {ep = ep, unit = unit, mode = mode, lw = lw, lp = lp, cw = cw, cp = cp}
   end
-  local call = {record = record, verb = verb, shares = shares}
+  local call = {record = record, verb = verb, shares = shares, rated = own_amounts(ARGV[a + 12])}
   for i = 1, tonumber(ARGV[a]) do call[i] = limit_of(KEYS[k + 1 + i]) or {} end
   return nil, call
 end
 
-local function amount(a, call, unit, share)  -- what a limit is charged, as digits
+local function amount(a, call, unit, share, rated)  -- what a limit is charged, as digits
   local verb = call.verb
   if verb == 'release' or unit == 'concurrent' then return '0', '0' end
   if unit == 'requests' then return '1', '0' end
   if verb == 'expire' and share and share.mode == 'hard' then return share.cw, share.cp end
   if unit == 'tokens' then return ARGV[a + 9], '0' end
+  if rated then
+    local w, p = add(rated[1], rated[2], rated[3], rated[4])
+    return s(w), s(p)
+  end
   return ARGV[a + 3], ARGV[a + 4]
 end
 
 -- 2: only writes that cannot fail.
-local function charge(a, call, l, share, unit, aw, ap)  -- gives how many counters fell below zero
+local function charge(a, call, l, share, unit, aw, ap, rated)  -- gives how many counters fell below zero
   local c, underflows = l.c, 0
   c[1], c[2] = add(c[1], c[2], aw, ap)
   if unit == 'usd' and call.verb == 'settle' then
-    c[3], c[4] = add(c[3], c[4], ARGV[a + 5], ARGV[a + 6])
-    c[5], c[6] = add(c[5], c[6], ARGV[a + 7], ARGV[a + 8])
+    local iw, ip, ow, op = ARGV[a + 5], ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
+    if rated then iw, ip, ow, op = unpack(rated) end
+    c[3], c[4] = add(c[3], c[4], iw, ip)
+    c[5], c[6] = add(c[5], c[6], ow, op)
   elseif unit == 'usd' then
     c[3], c[4] = add(c[3], c[4], aw, ap)
   end
@@ -63,15 +70,16 @@ end
 local function finish(k, a, call)
   local charges, underflows, verb = '', 0, call.verb
   for i, l in ipairs(call) do
-    local id, ep = ARGV[a + 10 + 2 * i], ARGV[a + 11 + 2 * i]
+    local id, ep = ARGV[a + 11 + 2 * i], ARGV[a + 12 + 2 * i]
     local share = call.shares[id]
     ep = share and share.ep or (ep ~= '0' and ep) or l.ep or '0'
     local unit = share and share.unit or l.unit or 'usd'
-    local aw, ap = amount(a, call, unit, share)
+    local rated = call.rated and call.rated[id]
+    local aw, ap = amount(a, call, unit, share, rated)
     local nothing = verb == 'release' or (verb == 'expire' and aw == '0' and ap == '0')
     local what = nothing and 'failed' or 'ok'
     if l.ep == ep then  -- money of an old epoch never enters a new one
-      underflows = underflows + charge(a, call, l, share, unit, aw, ap)
+      underflows = underflows + charge(a, call, l, share, unit, aw, ap, rated)
       if not nothing then what = state(l.c[1], l.c[2], l.mw, l.mp, l.tw, l.tp) end
       l.c[STATE[what]] = l.c[STATE[what]] + 1
     end
@@ -95,7 +103,7 @@ while k <= #KEYS do
     ended[#ended + 1] = call.record
   end
   replies[#replies + 1] = reply
-  k, a = k + 2 + n, a + 12 + 2 * n
+  k, a = k + 2 + n, a + 13 + 2 * n
 end
 save_all()
 if #ended > 0 then redis_call('ZREM', holds, unpack(ended)) end
