@@ -296,6 +296,17 @@ def test_replaced_prices_hold_in_every_context() -> None:
     assert flex.tiers["flex"].at(0)["output"] == 15 * 10**9
 
 
+def test_what_is_agreed_of_scaled_rates_is_not_scaled() -> None:
+    """The agreed price is what it says, the others keep their ratio; both are exact."""
+    agreed = LISTED.scaled(1, 3).replaced({"output": "0.000001"})
+    listed = cost(USED, LISTED.scaled(1, 3)).lines
+    found = cost({**USED, "output_text": 3_000_001}, agreed).lines
+    assert found == {**listed, "output_text": 3_000_001}
+    assert cost(USED, agreed.scaled(3, 1)).lines["output_text"] == 33
+    assert agreed.ceiling(1_000, 10**6) >= agreed.likely(1_000, 10**6)
+    assert agreed.tiers["batch"].at(0)["input"] == LISTED.tiers["batch"].at(0)["input"]
+
+
 @pytest.mark.parametrize(("seconds", "billed"), [(0, 0), (3, 10), (10, 10), (11, 11)])
 def test_a_minimum_is_billed(seconds: int, billed: int) -> None:
     """A provider that bills at least so many seconds does, of a call that has any."""
