@@ -111,6 +111,28 @@ async def test_own_prices(xproxy: Run) -> None:
     assert await output(xproxy("prices", "own", "list", *mine)) == "Nothing here yet.\n"
 
 
+@pytest.mark.parametrize("whose", [("--credential", "env-openai"), ("--limit", "team")])
+async def test_own_prices_of_a_credential_or_a_limit(
+    bench: Bench, xproxy: Run, whose: tuple[str, str]
+) -> None:
+    """Every command is about the one that is named, and no other's rates change."""
+    await bench.limit(limit_id="team", limit_name="team")
+    own = ("prices", "own")
+    await output(xproxy(*own, "set", "*", "--multiplier", "0.9"))
+    await output(xproxy(*own, "set", "openai/*", "--multiplier", "1.5", *whose))
+    await output(xproxy(*own, "set", "*", "--multiplier", "1.2", *whose))
+    await output(xproxy(*own, "remove", "openai/*", *whose))
+    listed = json.loads(await output(xproxy(*own, "list", "--json", *whose)))
+    await output(xproxy(*own, "clear", "--yes", *whose))
+
+    assert listed["rates"] == [{"match": "*", "multiplier": "1.2"}]
+    assert listed[whose[0].removeprefix("--")] == whose[1]
+    assert await output(xproxy(*own, "list", *whose)) == "Nothing here yet.\n"
+    assert "0.9" in await output(xproxy(*own, "list"))
+    both = await xproxy(*own, "list", "--credential", "env-openai", "--limit", "team")
+    assert "not both" in both.output
+
+
 async def test_an_own_price_that_is_drastic(xproxy: Run) -> None:
     """It takes --accept, and then can be kept while others change."""
     free = ("prices", "own", "set", "openai/gpt-4o", "--price", "input=0")

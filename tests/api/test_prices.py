@@ -253,3 +253,71 @@ async def test_lists_and_own_prices_are_an_admins(bench: Bench, method: str, pat
         refused = await bench.ask(method, path, body, key=key)
         assert (refused.status_code, refused.json()["xproxy_error"]["code"]) == (403, "not_allowed")
     assert bench.services.prices.version.version == 0
+
+
+async def test_own_prices_of_a_credential_and_a_limit(bench: Bench) -> None:
+    """Each is set, read and ended by itself, and says whose it is."""
+    await bench.limit(limit_id="team", limit_name="team")
+    for whose, names in (
+        ("", {}),
+        ("?credential=env-openai", {"credential": "env-openai"}),
+        ("?limit=team", {"limit": "team"}),
+    ):
+        rates = [{"match": "*", "multiplier": f"0.{len(whose) + 10}"}]
+        made = await ask(bench, "PUT", OWN + whose, {"rates": rates})
+        assert {k: v for k, v in made.items() if k in ("credential", "limit")} == names
+        assert (await ask(bench, "GET", OWN + whose)) == made | {"request_id": ANY}
+    own = bench.services.prices.now.own[MINE]
+    assert (set(own.credentials), set(own.limits)) == ({"env-openai"}, {"team"})
+    assert (await ask(bench, "DELETE", f"{OWN}?limit=team"))["rates"] == []
+    assert (await ask(bench, "GET", OWN))["rates"] != []
+    own = bench.services.prices.now.own[MINE]
+    assert (set(own.credentials), set(own.limits)) == ({"env-openai"}, set())
+
+
+async def test_a_limits_prices_end_with_it(bench: Bench) -> None:
+    """One that is made later under its id has none; the others are told."""
+    await bench.limit(limit_id="team", limit_name="team")
+    rates = {"rates": [{"match": "*", "multiplier": "2"}]}
+    await ask(bench, "PUT", f"{OWN}?limit=team", rates)
+    await bench.ask("DELETE", "/api/v1/limits/team", key="admin-key")
+    assert bench.services.prices.now.own == {}
+    assert "prices" in bench.directory.told[-2:]
+    gone = await bench.ask("PUT", f"{OWN}?limit=team", rates, key="admin-key")
+    assert gone.status_code == 404
+    await bench.limit(limit_id="team", limit_name="team")
+    assert (await ask(bench, "GET", f"{OWN}?limit=team"))["rates"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [
+        ("?limit=nobodys", 404, "Limit Id 'nobodys' not found"),
+        ("?limit=team&credential=env-openai", 400, "give credential or limit, not both"),
+        ("?credential=Env", 400, "credential must be the slug of a credential"),
+        ("?credential=", 400, "credential must be the slug of a credential"),
+        ("?credential=" + "a" * 65, 400, "credential must be the slug"),
+        ("?limit=words", 400, "counts tokens: only a limit in usd has prices"),
+    ],
+)
+@pytest.mark.parametrize("method", ["PUT", "GET", "DELETE"])
+async def test_nobodys_own_prices(
+    bench: Bench, method: str, query: str, status: int, words: str
+) -> None:
+    """What there is not, or has no prices, is refused by name, and nothing is set."""
+    await bench.limit(limit_id="team", limit_name="team")
+    await bench.limit(limit_id="words", limit_name="words", unit="tokens")
+    body = {"rates": [{"match": "*", "multiplier": "0.9"}]} if method == "PUT" else None
+    refused = await bench.ask(method, OWN + query, body, key="admin-key")
+    assert refused.status_code == status, refused.text
+    assert words in refused.json()["message"]
+    assert bench.services.prices.now.own == {}
+
+
+async def test_a_drastic_price_of_a_limit(bench: Bench) -> None:
+    """It is guarded as an application's is, and accepted in the same way."""
+    await bench.limit(limit_id="team", limit_name="team")
+    body: dict[str, Any] = {"rates": [{"match": "openai/gpt-4o", "prices": {"input": "0"}}]}
+    refused = await bench.ask("PUT", f"{OWN}?limit=team", body, key="admin-key")
+    assert refused.json()["xproxy_error"]["code"] == "drastic_price_change"
+    await ask(bench, "PUT", f"{OWN}?limit=team", body | {"accept": ["openai/gpt-4o"]})

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from metering.api.services import Services
 from metering.core.limits import Bounds, Limit
+from metering.core.prices import OwnRate
 from metering.core.record import UsageRow
 from metering.duties import Lease
 from metering.duties.writer import Writer
@@ -23,6 +25,7 @@ from metering.redis import Redis
 from metering.redis.outbox import Outbox
 from metering.spool import Spool
 from metering.store import limits as stored_limits
+from metering.store import prices as stored_prices
 from metering.store import rollups, usage
 from pricing.cost import cost
 from tests.api.conftest import MINE, NOW_MS, PACKAGED, Bench
@@ -184,6 +187,81 @@ async def test_charged_once(rig: Rig, *, forgotten: bool) -> None:
     await rig.audit()
     [team] = await rig.ledger.totals(MINE, ["team"])
     assert team.settled == 3 * BEFORE_PICO
+
+
+async def negotiate(
+    rig: Rig, multiplier: str | None, kind: Any = "limit", name: str = "team"
+) -> None:
+    """Rates of a limit or a credential from now on; None ends them."""
+    rates = () if multiplier is None else (OwnRate(match="*", multiplier=multiplier),)
+    services = rig.bench.services
+    given: dict[str, Any] = {"kind": kind, "name": name, "set_ms": NOW_MS, "set_by": "t"}
+    await stored_prices.set_own(services.store, MINE, rates, **given)
+    await services.prices.refresh()
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_limits_own_rates(rig: Rig, *, forgotten: bool) -> None:
+    """What limits are charged is repriced by their own rates: set, changed and ended since, while
+    the calls cost what they did and other limits were charged."""
+    plain = limit("plain", usd=10, application_id=MINE)
+    await stored_limits.create(rig.bench.services.store, plain)
+    await rig.ledger.define(plain)
+    for _ in range(2):
+        await rig.call([*LIMITS, plain])
+    await rig.audit()
+    for multiplier, factor in (("3", 3), ("0.5", Fraction(1, 2)), (None, 1)):
+        before, other = await rig.ledger.totals(MINE, ["team", "plain"])
+        await negotiate(rig, multiplier)
+        if forgotten:
+            await rig.forget()
+        asked = await rig.ask()
+        by_limit = {it["limit"]: it for it in asked["by"]["limit"]}
+        after = int(2 * BEFORE_PICO * factor)
+        assert Decimal(by_limit["team"]["before_usd"]).scaleb(12) == before.settled
+        assert Decimal(by_limit["team"]["after_usd"]).scaleb(12) == after
+        assert asked["total"]["changed"] == by_limit["plain"]["changed"] == 0
+
+        run: dict[str, Any] = {"apply": True, "run": f"times-{multiplier}"}
+        made = await rig.ask(**run)
+        assert (made["corrected"], made["corrected_usd"]) == (2, 0)
+        entries = await rig.audit()
+        assert (await rig.ask(**run))["corrected"] == 0
+        team, again = await rig.ledger.totals(MINE, ["team", "plain"])
+        assert (team.settled, again.settled) == (after, other.settled)
+        assert team.settled == team.settled_input + team.settled_output
+        await rig.ledger.forget(MINE, "team")
+        [rebuilt] = await rig.ledger.totals(MINE, ["team"])
+        assert rebuilt == team
+        corrections = [it.row for it in entries if it.row.entry == f"reprice:times-{multiplier}"]
+        assert [it.cost_pico for it in corrections] == [0, 0]
+
+
+async def test_another_limit_of_the_same_id(rig: Rig) -> None:
+    """What a limit that is gone was charged is not repriced by the rates of one made later."""
+    services = rig.bench.services
+    await rig.call(LIMITS)
+    await rig.audit()
+    await stored_limits.delete(services.store, MINE, "team")
+    later = limit("team", usd=10, application_id=MINE, created_ms=NOW_MS + 9, epoch=NOW_MS + 9)
+    await stored_limits.create(services.store, later)
+    await rig.ledger.define(later)
+    await negotiate(rig, "3")
+    assert (await rig.ask(apply=True, run="x"))["corrected"] == 0
+    [team] = await rig.ledger.totals(MINE, ["team"])
+    assert team.settled == 0
+
+
+async def test_a_credentials_rates(rig: Rig) -> None:
+    """Calls that it served are repriced by them, others are not."""
+    await rig.call(LIMITS, credential="env-openai")
+    await rig.call(LIMITS)
+    await rig.audit()
+    await negotiate(rig, "0.5", "credential", "env-openai")
+    assert (await rig.ask(apply=True, run="x"))["corrected"] == 1
+    await rig.audit()
+    [team] = await rig.ledger.totals(MINE, ["team"])
+    assert team.settled == BEFORE_PICO + BEFORE_PICO // 2
 
 
 async def test_old_epochs_money_stays_there(rig: Rig) -> None:

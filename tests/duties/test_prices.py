@@ -15,10 +15,10 @@ from metering.duties import every, prices
 from metering.duties.prices import Loaded, Prices, Upload, load
 from metering.errors import Conflict, InvalidRequest, NotFound
 from metering.redis import Redis
-from metering.store import Store, applications
+from metering.store import Store, ValueRefused, applications, limits
 from metering.store import prices as stored
 from pricing.load import digest
-from tests.builders import APPLICATION, NOW_MS
+from tests.builders import APPLICATION, NOW_MS, limit
 from tests.proxy.rig import until
 
 
@@ -248,6 +248,31 @@ async def test_own_prices_leave_with_their_application(store: Store) -> None:
     await applications.delete(store, APPLICATION)
     await view.refresh()
     assert view.now.own == {}
+
+
+async def test_own_prices_of_credentials_and_limits(store: Store) -> None:
+    """Each is by its name; a limit's are of the one that was there when they were set."""
+    view = Prices(store, PACKAGED)
+    rates = (OwnRate(match="*", multiplier="0.5"),)
+    given: dict[str, Any] = {"set_ms": NOW_MS, "set_by": "t"}
+    one = limit("team")
+    await limits.create(store, one)
+    await stored.set_own(store, APPLICATION, rates, kind="limit", name="team", **given)
+    await stored.set_own(store, APPLICATION, rates, kind="credential", name="env-x", **given)
+    await view.refresh()
+    own = view.now.own[APPLICATION]
+    assert own.application is None
+    assert [it for it, _ in own.pinned([one, limit("other")])] == ["team"]
+    assert set(own.credentials) == {"env-x"}
+
+    await limits.delete(store, APPLICATION, "team")
+    later = limit("team", created_ms=NOW_MS + 9, epoch=NOW_MS + 9)
+    await limits.create(store, later)
+    assert own.pinned([later]) == (), "a worker that has not heard of it yet"
+    await view.refresh()
+    assert view.now.own[APPLICATION].pinned([later]) == ()
+    with pytest.raises(ValueRefused):
+        await stored.set_own(store, APPLICATION, rates, kind="limit", name="gone", **given)
 
 
 Make = Callable[[str], Directory]

@@ -8,15 +8,25 @@ from typing import Any
 import msgspec
 import pytest
 
-from metering.core.limits import Bounds, Limit
+from metering.core.limits import Bounds, Floor, Limit
 from metering.core.record import UsageRow
 from metering.duties.writer import Writer
+from metering.errors import StoreAway
 from metering.ledger import Hold, Ledger
-from metering.redis import Redis
-from metering.store import Store, requests, usage
-from tests.builders import APPLICATION, NOW_MS, row
+from metering.redis import Redis, share
+from metering.store import Store, requests, rollups, usage
+from metering.store import limits as stored_limits
+from tests.builders import APPLICATION, NOW_MS, limit, row
 
+OTHER = limit("other", usd=10)
 CATEGORY, PROVIDER_ID = "system.openai", "resp_1"
+
+
+@pytest.fixture(autouse=True)
+async def other(ledger: Ledger, store: Store, writer: Writer) -> None:
+    """Another limit, which has no rates of its own."""
+    await stored_limits.create(store, OTHER)
+    await ledger.define(OTHER)
 
 
 @pytest.fixture
@@ -208,3 +218,109 @@ async def test_an_estimate_made_good_moves_input_and_output(
     [rebuilt] = await ledger.totals(APPLICATION, ["team"])
     assert (live.settled, live.settled_input, live.settled_output) == (35, 31, 4)
     assert live == rebuilt
+
+
+OWN = {"team": (70, 9)}
+"""What the limit is charged at its own rates."""
+
+
+@pytest.mark.parametrize("landed", [False, True])
+@pytest.mark.parametrize("rated", [(False, True), (True, True), (True, False)])
+async def test_a_limit_with_own_rates_is_made_good_by_them(
+    ledger: Ledger,
+    store: Store,
+    writer: Writer,
+    team: Limit,
+    rated: tuple[bool, bool],
+    landed: bool,  # noqa: FBT001 - a table
+) -> None:
+    """Whether it had them before, has them now, or both: counters, rows and totals of rows agree,
+    and the row's own cost is corrected by itself."""
+    hold = await ledger.reserve(row(), [team, OTHER], Bounds(likely_pico=7), expected_ms=1)
+    assert isinstance(hold, Hold)
+    before = msgspec.structs.replace(
+        cost(hold.row, 30, estimated=True),
+        output_pico=10,
+        cost_pico=40,
+        limit_costs={"team": (60, 20)} if rated[0] else {},
+    )
+    await ledger.settle(hold, before, 4)
+    if landed:
+        await writer.flush()
+    truth = msgspec.structs.replace(
+        before,
+        input_pico=31,
+        output_pico=4,
+        cost_pico=35,
+        estimated=False,
+        limit_costs=OWN if rated[1] else {},
+    )
+    await ledger.amend(truth, 1)
+    await writer.flush()
+    names = ["team", "other"]
+    live = await ledger.totals(APPLICATION, names)
+    for name in names:
+        await ledger.forget(APPLICATION, name)
+    rebuilt = await ledger.totals(APPLICATION, names)
+    found = await requests.by_request(store, APPLICATION, hold.row.request_id)
+    assert found is not None
+    expected = [OWN["team"] if rated[1] else (31, 4), (31, 4)]
+    assert [(it.settled_input, it.settled_output) for it in live] == expected
+    assert [it.settled for it in live] == [sum(it) for it in expected]
+    assert live == rebuilt
+    assert [found.row.cost_for(name) for name in names] == expected
+    assert {it.limit_id: it.amount for it in found.charges} == dict(
+        zip(names, map(sum, expected), strict=True)
+    )
+    assert (found.row.input_pico, found.row.output_pico, found.row.cost_pico) == (31, 4, 35)
+    assert await rollups.differences(store) == (0, 0)
+
+
+async def test_a_lost_call_charges_each_limit_its_own(
+    ledger: Ledger, store: Store, writer: Writer, team: Limit
+) -> None:
+    """Hard caps their own ceiling, others their own floor, as last heard; then the truth comes."""
+    hard = limit("hard", usd=1, mode="hard")
+    await stored_limits.create(store, hard)
+    await ledger.define(hard)
+    limits = {"team": (8, 80), "hard": (9, 90)}
+    bounds = Bounds(likely_pico=4, ceiling_pico=40, limits=limits)
+    hold = await ledger.reserve(row(), [team, hard, OTHER], bounds, expected_ms=1)
+    assert isinstance(hold, Hold)
+    hold.floor = lambda: Floor(3, 1, {"team": (6, 0), "hard": (7, 0)})
+    await ledger.heartbeat(0)
+    ledger.abandon(hold)
+    await ledger._redis.call("ZADD", share(APPLICATION).holds, 1, hold.record)
+    assert await ledger.reap() == 1
+    names = ["team", "hard", "other"]
+    assert [it.settled for it in await ledger.totals(APPLICATION, names)] == [6, 90, 3]
+
+    truth = msgspec.structs.replace(
+        cost(hold.row, 20, estimated=False), limit_costs={"team": (40, 2), "hard": (60, 3)}
+    )
+    await ledger.apply("settle", truth, hold.limits, 5, "held")
+    await writer.flush()
+    live = await ledger.totals(APPLICATION, names)
+    for name in names:
+        await ledger.forget(APPLICATION, name)
+    assert live == await ledger.totals(APPLICATION, names)
+    assert [(it.settled_input, it.settled_output) for it in live] == [(40, 2), (60, 3), (20, 0)]
+
+
+async def test_the_journal_keeps_what_limits_are_charged(
+    ledger: Ledger, team: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A settlement that found no Redis is replayed at the limit's own rates."""
+    hold = await ledger.reserve(row(), [team], Bounds(likely_pico=7), expected_ms=1)
+    assert isinstance(hold, Hold)
+    one = msgspec.structs.replace(cost(hold.row, 40, estimated=False), limit_costs=OWN)
+
+    async def away(*_: object) -> None:
+        raise StoreAway
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "apply", away)
+        assert await ledger.settle(hold, one, 4) is None
+    assert await ledger.replay() == 1
+    [live] = await ledger.totals(APPLICATION, ["team"])
+    assert (live.settled, live.settled_input, live.settled_output) == (79, 70, 9)

@@ -238,7 +238,7 @@ def test_unpriced_and_zero() -> None:
     ],
 )
 def test_which_limits_have_own_rates(one: Limit, *, pinned: bool) -> None:
-    """The very limit they were set for, reset or not, if it counts usd; none made later of its id."""
+    """The very limit they were set for, reset or not, if it counts usd; no later one of its id."""
     negotiated = Negotiated(limits={"team": LimitRates(NOW_MS, rates(own(multiplier="2")))})
     assert [it for it, _ in priced(negotiated, [one]).limits] == ["team"] * pinned
 

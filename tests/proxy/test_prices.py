@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import httpx
 import pytest
 
-from metering.core.prices import Negotiated, OwnRate, OwnRates, PriceList
+from metering.core.limits import Bounds
+from metering.core.money import PICO_PER_USD
+from metering.core.prices import LimitRates, Negotiated, OwnRate, OwnRates, PriceList
 from metering.meter import price_of
+from metering.store import limits as stored_limits
 from pricing.book import PriceBook
 from pricing.load import parse_all, read
-from tests.builders import APPLICATION
+from tests.builders import APPLICATION, NOW_MS, limit, request_id
 from tests.proxy.rig import (
     ASK,
     BOOK,
@@ -98,6 +102,144 @@ async def test_what_a_hold_holds_is_at_the_own_price(rig: Rig) -> None:
     assert likely is not None
     assert listed is not None
     assert likely.ceiling(1_000, 100) * 2 == listed.ceiling(1_000, 100)
+
+
+TWICE, HALF = (OwnRate(match="*", multiplier=it) for it in ("2", "0.5"))
+
+
+class Limits:
+    """Limits that are there, with rates of their own or without."""
+
+    def __init__(self, rig: Rig, **kinds: OwnRate | None) -> None:
+        """By name; ids are new for every test."""
+        self._rig = rig
+        self._rates = {f"{name}-{request_id()}": rate for name, rate in kinds.items()}
+        self.named = ",".join(self._rates)
+        """The header that names them."""
+
+    async def create(self, **values: Any) -> Limits:
+        """Create them, and put their rates in force."""
+        for it in self._rates:
+            await stored_limits.create(self._rig.store, limit(it, **values))
+        self._rig.meter.use(
+            PriceList(
+                BOOK,
+                {
+                    APPLICATION: Negotiated(
+                        limits={
+                            it: LimitRates(NOW_MS, OwnRates([rate], "own-9"))
+                            for it, rate in self._rates.items()
+                            if rate
+                        }
+                    )
+                },
+            )
+        )
+        return self
+
+    async def settled(self) -> list[int]:
+        """What they have counted."""
+        names = list(self._rates)
+        return [it.settled for it in await self._rig.ledger.totals(APPLICATION, names)]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+async def test_limits_are_charged_their_own_rates(rig: Rig, *, stream: bool) -> None:
+    """Twice the call's price, another price of the output, or what the call costs: the row, the
+    answer and the limits that have none know nothing of it."""
+    body = STREAMED if stream else ASK
+
+    async def post(named: str) -> Client:
+        given = streamed(*STREAM) if stream else answer(completion())
+        return await rig.post(given, body, xproxy_limit_ids=named)
+
+    plain = await rig.row(await post(""))
+    agreed = OwnRate(match="openai/*", prices={"output": "8"})
+    limits = await Limits(rig, twice=TWICE, agreed=agreed, plain=None).create()
+    client = await post(limits.named)
+    row, charges = await rig.record(client)
+
+    expected = [2 * COST_PICO, 9 * 2_500_000 + 12 * 8_000_000, COST_PICO]
+    assert [it.amount for it in charges] == await limits.settled() == expected
+    assert (row.cost_pico, row.lines, row.price_id) == (
+        plain.cost_pico,
+        plain.lines,
+        plain.price_id,
+    )
+    assert b"limit_costs" not in client.body
+
+
+async def test_a_call_keeps_the_limits_rates_it_was_admitted_with(rig: Rig) -> None:
+    """Rates that end while the provider answers end with the next call; they are those of the
+    model in the answer, too."""
+    limits = await Limits(rig, team=TWICE).create()
+    go = asyncio.Event()
+    whole = completion(model="gpt-4o-mini")
+    pieces = Pieces(whole[:9], go, whole[9:])
+    rig.answer = answer(pieces)
+    client = Client(CHAT, ASK, headers=[("xproxy-limit-ids", limits.named)])
+    call = asyncio.create_task(rig.call(client))
+    await until(lambda: pieces.given > 0)
+    rig.meter.use(PriceList(BOOK))
+    go.set()
+    await call
+    row, [charge] = await rig.record(client)
+    assert row.price_id == id_of(BOOK, row.at_ms, "gpt-4o-mini")
+    assert charge.amount == 2 * row.cost_pico > 0
+    await rig.post(answer(completion()), xproxy_limit_ids=limits.named)
+    assert await limits.settled() == [charge.amount + COST_PICO]
+
+
+@pytest.mark.parametrize("rate", [TWICE, HALF], ids=["twice", "half"])
+async def test_a_hard_cap_admits_by_its_own_ceiling(
+    rig: Rig, rate: OwnRate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the pico: with room for it a call passes, with one less it is refused."""
+    seen: list[Bounds] = []
+    bounds = rig.meter.bounds
+
+    def watched(*given: Any, ceiling: bool) -> Bounds:
+        seen.append(bounds(*given, ceiling=ceiling))
+        return seen[-1]
+
+    monkeypatch.setattr(rig.meter, "bounds", watched)
+
+    async def status(limits: Limits) -> int | None:
+        given = answer(completion())
+        body = ASK | {"max_tokens": 40}
+        return (await rig.post(given, body, xproxy_limit_ids=limits.named)).status
+
+    assert await status(await Limits(rig, none=rate).create(max=0, mode="hard")) == 400
+    [(_, needed)] = seen[0].limits.values()
+    ratio = 2 * PICO_PER_USD // (1 if rate is TWICE else 4)
+    assert needed * PICO_PER_USD == seen[0].ceiling_pico * ratio
+    assert await status(await Limits(rig, less=rate).create(max=needed - 1, mode="hard")) == 400
+    fits = await Limits(rig, fits=rate).create(max=needed, mode="hard")
+    assert await status(fits) == 200
+    assert await fits.settled() == [COST_PICO * ratio // PICO_PER_USD]
+
+
+async def test_an_answer_that_cannot_be_read_charges_each_limit_its_own(rig: Rig) -> None:
+    """Its own floor, where its prices are other ones."""
+    limits = await Limits(rig, half=HALF, twice=TWICE, plain=None).create()
+    await rig.post(answer(b"no json"), xproxy_limit_ids=limits.named)
+    [row] = await rig.rows()
+    half, twice, plain = await limits.settled()
+    assert row.status == "unresolved"
+    assert (2 * half, twice, plain) == (row.cost_pico, 2 * row.cost_pico, row.cost_pico)
+    assert plain > 0
+
+
+@pytest.mark.parametrize("own_key", [False, True])
+async def test_a_credentials_rates(rig: Rig, *, own_key: bool) -> None:
+    """They are of the calls that it serves; a call that brings its own key is not one."""
+    its = {"env-openai": OwnRates([OwnRate(match="openai/*", multiplier="0.5")], "own-7")}
+    rig.meter.use(PriceList(BOOK, {APPLICATION: Negotiated(credentials=its)}))
+    sent = {"authorization": "Bearer sk-callers-own"} if own_key else {}
+    row = await rig.row(await rig.post(answer(completion()), **sent))
+    assert (row.credential, row.cost_pico) == (
+        (None, COST_PICO) if own_key else ("env-openai", COST_PICO // 2)
+    )
 
 
 async def test_an_own_price_of_one_unit(rig: Rig) -> None:
