@@ -92,6 +92,8 @@ async def test_max_keeps_every_digit(bench: Bench, text: bytes, expected: str) -
         ({"limit_name": 5}, "request_processing_error", "limit_name"),
         ({"limit_id": "a,b"}, "request_processing_error", "limit_id"),
         ({"limit_id": "a b"}, "request_processing_error", "limit_id"),
+        ({"limit_id": "a|b"}, "request_processing_error", "limit_id"),
+        ({"limit_id": "a;b"}, "request_processing_error", "limit_id"),
         ({"limit_id": "é"}, "request_processing_error", "limit_id"),
         ({"limit_id": "x" * 129}, "request_processing_error", "limit_id"),
         ({"properties": {"a": 4}}, "request_processing_error", "properties"),
