@@ -126,7 +126,8 @@ def priced_row(
     if priced.rates is None:
         warnings.append(f"no price is known for {priced.provider} {priced.model}")
     else:
-        used.append(_Used(units, priced.rates, tier, scope, call=True))
+        if priced.limits:
+            used.append(_Used(units, priced.rates, tier, scope, call=True))
         charged = cost(units, priced.rates, tier, scope)
         warnings += [f"no price is known for the unit {unit}" for unit in charged.unpriced]
         values = {
@@ -143,7 +144,7 @@ def priced_row(
             warnings.append(f"no price is known for {priced.model}: charged as {priced.rates.id}")
     for model, counted in usage.other_models.items():
         used += _add_other(values, warnings, _also(row, priced, model), counted)
-    if priced.limits and used:
+    if used and priced.limits:
         values["limit_costs"] = {
             limit_id: _limit_cost(used, own, row.at_ms) for limit_id, own in priced.limits
         }
