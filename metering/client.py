@@ -79,6 +79,10 @@ class Client:
         """PUT a JSON body; queries that are None are left out."""
         return cast(dict[str, Any], _json(self._send("PUT", path, query or {}, body)))
 
+    def patch(self, *path: str, body: Mapping[str, object]) -> dict[str, Any]:
+        """PATCH a JSON body."""
+        return cast(dict[str, Any], _json(self._send("PATCH", path, {}, body)))
+
     def delete(self, *path: str, **query: object) -> dict[str, Any]:
         """DELETE; queries that are None are left out."""
         return cast(dict[str, Any], _json(self._send("DELETE", path, query)))

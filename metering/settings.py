@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`REDIS_URL`; None starts a private Valkey under the data directory."""
     admin_key: str | None = None
     master_secret: str | None = None
+    anonymous: Literal["off", "loopback"] = "off"
+    """`loopback`: provider calls from this machine need no key of ours."""
+    failed_logins_max: int = 20
+    """How many keys that are none may be shown in a minute, from one address or with one beginning;
+    0: any number."""
+    trusted_proxies: str | None = None
+    """Addresses and networks, by commas, whose `X-Forwarded-For` says who the client is."""
     unpriced: Literal["default", "refuse", "estimate", "allow"] = "default"
     """`default`: refuse under a binding limit, else allow and flag."""
     budget_status: int = 400
@@ -81,6 +89,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         listed = (self.provider_origins or "").split(",")
         return [host for item in listed if (host := item.strip().lower())]
 
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of `trusted_proxies`; raises ValueError for what is none."""
+        listed = (self.trusted_proxies or "").split(",")
+        return tuple(ip_network(item) for part in listed if (item := part.strip()))
+
 
 HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9])?|[0-9a-f:.]+")
 """A name in ASCII, a suffix, or an address."""
@@ -113,6 +126,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     for secret in ("admin_key", "master_secret"):
         _check_secret(variable(secret), getattr(settings, secret))
     _check_hosts(variable("provider_origins"), settings)
+    _check_proxies(variable("trusted_proxies"), settings)
     return settings
 
 
@@ -148,3 +162,13 @@ def _check_hosts(name: str, settings: Settings) -> None:
             f"{name}={settings.provider_origins!r}: list hosts by commas, without scheme and port, "
             "such as *.openai.azure.com, gateway.example.com"
         )
+
+
+def _check_proxies(name: str, settings: Settings) -> None:
+    try:
+        settings.proxies()
+    except ValueError as error:
+        raise SettingsError(
+            f"{name}={settings.trusted_proxies!r}: {error}; list addresses and networks by commas, "
+            "such as 10.0.0.0/8, 192.0.2.7"
+        ) from None

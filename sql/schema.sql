@@ -71,7 +71,15 @@ CREATE TABLE keys (
     created_at      timestamptz NOT NULL,
     expires_at      timestamptz,                      -- null: never
     blocked         boolean NOT NULL DEFAULT false,
-    CHECK (role = 'admin' OR application_id IS NOT NULL)
+    user_id         text,                             -- whom the key acts for: what is attached to them
+    team            text,                             -- binds its calls
+    customer        text,
+    previous_digest bytea UNIQUE CHECK (octet_length(previous_digest) = 32),  -- of the secret before the last
+    previous_ends_at timestamptz,                     -- rotation: good until then
+    last_used_at    timestamptz,                      -- to a minute or so: no call waits for it
+    last_used_from  text,
+    CHECK (role = 'admin' OR application_id IS NOT NULL),
+    CHECK ((previous_digest IS NULL) = (previous_ends_at IS NULL))
 );
 -- List an application's keys by age, and delete them with it.
 CREATE INDEX keys_by_application ON keys (application_id, created_at, key_id);
@@ -94,6 +102,20 @@ CREATE TABLE limits (
 );
 -- Pages of limits go by age.
 CREATE INDEX limits_by_age ON limits (application_id, created_at, limit_id);
+
+-- Limits that bind the calls of a user, a team or a customer, or those that a credential serves, whatever
+-- headers say. Read whole for each application; what binds a key is with the key.
+CREATE TABLE attachments (
+    application_id  uuid NOT NULL,
+    kind            text NOT NULL CHECK (kind IN ('credential', 'user', 'team', 'customer')),
+    name            text NOT NULL,
+    limit_id        text NOT NULL,
+    attached_at     timestamptz NOT NULL,
+    PRIMARY KEY (application_id, kind, name, limit_id),
+    FOREIGN KEY (application_id, limit_id) REFERENCES limits ON DELETE CASCADE
+);
+-- What a limit is attached to; and its attachments go with it.
+CREATE INDEX attachments_by_limit ON attachments (application_id, limit_id);
 
 -- What each reset ended. `totals` are the live counters as they were before it.
 CREATE TABLE limit_history (

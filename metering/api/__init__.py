@@ -9,6 +9,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from metering.api import faults
 from metering.api.applications import ApplicationController
+from metering.api.attachments import AttachmentController
 from metering.api.audit import AuditController
 from metering.api.auth import guard
 from metering.api.budgets import BudgetController
@@ -41,6 +42,7 @@ def build(services: Services) -> ManagementApi:
         "/api/v1",
         route_handlers=[
             ApplicationController,
+            AttachmentController,
             AuditController,
             BudgetController,
             KeyController,

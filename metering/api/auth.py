@@ -14,6 +14,7 @@ from litestar.handlers import BaseRouteHandler
 
 from metering.api.services import Caller, Services
 from metering.api.text import has_control
+from metering.core.addresses import Visitor
 from metering.errors import InvalidApiKey, NotAllowed, NotFound
 from metering.store import applications
 
@@ -79,7 +80,9 @@ def presented_key(headers: Any) -> str:
 
 async def _caller(connection: Connection, services: Services) -> Caller:
     key = presented_key(connection.headers)
-    caller = await services.directory.caller(key) if key else None
+    client = connection.scope["client"]
+    visitor = Visitor(client[0] if client else "", [*connection.scope["headers"]])
+    caller = await services.directory.admit(key, visitor) if key else None
     if caller is None:
         raise InvalidApiKey(
             "Your api key is invalid, missing, or expired. Send it as xProxy-Api-Key; "

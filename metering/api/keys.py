@@ -1,80 +1,41 @@
-"""`/keys`: who may call. Only an admin key comes here; a key is shown once, when it is made."""
+"""`/keys`: who may call. Only an admin key comes here."""
 
-import re
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
-from litestar import Controller, delete, get, post
+from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from metering.api import pages
 from metering.api.auth import admin_only
+from metering.api.key_shapes import (
+    CreateKey,
+    KeyObject,
+    RotateKey,
+    UpdateKey,
+    changes,
+    checked_label,
+    checked_limit_ids,
+    checked_permissions,
+    key_object,
+    parse_expiry,
+    parse_grace,
+    parse_role,
+)
 from metering.api.limit_shapes import DefaultResponse
 from metering.api.server import ApiRequest
-from metering.api.services import Services
-from metering.api.text import checked_name, has_control, moment, time_ms
+from metering.api.text import checked_name, has_control
 from metering.core.ids import uuid7
 from metering.core.keys import digest, make_key
-from metering.errors import InvalidRequest, NotFound
-from metering.store import applications, keys, limits
+from metering.directory import key_topic
+from metering.errors import NotFound
+from metering.store import applications, keys
 from metering.store.keys import KeyRow
 
 LISTING = "keys"
-PERMISSIONS = ("own_credential", "price_as", "ingest", "unmetered", "base_uri")
-"""What a key may be allowed beyond its role, and `credential:<slug>` for each credential."""
-_PERMISSION = re.compile("|".join((*PERMISSIONS, r"credential:[A-Za-z0-9._-]{1,64}")))
-LIMIT_IDS_MAX = 32
-
-
-class CreateKey(msgspec.Struct, kw_only=True):
-    """The body of a new key."""
-
-    name: str
-    role: str = "app"
-    application_id: str | None = None
-    expires_at: str | int | None = None
-    permissions: list[str] | None = None
-    limit_ids: list[str] | None = None
-
-
-class KeyObject(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A key; `key` itself is in the answer that made it, and nowhere else."""
-
-    request_id: str
-    key_id: str
-    key: str | None = None
-    application_id: str | None = None
-    role: Literal["admin", "app", "read"]
-    name: str
-    last4: str
-    created_at: datetime
-    blocked: bool
-    permissions: tuple[str, ...]
-    limit_ids: tuple[str, ...]
-    expires_at: datetime | None = None
-
-
-def key_object(request: ApiRequest, row: KeyRow, key: str | None = None) -> KeyObject:
-    """A key as callers see it."""
-    return KeyObject(
-        request_id=request.request_id,
-        key_id=row.key_id,
-        key=key,
-        application_id=row.application_id,
-        role=row.role,
-        name=row.name,
-        last4=row.last4,
-        created_at=moment(row.created_ms),
-        blocked=row.blocked,
-        permissions=row.permissions,
-        limit_ids=row.limit_ids,
-        expires_at=None if row.expires_ms is None else moment(row.expires_ms),
-    )
 
 
 class KeyController(Controller):
-    """Create, list, read and revoke keys."""
+    """Create, list, read, change, rotate and revoke keys."""
 
     path = "/keys"
     tags = ("keys",)
@@ -87,7 +48,7 @@ class KeyController(Controller):
         role = parse_role(data.role)
         application_id = await _application(request, data, role)
         key = make_key(role, services.random(32))
-        now_ms = services.clock()
+        hashed, now_ms = digest(services.pepper, key), services.clock()
         row = KeyRow(
             key_id=str(uuid7(now_ms, services.random(10))),
             application_id=application_id,
@@ -95,12 +56,15 @@ class KeyController(Controller):
             name=checked_name(data.name, "name"),
             last4=key[-4:],
             permissions=checked_permissions(data.permissions or []),
-            limit_ids=await _limit_ids(request, application_id, data.limit_ids or []),
+            limit_ids=await checked_limit_ids(request, application_id, data.limit_ids or []),
+            user_id=checked_label(data.user_id, "user_id"),
+            team=checked_label(data.team, "team"),
+            customer=checked_label(data.customer, "customer"),
             created_ms=now_ms,
             expires_ms=parse_expiry(data.expires_at, now_ms),
         )
-        created = await keys.create(services.store, row, digest(services.pepper, key))
-        await services.directory.changed(_topic(digest(services.pepper, key)))
+        created = await keys.create(services.store, row, hashed)
+        await services.directory.changed(key_topic(hashed))
         return key_object(request, created, key)
 
     @get()
@@ -126,50 +90,65 @@ class KeyController(Controller):
     @get("/{key_id:str}")
     async def read(self, request: ApiRequest, key_id: FromPath[str]) -> KeyObject:
         """One key, without its secret."""
-        found = await keys.get(request.services.store, key_id, request.user.scope)
-        if found is None:
-            raise _not_found(key_id)
-        return key_object(request, found)
+        return key_object(request, await _existing(request, key_id))
+
+    @patch("/{key_id:str}")
+    async def update(
+        self, request: ApiRequest, key_id: FromPath[str], data: JSONBody[UpdateKey]
+    ) -> KeyObject:
+        """Change a key, or block it or let it in again; at once on every worker."""
+        services = request.services
+        key = await _existing(request, key_id)
+        changed = await keys.update(
+            services.store,
+            key_id,
+            await changes(request, data, key.application_id),
+            request.user.scope,
+        )
+        return key_object(request, await _told(request, key_id, changed))
+
+    @post("/{key_id:str}/rotate", status_code=200)
+    async def rotate(
+        self, request: ApiRequest, key_id: FromPath[str], data: JSONBody[RotateKey]
+    ) -> KeyObject:
+        """Give a key another secret; the one it has goes on working for a while."""
+        services = request.services
+        ends_ms = parse_grace(data.grace_period, services.clock())
+        row = await _existing(request, key_id)
+        key = make_key(row.role, services.random(32))
+        rotated = await keys.rotate(
+            services.store,
+            key_id,
+            digest(services.pepper, key),
+            key[-4:],
+            previous_ends_ms=ends_ms,
+            application_id=request.user.scope,
+        )
+        return key_object(request, await _told(request, key_id, rotated), key)
 
     @delete("/{key_id:str}", status_code=200)
     async def revoke(self, request: ApiRequest, key_id: FromPath[str]) -> DefaultResponse:
         """Revoke a key: it is forgotten, and calls with it are refused."""
-        services: Services = request.services
-        revoked = await keys.delete(services.store, key_id, request.user.scope)
+        revoked = await keys.delete(request.services.store, key_id, request.user.scope)
         if revoked is None:
             raise _not_found(key_id)
-        await services.directory.changed(_topic(revoked))
+        await request.services.directory.changed(*map(key_topic, revoked))
         return DefaultResponse(request_id=request.request_id, message=f"Key {key_id} was revoked.")
 
 
-def parse_role(role: str) -> Literal["admin", "app", "read"]:
-    """A role in any case."""
-    match role.lower():
-        case "admin" | "app" | "read" as known:
-            return known
-    raise InvalidRequest("role must be admin, app or read", field="role")
+async def _existing(request: ApiRequest, key_id: str) -> KeyRow:
+    found = await keys.get(request.services.store, key_id, request.user.scope)
+    if found is None:
+        raise _not_found(key_id)
+    return found
 
 
-def parse_expiry(text: str | int | None, now_ms: int) -> int | None:
-    """When a key ends, in milliseconds; it must lie ahead."""
-    if text is None:
-        return None
-    expires_ms = time_ms(str(text), "expires_at")
-    if expires_ms <= now_ms:
-        raise InvalidRequest("expires_at is in the past", field="expires_at")
-    return expires_ms
-
-
-def checked_permissions(permissions: list[str]) -> tuple[str, ...]:
-    """Permissions that exist, each once."""
-    for permission in permissions:
-        if not _PERMISSION.fullmatch(permission):
-            raise InvalidRequest(
-                f"permission {permission!r} does not exist; there are "
-                f"{', '.join(PERMISSIONS)} and credential:<slug>",
-                field="permissions",
-            )
-    return tuple(dict.fromkeys(permissions))
+async def _told(request: ApiRequest, key_id: str, changed: keys.Changed | None) -> KeyRow:
+    """A key that was changed, of which every worker has been told."""
+    if changed is None:
+        raise _not_found(key_id)
+    await request.services.directory.changed(*map(key_topic, changed.digests))
+    return changed.key
 
 
 async def _application(request: ApiRequest, data: CreateKey, role: str) -> str | None:
@@ -183,33 +162,6 @@ async def _application(request: ApiRequest, data: CreateKey, role: str) -> str |
     if found is None:
         raise NotFound(f"Application {named!r} not found", code="application_not_found")
     return found.application_id
-
-
-async def _limit_ids(
-    request: ApiRequest, application_id: str | None, limit_ids: list[str]
-) -> tuple[str, ...]:
-    """Limits of the application, each once."""
-    wanted = tuple(dict.fromkeys(limit_ids))
-    if not wanted:
-        return ()
-    if len(wanted) > LIMIT_IDS_MAX:
-        raise InvalidRequest(f"limit_ids has more than {LIMIT_IDS_MAX} ids", field="limit_ids")
-    owner = application_id or request.user.application_id
-    known = [limit_id for limit_id in wanted if not has_control(limit_id)]
-    found = await limits.get_many(request.services.store, owner, known)
-    missing = [limit_id for limit_id in wanted if limit_id not in found]
-    if missing:
-        raise InvalidRequest(
-            f"limit_ids: {', '.join(map(repr, missing))} not found in application {owner}; "
-            "create the limit first",
-            code="invalid_limit_ids",
-            field="limit_ids",
-        )
-    return wanted
-
-
-def _topic(hashed: bytes) -> str:
-    return f"key:{hashed.hex()}"
 
 
 def _not_found(key_id: str) -> NotFound:

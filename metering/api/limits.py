@@ -29,8 +29,9 @@ from metering.api.server import ApiRequest
 from metering.api.text import checked_name, checked_properties, time_ms
 from metering.core.ids import uuid7
 from metering.core.limits import Limit, Totals
+from metering.directory import attached_topic, key_topic, limit_topic
 from metering.errors import Conflict, InvalidRequest, NotAllowed, NotFound
-from metering.store import limits
+from metering.store import attachments, limits
 
 LISTING = "limits"
 CLOCK_SKEW_MS = 300_000
@@ -99,13 +100,19 @@ class LimitController(Controller):
 
     @delete("/{limit_id:str}", status_code=200)
     async def delete(self, request: ApiRequest, limit_id: FromPath[str]) -> DefaultResponse:
-        """Delete a limit; calls that name it are refused from then on."""
+        """Delete a limit: it binds nothing more, and calls that name it are refused."""
         services, application_id = request.services, request.user.application_id
         await changeable(request, limit_id)
-        if not await limits.delete(services.store, application_id, limit_id):
+        bound = await limits.delete(services.store, application_id, limit_id)
+        if bound is None:
             raise not_found(limit_id)
         await services.prices.refresh()  # its own rates have gone with it
-        await services.directory.changed("prices", topic(application_id, limit_id))
+        await services.directory.changed(
+            *map(key_topic, bound),
+            attached_topic(application_id),
+            limit_topic(application_id, limit_id),
+            "prices",
+        )
         await services.ledger.forget(application_id, limit_id)
         return DefaultResponse(request_id=request.request_id, message="Limit was deleted.")
 
@@ -131,7 +138,7 @@ class LimitController(Controller):
             totals=totals,
             reset_ms=reset_ms,
         )
-        await services.directory.changed(topic(limit.application_id, limit_id))
+        await services.directory.changed(limit_topic(limit.application_id, limit_id))
         return LimitHistoryResponse(
             request_id=request.request_id,
             message="Limit has been successfully reset.",
@@ -153,13 +160,8 @@ class LimitController(Controller):
         )
         if changed is None:
             raise not_found(limit_id)
-        await services.directory.changed(topic(application_id, limit_id))
+        await services.directory.changed(limit_topic(application_id, limit_id))
         return [await answer(request, changed)]
-
-
-def topic(application_id: str, limit_id: str) -> str:
-    """The directory's name for a limit that has changed."""
-    return f"limit:{application_id}:{limit_id}"
 
 
 def not_found(limit_id: str) -> NotFound:
@@ -212,9 +214,17 @@ async def existing(request: ApiRequest, limit_id: str) -> Limit:
 
 
 async def changeable(request: ApiRequest, limit_id: str) -> Limit:
-    """A limit that this key may change: no key loosens a limit that binds the key itself."""
-    if not request.user.is_admin and limit_id in request.user.limit_ids:
-        raise NotAllowed(f"Limit '{limit_id}' binds this key; an admin key may change it")
+    """A limit that this key may change: what an admin has attached to anything, this or another key
+    above all, binds for good."""
+    if not request.user.is_admin:
+        store, application_id = request.services.store, request.user.application_id
+        if limit_id in request.user.limit_ids:
+            raise NotAllowed(f"Limit '{limit_id}' binds this key; an admin key may change it")
+        if await attachments.attached(store, application_id, limit_id):
+            raise NotAllowed(
+                f"Limit '{limit_id}' is attached to a key, user, team, customer or credential; "
+                "an admin key may change it"
+            )
     return await existing(request, limit_id)
 
 
@@ -237,7 +247,7 @@ async def answer(request: ApiRequest, limit: Limit, message: str | None = None) 
 async def publish(request: ApiRequest, limit: Limit) -> None:
     """Make a written definition the one in force."""
     await request.services.ledger.define(limit)
-    await request.services.directory.changed(topic(limit.application_id, limit.limit_id))
+    await request.services.directory.changed(limit_topic(limit.application_id, limit.limit_id))
 
 
 async def checked_max(request: ApiRequest, limit: Limit, asked: Decimal) -> int:

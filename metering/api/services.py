@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from metering.core.addresses import Visitor
 from metering.core.limits import Limit, Totals
 from metering.core.record import UsageRow
 from metering.duties.prices import Prices
@@ -81,13 +82,14 @@ class Ledger(Protocol):
 class Directory(Protocol):
     """Keys and limits by name, cached; told here when they change."""
 
-    async def caller(self, key: str) -> Caller | None:
-        """Who a key speaks for; None if there is no such (live) key."""
+    async def admit(self, key: str, visitor: Visitor) -> Caller | None:
+        """Who shows a key; None if there is no such (live) key. RateLimited for too many of
+        those."""
 
     async def changed(self, *topics: str) -> None:
         """Drop what is cached under these topics, here and in every other worker.
 
-        Topics: `key:<digest hex>`, `limit:<application>:<id>`, `prices`, and `*` for everything.
+        Topics: those that `metering.directory` names, `prices`, and `*` for everything.
         """
 
 

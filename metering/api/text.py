@@ -18,6 +18,8 @@ _ID = re.compile(r"[!-+\--:<-{}~]+")
 hold's shares and the row's charges between the other two."""
 _UNIX = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_SPAN = re.compile(r"([0-9]{1,10})([smhdw]?)")
+_SPAN_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SECONDS_MAX = 10**11
 """Unix times from here on are milliseconds."""
 
@@ -83,6 +85,17 @@ def time_ms(text: str, field: str) -> int:
         f"{field}={text!r} is no time: give ISO 8601 (2026-01-31T12:00:00Z) or Unix seconds",
         field=field,
     )
+
+
+def span_s(text: str, field: str) -> int:
+    """Seconds of a span of time: `90s`, `30m`, `24h`, `7d`, `2w`, or the seconds themselves."""
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        raise InvalidRequest(
+            f"{field}={text!r} is no span of time: give seconds, or such as 30m, 24h or 7d",
+            field=field,
+        )
+    return int(match[1]) * _SPAN_SECONDS[match[2]]
 
 
 def _with_plus(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from metering.core.ids import uuid7
-from metering.core.keys import digest, make_key
+from metering.core.keys import ANONYMOUS, digest, make_key
 from metering.core.limits import Limit
 from metering.core.money import PICO_PER_USD
 from metering.errors import Conflict
@@ -28,6 +28,9 @@ GC_THRESHOLD = 200_000
 """A call makes hundreds of objects and no cycles to speak of: looking less often costs nothing."""
 DEMO_LIMIT = "demo"
 DEMO_LIMIT_USD = 5
+ANONYMOUS_KEY = "00000000-0000-7000-8000-000000000002"
+"""The id of the key that stands for those who show none of ours."""
+ANONYMOUS_LIMIT_USD = 1
 
 
 class Welcome(msgspec.Struct, frozen=True):
@@ -65,9 +68,46 @@ async def prepare(settings: Settings) -> Welcome | None:
     store = await Store.open(dsn, connections=2)
     try:
         await usage.ensure_partitions(store, clock_ms())
-        return await _first_start(settings, store)
+        welcome = await _first_start(settings, store)
+        if settings.anonymous == "loopback":
+            await _let_anybody_in(settings, store)
+        return welcome
     finally:
         await store.close()
+
+
+async def _let_anybody_in(settings: Settings, store: Store) -> None:
+    """Make what stands for those who show no key of ours, if it is not there: a key that nobody
+    can show, and the limit that binds it. Both are the operator's to change."""
+    now_ms = clock_ms()
+    _, new = await limits.create(store, _limit(ANONYMOUS, "Anonymous", ANONYMOUS_LIMIT_USD, now_ms))
+    row = keys.KeyRow(
+        key_id=ANONYMOUS_KEY,
+        application_id=DEFAULT_APPLICATION,
+        role="app",
+        name=ANONYMOUS,
+        last4="",
+        limit_ids=(ANONYMOUS,),
+        created_ms=now_ms,
+    )
+    hashed = digest(derived(settings, "key pepper"), ANONYMOUS)
+    with contextlib.suppress(Conflict):
+        await keys.create(store, row, hashed)
+    if new:  # a limit that was deleted is no more with the key, either
+        await keys.update(store, ANONYMOUS_KEY, {"limit_ids": (ANONYMOUS,)})
+
+
+def _limit(limit_id: str, name: str, usd: int, now_ms: int) -> Limit:
+    return Limit(
+        application_id=DEFAULT_APPLICATION,
+        limit_id=limit_id,
+        limit_name=name,
+        mode="block",
+        max=usd * PICO_PER_USD,
+        epoch=now_ms,
+        created_ms=now_ms,
+        updated_ms=now_ms,
+    )
 
 
 async def _first_start(settings: Settings, store: Store) -> Welcome | None:
@@ -76,19 +116,7 @@ async def _first_start(settings: Settings, store: Store) -> Welcome | None:
         return None
     with contextlib.suppress(Conflict):  # another replica starts at the same moment
         await applications.create(store, DEFAULT_APPLICATION, "default", now_ms)
-    await limits.create(
-        store,
-        Limit(
-            application_id=DEFAULT_APPLICATION,
-            limit_id=DEMO_LIMIT,
-            limit_name="Demo",
-            mode="block",
-            max=DEMO_LIMIT_USD * PICO_PER_USD,
-            epoch=now_ms,
-            created_ms=now_ms,
-            updated_ms=now_ms,
-        ),
-    )
+    await limits.create(store, _limit(DEMO_LIMIT, "Demo", DEMO_LIMIT_USD, now_ms))
     admin_key = None
     if settings.admin_key is None:
         admin_key = await _make_key(settings, store, "admin", "admin", ())

@@ -134,6 +134,8 @@ class Front(HttpToolsProtocol):
             return  # it will be read again
         self._head_open = False
         self._bare_bytes = 0
+        if not self.url.startswith(b"/"):
+            self.headers = guard.named_by_target(self.url, self.headers)
         target = _target(self.url)
         if fault is not None:
             self._deaf = True
@@ -200,6 +202,7 @@ class Front(HttpToolsProtocol):
             permanent=self.server_state.default_headers,
             on_end=self.on_response_complete,
         )
+        exchange.peer = self.client[0] if self.client else ""
         exchange.http_10 = http_10
         exchange.keep_alive = fault is None and self.parser.should_keep_alive()
         exchange.announced_bytes = int(length or 0)  # the parser has checked it

@@ -79,6 +79,16 @@ def _check_host(hosts: list[bytes], *, http_10: bool) -> CallerFault | None:
     )
 
 
+def named_by_target(url: bytes, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of a request in the form for proxies: who it is for its target says, whatever
+    its Host does (RFC 9112, 3.2.2)."""
+    absolute = _ABSOLUTE.match(url)
+    if absolute is None:
+        return headers
+    rest = [header for header in headers if header[0] != b"host"]
+    return [(b"host", absolute[1]), *rest]
+
+
 def unreadable() -> CallerFault:
     """The fault of bytes that are no HTTP."""
     return InvalidRequest("this is no valid HTTP/1.1 request", code="invalid_request")

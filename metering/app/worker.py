@@ -46,6 +46,8 @@ log = structlog.get_logger()
 
 PROXY_PREFIX = b"/api/v1/proxy/"
 OUTBOX_DEPTH_MAX = 1_000_000
+USES_S = 20
+"""How often it is written down when keys were used."""
 
 
 class Worker:
@@ -67,6 +69,8 @@ class Worker:
             admin_key=settings.admin_key,
             default_application=DEFAULT_APPLICATION,
             clock_ms=clock_ms,
+            failures_max=settings.failed_logins_max,
+            trusted=settings.proxies(),
         )
         self.prices = Prices(store, read_prices())
         self.meter = Meter(self.prices.now, self.ledger, Learned())
@@ -114,6 +118,8 @@ class Worker:
                 every(beat_s, "heartbeat", lambda: self.ledger.heartbeat(beat_s)),
                 every(1, "replay", self.ledger.replay),
                 every(0, "prices", lambda: self.prices.follow(self.directory.prices_told)),
+                every(1, "directory", self.directory.retell),
+                every(USES_S, "uses", self.directory.write_uses),
                 self.directory.listen(),
             )
         ]
@@ -137,6 +143,8 @@ class Worker:
                 await self.ledger.replay()
         except (StoreAway, TimeoutError) as fault:
             log.warning("ended_with_a_journal", reason=str(fault))
+        with contextlib.suppress(StoreAway):
+            await self.directory.write_uses()
         await self.upstream.close()
         self.resolver.close()
         await self.ledger.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import rich_click as click
 
+from metering.cli.attachments import attach, attachments, detach
 from metering.cli.session import Session, amount, managed, number, pairs
 
 
@@ -22,9 +23,15 @@ def command() -> None:
     xproxy limits list
     xproxy limits update team-budget --max 25
     xproxy limits reset team-budget
+    xproxy limits attach team-budget --team search
 
     A call names its limits in the header xProxy-Limit-IDs: team-budget,calls
+    What is attached binds whatever headers say.
     """
+
+
+for _command in (attach, detach, attachments):
+    command.add_command(_command)
 
 
 @command.command("create")
@@ -122,7 +129,7 @@ def reset(session: Session, limit_id: str) -> None:
 @click.argument("limit_id")
 @managed
 def delete(session: Session, limit_id: str) -> None:
-    """Delete a limit; calls that name it are refused from then on."""
+    """Delete a limit: it binds nothing more, and calls that name it are refused."""
     answer = session.client.delete("limits", limit_id)
     session.say(answer, f"Deleted limit {limit_id}")
 

@@ -115,6 +115,8 @@ class Service:
             self._wait_ready(workers, url)
             runfile.write(settings.data_dir, self._running(url))
             self.starting = False
+            if settings.anonymous == "loopback":
+                say("XPROXY_ANONYMOUS=loopback: calls from this machine need no key of ours.")
             say(f"Ready at {url} ({time.monotonic() - self.started_s:.1f} s). Ctrl-C stops it.")
             while not self.signals:
                 workers.revive()

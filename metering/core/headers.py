@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
-from metering.core.keys import looks_ours
+from metering.core.keys import PLACEHOLDER_CHARS_MAX, looks_ours
 from metering.errors import InvalidRequest
 
 Headers = list[tuple[bytes, bytes]]
@@ -250,6 +250,17 @@ def our_key_and_provider_key(
         elif name.startswith(FORWARD) and name.removeprefix(FORWARD) in CREDENTIALS:
             free = False
     return explicit or in_slot, free
+
+
+def only_placeholders(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether what stands in the provider's slots is too short to be any provider's key."""
+    shown = [
+        value
+        for name, value in headers
+        if name in CREDENTIALS
+        or (name.startswith(FORWARD) and name.removeprefix(FORWARD) in CREDENTIALS)
+    ]
+    return all(len(bare_key(value)) <= PLACEHOLDER_CHARS_MAX for value in shown)
 
 
 def bare_key(value: bytes) -> str:

@@ -14,6 +14,10 @@ from zlib import crc32
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ROLES = ("admin", "app", "read")
+ANONYMOUS = "anonymous"
+"""Not in our format, so that nobody can show it: what stands for those who show no key of ours."""
+PLACEHOLDER_CHARS_MAX = 31
+"""Keys of providers are longer; what is not, such as `sk-anything`, stands for want of one."""
 PATTERN = re.compile(r"sk-xproxy-(admin|app|read)-([0-9A-Za-z]{43})([0-9A-Za-z]{6})")
 
 

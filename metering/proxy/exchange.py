@@ -68,6 +68,7 @@ class Exchange:
         "keep_alive",
         "method",
         "on_gone",
+        "peer",
         "query",
         "raw_path",
         "response_complete",
@@ -90,6 +91,8 @@ class Exchange:
         self.method = method
         self.raw_path, self.query = target
         self.headers = headers
+        self.peer = ""
+        """The address of the connection's other end."""
         self.announced_bytes = 0
         self.http_10 = False
         self.keep_alive = True

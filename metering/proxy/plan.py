@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from metering import audio, tokens
+from metering.core.addresses import Visitor, is_local
 from metering.core.annotations import Annotations
 from metering.core.headers import query_to_provider
 from metering.core.limits import Limit
@@ -57,7 +58,7 @@ class Planner:
         provider, path = route
         dialect = DIALECTS[provider]
         said = self._reader.read(exchange.headers)
-        caller = await self._authenticate(said)
+        caller, said = await self._authenticate(exchange, said)
         annotations = _permitted(caller, dialect, said.annotations())
         chosen = self._destinations.chosen(caller, dialect, annotations.base_uri)
         stored = self._credential(said, dialect, chosen)
@@ -114,13 +115,30 @@ class Planner:
             started_s=started_s,
         )
 
-    async def _authenticate(self, said: Said) -> Caller:
-        caller = await self._directory.caller(said.key) if said.key else None
+    async def _authenticate(self, exchange: Exchange, said: Said) -> tuple[Caller, Said]:
+        """Who calls, and what is said then: of who needs no key of ours, any may stand in for
+        the provider's."""
+        visitor = Visitor(exchange.peer, exchange.headers)
+        caller = None
+        if self._lets_in(said, visitor):
+            caller = await self._directory.caller(said.key) if said.key else None
+            if caller is None:
+                caller = await self._directory.anonymous(visitor)
+                said = said.without_placeholder()
+        elif said.key:
+            caller = await self._directory.admit(said.key, visitor)
         if caller is None:
             raise InvalidApiKey(field="xProxy-Api-Key")
         if caller.role == "read":
             raise NotAllowed("a key with role `read` cannot make provider calls; use an `app` key")
-        return caller
+        return caller, said
+
+    def _lets_in(self, said: Said, visitor: Visitor) -> bool:
+        """Whether whoever calls needs no key of ours. Some key is asked for all the same: no page
+        in a browser can make it show one without asking first."""
+        if self._settings.anonymous != "loopback" or not said.shows_another_key:
+            return False
+        return is_local(visitor)
 
     def _credential(self, said: Said, dialect: Dialect, chosen: Origin | None) -> Stored | None:
         """The stored one, where the provider's slot is free: never for a chosen origin."""
@@ -146,24 +164,30 @@ class Planner:
         return stored
 
     async def _limits(
-        self, caller: Caller, annotations: Annotations, endpoint: Endpoint
+        self,
+        caller: Caller,
+        annotations: Annotations,
+        endpoint: Endpoint,
+        credential: str | None = None,
     ) -> tuple[Limit, ...]:
-        """The limits that apply: named, or attached to the key. Free calls have none."""
-        named = dict.fromkeys((*annotations.limit_ids, *caller.limit_ids))
-        if not named or endpoint.kind == "free":
+        """The limits that apply: named, or attached to whom the call is for, or to the slug of the
+        credential that serves it. Free calls have none."""
+        if endpoint.kind == "free":
+            return ()
+        attached = await self._directory.attached(
+            caller,
+            user_id=annotations.user_id,
+            customer=annotations.account_name,
+            credential=credential,
+        )
+        named = dict.fromkeys((*annotations.limit_ids, *attached))
+        if not named:
             return ()
         found = await self._directory.limits(caller.application_id, named)
         known = tuple([it for it in found if it is not None])
         if len(known) < len(found):
             missing = [limit_id for limit_id, it in zip(named, found, strict=True) if it is None]
-            raise InvalidRequest(
-                f"xProxy-Limit-IDs names limits that do not exist: {', '.join(missing)}. Create "
-                f'one with POST /api/v1/limits {{"limit_id": "{missing[0]}", "limit_name": '
-                f'"{missing[0]}", "max": 10, "limit_type": "block"}}, or: '
-                f"xproxy limits create {missing[0]} --max 10",
-                code="invalid_limit_ids",
-                field="xProxy-Limit-IDs",
-            )
+            raise _no_such_limits(missing, set(missing) <= set(annotations.limit_ids))
         return known
 
     def _price(
@@ -247,6 +271,19 @@ def _refuse_unmetered(
         )
 
 
+def _no_such_limits(missing: list[str], named: bool) -> InvalidRequest:  # noqa: FBT001
+    """The fault of a call whose limits are not there; `named` by itself, else attached."""
+    whose = "xProxy-Limit-IDs names" if named else "this key is bound by"
+    return InvalidRequest(
+        f"{whose} limits that do not exist: {', '.join(missing)}. Create "
+        f'one with POST /api/v1/limits {{"limit_id": "{missing[0]}", "limit_name": '
+        f'"{missing[0]}", "max": 10, "limit_type": "block"}}, or: '
+        f"xproxy limits create {missing[0]} --max 10",
+        code="invalid_limit_ids",
+        field="xProxy-Limit-IDs",
+    )
+
+
 def _row(
     caller: Caller,
     annotations: Annotations,
@@ -281,8 +318,8 @@ def _row(
         price_as_resource=annotations.price_as_resource,
         service_tier=ask.service_tier,
         scope=annotations.scope,
-        user_id=annotations.user_id,
-        account_name=annotations.account_name,
+        user_id=annotations.user_id or caller.user_id,
+        account_name=annotations.account_name or caller.customer,
         use_case_name=annotations.use_case_name,
         use_case_id=annotations.use_case_id,
         use_case_version=annotations.use_case_version,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from metering.core.annotations import Annotations, annotate
-from metering.core.headers import our_key_and_provider_key, to_provider
+from metering.core.headers import only_placeholders, our_key_and_provider_key, to_provider
+from metering.core.keys import looks_ours
 from metering.providers.base import Dialect
 from metering.proxy.exchange import Headers
 
@@ -43,6 +45,19 @@ class Said:
         if self._annotations is None:
             self._annotations = annotate(self._headers)
         return self._annotations
+
+    @property
+    def shows_another_key(self) -> bool:
+        """Whether a key is shown, and none that looks like ours."""
+        return not looks_ours(self.key) if self.key else not self.slot_is_free
+
+    def without_placeholder(self) -> Said:
+        """The same, the provider's slot free if no provider's key can be what stands there."""
+        if self.slot_is_free or not only_placeholders(self._headers):
+            return self
+        freed = copy.copy(self)
+        freed.slot_is_free = True
+        return freed
 
     def passed(self, dialect: Dialect, stored: tuple[bytes, bytes] | None) -> Headers:
         """The headers to send upstream, with a stored credential if any; raises InvalidRequest."""

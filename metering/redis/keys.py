@@ -11,6 +11,18 @@ from metering.core.ids import SHARDS, shard
 GENERATION = "xproxy:generation"
 CHANGED = "xproxy:changed"
 """The pub/sub channel that says which cached names are stale."""
+EVERYTHING = "*"
+"""The topic that says so of all of them."""
+
+
+def definition(topic: str) -> str:
+    """What all workers share of a definition, by the topic that says that it has changed."""
+    return f"xproxy:d:{topic}"
+
+
+def failures(who: str) -> str:
+    """How often somebody has lately shown a key that is none."""
+    return f"xproxy:f:{who}"
 
 
 @lru_cache(maxsize=4096)

@@ -30,4 +30,5 @@ def _load() -> dict[str, Script]:
 
 
 SCRIPTS = _load()
-"""By name: reserve, settle, correct, heartbeat, define, reset, landed, restore, lease."""
+"""By name: reserve, settle, correct, heartbeat, define, reset, landed, restore, lease, remember,
+forget, count."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -15,7 +15,7 @@ Role = Literal["admin", "app", "read"]
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored of a key, its digest aside. An admin key may belong to no application."""
+    """What is stored of a key, its digests aside. An admin key may belong to no application."""
 
     key_id: str
     application_id: str | None
@@ -25,19 +25,46 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     permissions: tuple[str, ...] = ()
     limit_ids: tuple[str, ...] = ()
     """Limits that bind every call of the key."""
+    user_id: str | None = None
+    """Whom the key acts for: limits that are attached to them bind its calls; team and customer
+    likewise."""
+    team: str | None = None
+    customer: str | None = None
     created_ms: int
     expires_ms: int | None = None
+    """Found by its digest: when that secret ends, which may be the end of a grace period."""
+    previous_ends_ms: int | None = None
+    """When the secret before the last rotation ends, or has ended."""
+    last_used_ms: int | None = None
+    last_used_from: str | None = None
     blocked: bool = False
 
 
+class Changed(NamedTuple):
+    """A key as it is now, and the digests by which callers may remember it as it was."""
+
+    key: KeyRow
+    digests: tuple[bytes, ...]
+
+
+CHANGEABLE = (
+    *("name", "permissions", "limit_ids", "user_id", "team", "customer", "expires_ms", "blocked"),
+)
+"""The fields that `update` may change, in its query's order."""
+
+
 def _key(record: Record) -> KeyRow:
-    values = dict(record)
+    values = {name: record[name] for name in KeyRow.__struct_fields__}
     application_id = values["application_id"]
     values["key_id"] = str(values["key_id"])
     values["application_id"] = None if application_id is None else str(application_id)
     values["permissions"] = tuple(values["permissions"])
     values["limit_ids"] = tuple(values["limit_ids"])
     return KeyRow(**values)
+
+
+def _digests(record: Record) -> tuple[bytes, ...]:
+    return tuple(it for it in (record["digest"], record["previous_digest"]) if it is not None)
 
 
 async def create(store: Store, key: KeyRow, digest: bytes) -> KeyRow:
@@ -52,6 +79,9 @@ async def create(store: Store, key: KeyRow, digest: bytes) -> KeyRow:
         key.last4,
         key.permissions,
         key.limit_ids,
+        key.user_id,
+        key.team,
+        key.customer,
         key.created_ms,
         key.expires_ms,
     )
@@ -60,9 +90,10 @@ async def create(store: Store, key: KeyRow, digest: bytes) -> KeyRow:
     return _key(record)
 
 
-async def by_digest(store: Store, digest: bytes) -> KeyRow | None:
-    """Who a caller is; blocked and expired keys too, so that the refusal can say which."""
-    record = await store.row("read_key_by_digest", digest)
+async def by_digest(store: Store, digest: bytes, now_ms: int) -> KeyRow | None:
+    """Who a caller is. A key that is blocked, expired or rotated away is found no more than one
+    that never was, so that nothing, time included, tells them apart."""
+    record = await store.row("read_key_by_digest", digest, now_ms)
     return None if record is None else _key(record)
 
 
@@ -93,22 +124,49 @@ async def page(
     return pages.cut(items, page_size, lambda last: (last.created_ms, last.key_id))
 
 
-async def block(
-    store: Store, key_id: str, *, blocked: bool = True, application_id: str | None = None
-) -> KeyRow | None:
-    """Stop a key from calling, or let it call again."""
+async def update(
+    store: Store, key_id: str, changes: Mapping[str, object], application_id: str | None = None
+) -> Changed | None:
+    """Change some of the `CHANGEABLE` fields; the others stay. None: no such key."""
     if (identity := _identity(key_id, application_id)) is None:
         return None
-    record = await store.row("block_key", *identity, blocked)
-    return None if record is None else _key(record)
+    flagged = [it for name in CHANGEABLE for it in (name in changes, changes.get(name))]
+    record = await store.row("update_key", *identity, *flagged)
+    return None if record is None else Changed(_key(record), _digests(record))
 
 
-async def delete(store: Store, key_id: str, application_id: str | None = None) -> bytes | None:
-    """Remove a key; returns its digest, for whoever remembers callers by it. None: no such key."""
+async def rotate(
+    store: Store,
+    key_id: str,
+    digest: bytes,
+    last4: str,
+    *,
+    previous_ends_ms: int | None,
+    application_id: str | None = None,
+) -> Changed | None:
+    """Give a key another secret. The one it has is good until `previous_ends_ms` (None: no more),
+    the one before that ends now. None: no such key."""
     if (identity := _identity(key_id, application_id)) is None:
         return None
-    digest: bytes | None = await store.value("delete_key", *identity)
-    return digest
+    record = await store.row("rotate_key", *identity, digest, last4, previous_ends_ms)
+    return None if record is None else Changed(_key(record), _digests(record))
+
+
+async def delete(
+    store: Store, key_id: str, application_id: str | None = None
+) -> tuple[bytes, ...] | None:
+    """Remove a key; its digests, for whoever remembers callers by them. None: no such key."""
+    if (identity := _identity(key_id, application_id)) is None:
+        return None
+    record = await store.row("delete_key", *identity)
+    return None if record is None else _digests(record)
+
+
+async def note_use(store: Store, uses: Mapping[str, tuple[int, str]]) -> None:
+    """Write down when (Unix ms), and from where, keys were last used."""
+    if uses:
+        times, addresses = zip(*uses.values(), strict=True)
+        await store.rows("note_key_use", list(uses), times, addresses)
 
 
 def _identity(key_id: str, application_id: str | None) -> Sequence[object] | None:

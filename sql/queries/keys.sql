@@ -1,31 +1,42 @@
 -- create_key --
 -- Add a key by its digest; nothing comes back when the digest or id is taken.
 INSERT INTO keys (
-    key_id, application_id, role, name, digest, last4, permissions, limit_ids, created_at, expires_at
+    key_id, application_id, role, name, digest, last4, permissions, limit_ids, user_id, team,
+    customer, created_at, expires_at
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, from_ms($9), from_ms($10))
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, from_ms($12), from_ms($13))
 ON CONFLICT DO NOTHING
-RETURNING key_id, application_id, role, name, last4, permissions, limit_ids,
-    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms, blocked;
+RETURNING key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
+    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+    to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
+    last_used_from, blocked;
 
 -- read_key_by_digest --
--- Who a caller is: blocked and expired keys too, so that the refusal can say which.
-SELECT key_id, application_id, role, name, last4, permissions, limit_ids,
-    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms, blocked
+-- Who a caller is, at a moment; a key that is blocked, expired or rotated away is as good as none.
+SELECT key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
+    to_ms(created_at) AS created_ms,
+    to_ms(least(expires_at, CASE WHEN digest <> $1 THEN previous_ends_at END)) AS expires_ms,
+    to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
+    last_used_from, blocked
 FROM keys
-WHERE digest = $1;
+WHERE (digest = $1 OR (previous_digest = $1 AND previous_ends_at > from_ms($2)))
+  AND NOT blocked AND (expires_at IS NULL OR expires_at > from_ms($2));
 
 -- read_key --
 -- One key by its id, of an application or (null) of any.
-SELECT key_id, application_id, role, name, last4, permissions, limit_ids,
-    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms, blocked
+SELECT key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
+    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+    to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
+    last_used_from, blocked
 FROM keys
 WHERE key_id = $1 AND ($2::uuid IS NULL OR application_id = $2);
 
 -- page_keys_newest --
 -- A page of keys of an application (null: of all), newest first, after (created_ms, key_id).
-SELECT key_id, application_id, role, name, last4, permissions, limit_ids,
-    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms, blocked
+SELECT key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
+    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+    to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
+    last_used_from, blocked
 FROM keys
 WHERE ($1::uuid IS NULL OR application_id = $1)
   AND ($2::bigint IS NULL OR (created_at, key_id) < (from_ms($2), $3::uuid))
@@ -34,24 +45,67 @@ LIMIT $4;
 
 -- page_keys_oldest --
 -- A page of keys of an application (null: of all), oldest first, after (created_ms, key_id).
-SELECT key_id, application_id, role, name, last4, permissions, limit_ids,
-    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms, blocked
+SELECT key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
+    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+    to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
+    last_used_from, blocked
 FROM keys
 WHERE ($1::uuid IS NULL OR application_id = $1)
   AND ($2::bigint IS NULL OR (created_at, key_id) > (from_ms($2), $3::uuid))
 ORDER BY created_at, key_id
 LIMIT $4;
 
--- block_key --
--- Stop a key from calling, or let it call again.
+-- update_key --
+-- Change a key: for each of name, permissions, limits, user, team, customer, expiry and blocked a
+-- flag says whether the value beside it takes the old one's place.
 UPDATE keys
-SET blocked = $3
+SET name = CASE WHEN $3 THEN $4 ELSE name END,
+    permissions = CASE WHEN $5 THEN $6 ELSE permissions END,
+    limit_ids = CASE WHEN $7 THEN $8 ELSE limit_ids END,
+    user_id = CASE WHEN $9 THEN $10 ELSE user_id END,
+    team = CASE WHEN $11 THEN $12 ELSE team END,
+    customer = CASE WHEN $13 THEN $14 ELSE customer END,
+    expires_at = CASE WHEN $15 THEN from_ms($16) ELSE expires_at END,
+    blocked = CASE WHEN $17 THEN $18 ELSE blocked END
 WHERE key_id = $1 AND ($2::uuid IS NULL OR application_id = $2)
-RETURNING key_id, application_id, role, name, last4, permissions, limit_ids,
-    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms, blocked;
+RETURNING key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
+    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+    to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
+    last_used_from, blocked, digest, previous_digest;
+
+-- rotate_key --
+-- Give a key another secret; the one it had is good for a while, the one before that no more.
+WITH before AS (
+    SELECT key_id, digest, previous_digest FROM keys
+    WHERE key_id = $1 AND ($2::uuid IS NULL OR application_id = $2)
+    FOR UPDATE
+)
+UPDATE keys AS k
+SET digest = $3, last4 = $4,
+    previous_digest = CASE WHEN $5::bigint IS NOT NULL THEN k.digest END,
+    previous_ends_at = from_ms($5)
+FROM before
+WHERE k.key_id = before.key_id
+RETURNING k.key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team,
+    customer, to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+    to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
+    last_used_from, blocked, before.digest, before.previous_digest;
+
+-- note_key_use --
+-- When, and from where, keys were last used; what is known of later uses stays.
+WITH used AS (
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS u (key_id, at_ms, address)
+), locked AS (
+    SELECT key_id FROM keys WHERE key_id = ANY ($1) ORDER BY key_id FOR NO KEY UPDATE
+)
+UPDATE keys AS k
+SET last_used_at = from_ms(used.at_ms), last_used_from = used.address
+FROM used JOIN locked USING (key_id)
+WHERE k.key_id = used.key_id
+  AND (k.last_used_at IS NULL OR k.last_used_at < from_ms(used.at_ms));
 
 -- delete_key --
--- Remove a key; the digest comes back, for whoever remembers it.
+-- Remove a key; its digests come back, for whoever remembers them.
 DELETE FROM keys
 WHERE key_id = $1 AND ($2::uuid IS NULL OR application_id = $2)
-RETURNING digest;
+RETURNING digest, previous_digest;

@@ -13,6 +13,7 @@ import pytest
 
 from metering import api
 from metering.api.services import Services
+from metering.core.addresses import Visitor
 from metering.core.limits import Limit, Totals
 from metering.core.record import UsageRow
 from metering.duties.prices import Prices
@@ -104,7 +105,7 @@ class Directory:
     told: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
-    async def caller(self, key: str) -> Known | None:
+    async def admit(self, key: str, visitor: Visitor) -> Known | None:
         """Who was put here."""
         self.asked.append(key)
         return self.callers.get(key, self.anyone)

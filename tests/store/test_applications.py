@@ -35,7 +35,7 @@ async def test_a_tenant_leaves_with_keys_and_limits_but_not_its_usage(
     await limits.create(store, limit(application_id, "monthly"))
     await usage.insert(store, [landed(application_id, "monthly")])
     assert await applications.delete(store, application_id)
-    assert await keys.by_digest(store, b"d" * 32) is None
+    assert await keys.by_digest(store, b"d" * 32, NOW_MS) is None
     assert await limits.get(store, application_id, "monthly") is None
     assert (await usage.sums(store, usage.Filters(application_id=application_id))).ok == 1
 

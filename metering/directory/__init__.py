@@ -1,0 +1,13 @@
+"""Who and what a call names: keys, limits, and what limits are attached to.
+
+`Names` finds them in memory, then Redis, then Postgres, and forgets what has changed; `Directory`
+says what there is; `Attempts` counts keys that are none, and `Uses` when keys were used.
+"""
+
+from __future__ import annotations
+
+from metering.directory.attempts import Attempts
+from metering.directory.directory import Caller, Directory
+from metering.directory.names import attached_topic, key_topic, limit_topic
+
+__all__ = ["Attempts", "Caller", "Directory", "attached_topic", "key_topic", "limit_topic"]

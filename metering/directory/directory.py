@@ -1,0 +1,246 @@
+"""Who calls, and what binds the call: keys, limits, and what limits are attached to, by name."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from typing import Literal
+
+import msgspec
+
+from metering.core.addresses import Networks, Visitor, client_address
+from metering.core.keys import ANONYMOUS, digest, is_ours, local_token_valid
+from metering.core.limits import Limit
+from metering.directory.attempts import Attempts
+from metering.directory.names import UNKNOWN, Names, attached_topic, key_topic, limit_topic
+from metering.directory.uses import Uses
+from metering.redis import Redis, keys
+from metering.store import Store, attachments
+from metering.store import keys as stored_keys
+from metering.store import limits as stored_limits
+
+DIGESTS_MAX = 4_096
+"""So many keys are remembered with their digest, in this process's memory alone."""
+FAILURES_MAX = 20
+"""So many keys that are none may be shown in a minute, by default."""
+
+Role = Literal["admin", "app", "read"]
+Attached = dict[attachments.Kind, dict[str, list[str]]]
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who calls."""
+
+    application_id: str
+    key_id: str | None
+    role: Role
+    permissions: frozenset[str] = frozenset()
+    limit_ids: tuple[str, ...] = ()
+    """Limits attached to the key: they bind whatever headers say."""
+    user_id: str | None = None
+    """Whom the key acts for: what is attached to them binds its calls; team, customer likewise."""
+    team: str | None = None
+    customer: str | None = None
+
+    def may(self, permission: str) -> bool:
+        """Whether this caller has a permission; an admin has all."""
+        return self.role == "admin" or permission in self.permissions
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """A key that is good, until when."""
+
+    caller: Caller
+    expires_ms: int | None
+
+
+def _expires_ms(known: _Known) -> int | None:
+    return known.expires_ms
+
+
+def _digest(pepper: bytes, key: str) -> tuple[bytes, str, bool]:
+    """The digest of a key, its name, and whether it has our format."""
+    hashed = digest(pepper, key)
+    return hashed, key_topic(hashed), is_ours(key)
+
+
+class Directory:
+    """Names to things. `default_application` is who an admin key acts for."""
+
+    def __init__(
+        self,
+        store: Store,
+        redis: Redis,
+        *,
+        pepper: bytes,
+        master_secret: bytes,
+        admin_key: str | None,
+        default_application: str,
+        clock_ms: Callable[[], int],
+        failures_max: int = FAILURES_MAX,
+        trusted: Networks = (),
+    ) -> None:
+        """`failures_max`: see `Attempts`; `trusted`: proxies that say who the client is."""
+        self._store = store
+        self._digest = lru_cache(DIGESTS_MAX)(partial(_digest, pepper))
+        self._master_secret = master_secret
+        self._admin_key = admin_key.encode() if admin_key else None
+        self._clock_ms = clock_ms
+        self._trusted = trusted
+        self._attempts = Attempts(redis, pepper, failures_max)
+        self._uses = Uses()
+        self._names = Names(redis, pepper, clock_ms, self._heard)
+        self.admin = Caller(application_id=default_application, key_id=None, role="admin")
+        self.prices_told = asyncio.Event()
+        """Set when prices may have changed."""
+
+    # Keys
+
+    async def admit(self, key: str, visitor: Visitor) -> Caller | None:
+        """Who shows a key; None for one that is unknown, expired or blocked, which is counted.
+
+        Raises RateLimited for one too many of those.
+        """
+        caller = await self.caller(key)
+        if caller is None:
+            await self._attempts.failed(key, client_address(visitor, self._trusted))
+        else:
+            self._used(caller, visitor)
+        return caller
+
+    async def anonymous(self, visitor: Visitor) -> Caller | None:
+        """Who calls without a key of ours, where that is let in; None if nobody may, any more."""
+        caller = await self._caller_of(*self._digest(ANONYMOUS)[:2])
+        if caller is not None:
+            self._used(caller, visitor)
+        return caller
+
+    def _used(self, caller: Caller, visitor: Visitor) -> None:
+        if caller.key_id is not None:
+            address = partial(client_address, visitor, self._trusted)
+            self._uses.note(caller.key_id, self._clock_ms(), address)
+
+    async def write_uses(self) -> None:
+        """Write down when, and from where, keys were last used."""
+        await self._uses.write(self._store)
+
+    def is_admin_key(self, key: str) -> bool:
+        """Whether a string is the operator's own admin key, in whatever format it is."""
+        return self._admin_key is not None and hmac.compare_digest(self._admin_key, key.encode())
+
+    async def caller(self, key: str) -> Caller | None:
+        """Who a key belongs to; None for one that is unknown, expired or blocked.
+
+        These are one case all the way down, to what Postgres is asked and answers, and back.
+        """
+        hashed, name, ours = self._digest(key)
+        if not ours or self._names.kept(name) is UNKNOWN:  # what is kept has passed these
+            if self.is_admin_key(key) or local_token_valid(
+                self._master_secret, key, self._clock_ms() // 1000
+            ):
+                return self.admin
+            if not ours:
+                return None
+        return await self._caller_of(hashed, name)
+
+    async def _caller_of(self, hashed: bytes, name: str) -> Caller | None:
+        known = self._names.kept(name)
+        if known is UNKNOWN:
+            known = await self._names.find(name, lambda: self._read(hashed), _Known, _expires_ms)
+        if known is None:
+            return None
+        ended = known.expires_ms is not None and known.expires_ms <= self._clock_ms()
+        caller: Caller = known.caller
+        return None if ended else caller
+
+    async def _read(self, hashed: bytes) -> _Known | None:
+        row = await stored_keys.by_digest(self._store, hashed, self._clock_ms())
+        if row is None:
+            return None
+        caller = Caller(
+            application_id=row.application_id or self.admin.application_id,
+            key_id=row.key_id,
+            role=row.role,
+            permissions=frozenset(row.permissions),
+            limit_ids=tuple(row.limit_ids),
+            user_id=row.user_id,
+            team=row.team,
+            customer=row.customer,
+        )
+        return _Known(caller, row.expires_ms)
+
+    # Limits
+
+    async def limit(self, application_id: str, limit_id: str) -> Limit | None:
+        """A limit's definition."""
+        name = limit_topic(application_id, limit_id)
+        found: Limit | None = self._names.kept(name)
+        if found is UNKNOWN:
+            found = await self._names.find(
+                name, lambda: stored_limits.get(self._store, application_id, limit_id), Limit
+            )
+        return found
+
+    async def limits(self, application_id: str, limit_ids: Iterable[str]) -> list[Limit | None]:
+        """Several limits' definitions, in order."""
+        found: list[Limit | None] = []
+        for limit_id in limit_ids:
+            kept = self._names.kept(limit_topic(application_id, limit_id))
+            if kept is UNKNOWN:
+                kept = await self.limit(application_id, limit_id)
+            found.append(kept)
+        return found
+
+    async def attached(
+        self,
+        caller: Caller,
+        *,
+        user_id: str | None = None,
+        customer: str | None = None,
+        credential: str | None = None,
+    ) -> tuple[str, ...]:
+        """The ids of limits that bind a call whatever its headers say: those of its key, of the
+        users, team and customers that it is for, and of the credential (a slug) that serves it.
+
+        `user_id` and `customer` are the headers': they add to the key's own.
+        """
+        name = attached_topic(caller.application_id)
+        found: Attached = self._names.kept(name)
+        if found is UNKNOWN:
+            found = await self._names.find(
+                name,
+                lambda: attachments.of_application(self._store, caller.application_id),
+                Attached,
+            )
+        if not found:
+            return caller.limit_ids
+        whose: tuple[tuple[attachments.Kind, str | None], ...] = (
+            ("user", caller.user_id),
+            ("user", user_id),
+            ("team", caller.team),
+            ("customer", caller.customer),
+            ("customer", customer),
+            ("credential", credential),
+        )
+        bound = [it for kind, its in whose if its for it in found.get(kind, {}).get(its, ())]
+        return (*caller.limit_ids, *bound)
+
+    # Changes
+
+    async def changed(self, *topics: str) -> None:
+        """See `Names.changed`."""
+        await self._names.changed(*topics)
+
+    async def retell(self) -> None:
+        """See `Names.retell`."""
+        await self._names.retell()
+
+    async def listen(self) -> None:
+        """See `Names.listen`."""
+        await self._names.listen()
+
+    def _heard(self, topic: str) -> None:
+        if topic in (keys.EVERYTHING, "prices"):
+            self.prices_told.set()
