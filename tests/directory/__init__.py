@@ -1,0 +1,1 @@
+"""The directory: who calls, and what binds the call."""
