@@ -13,11 +13,13 @@ PROVIDER_ID = "chatcmpl-1"
 PROPERTIES = {"properties": {"a": "b"}}
 BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("DELETE", "/api/v1/applications/{application_id}"): None,
+    ("DELETE", "/api/v1/attachments/{kind}/{name}/{limit_id}"): None,
     ("DELETE", "/api/v1/keys/{key_id}"): None,
     ("DELETE", "/api/v1/limits/{limit_id}"): None,
     ("DELETE", "/api/v1/prices/own"): None,
     ("GET", "/api/v1/applications"): None,
     ("GET", "/api/v1/applications/{application_id}"): None,
+    ("GET", "/api/v1/attachments"): None,
     ("GET", "/api/v1/audit"): None,
     ("GET", "/api/v1/budgets"): None,
     ("GET", "/api/v1/budgets/{limit_id}"): None,
@@ -38,12 +40,15 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("GET", "/schema"): None,
     ("GET", "/schema/openapi.json"): None,
     ("GET", "/schema/{path}"): None,
+    ("PATCH", "/api/v1/keys/{key_id}"): {"name": "changed"},
     ("POST", "/api/v1/applications"): {"name": "made"},
     ("POST", "/api/v1/keys"): {"name": "made"},
+    ("POST", "/api/v1/keys/{key_id}/rotate"): None,
     ("POST", "/api/v1/limits"): {"limit_name": "made", "max": 1},
     ("POST", "/api/v1/limits/{limit_id}/reset"): None,
     ("POST", "/api/v1/prices/reprice"): {"from": "2026-01-01", "to": "2026-01-02"},
     ("POST", "/api/v1/prices/versions"): {"version": 0},
+    ("PUT", "/api/v1/attachments/{kind}/{name}/{limit_id}"): None,
     ("PUT", "/api/v1/limits/{limit_id}"): {"max": 2},
     ("PUT", "/api/v1/limits/{limit_id}/properties"): PROPERTIES,
     ("PUT", "/api/v1/prices/own"): {"rates": []},
@@ -69,11 +74,15 @@ def parameters(tenant: Tenant) -> dict[str, str]:
     service, name = tenant.service, f"fresh-{time.monotonic_ns()}"
     whose = {"application": tenant.application_id}
     limit = service.manage("POST", "limits", {"limit_name": name, "max": 1}, **whose)
+    limit_id = limit["limit"]["limit_id"]
+    service.manage("PUT", f"attachments/user/{name}/{limit_id}", **whose)
     row = next(row for row in tenant.rows(1) if row["provider_id"] == PROVIDER_ID)
     return {
         "application_id": service.manage("POST", "applications", {"name": name})["application_id"],
         "key_id": service.manage("POST", "keys", {"name": name}, **whose)["key_id"],
-        "limit_id": limit["limit"]["limit_id"],
+        "limit_id": limit_id,
+        "kind": "user",
+        "name": name,
         "request_id": row["request_id"],
         "category": "system.openai",
         "provider_id": PROVIDER_ID,

@@ -87,6 +87,65 @@ async def test_applications_and_keys(xproxy: Run) -> None:
     assert "shop" not in await output(xproxy("applications", "list"))
 
 
+async def test_life_of_a_key(xproxy: Run) -> None:
+    """It is changed, rotated, blocked, let in again and deleted; secrets are shown once each."""
+    await output(xproxy("limits", "create", "team", "--max", "1"))
+    key_options = ("--user", "alice", "--permission", "price_as", "--permission", "credential:a")
+    printed = await output(
+        xproxy("keys", "create", "--name", "k", "--expires", "30d", *key_options)
+    )
+    secret, key_id = printed.split()[0], printed.split()[2].rstrip(";")
+    update = ("keys", "update", key_id, "--name", "new", "--team", "search", "--user", "")
+    updated = await output(xproxy(*update, "--limit", "team", "--expires", ""))
+    rotated = await output(xproxy("keys", "rotate", key_id, "--grace", "1h"))
+    blocked = await output(xproxy("keys", "block", key_id))
+    shown = json.loads(await output(xproxy("keys", "show", key_id, "--json")))
+    unblocked = await output(xproxy("keys", "unblock", key_id))
+    cleared = json.loads(await output(xproxy("keys", "update", key_id, "--limit", "", "--json")))
+    listed = await output(xproxy("keys", "list"))
+    deleted = await output(xproxy("keys", "delete", key_id))
+
+    assert "search" in updated
+    assert "alice" not in updated
+    assert "not shown again; the one before works until 20" in rotated
+    assert rotated.split()[0] != secret
+    assert (blocked, unblocked) == (f"Blocked key {key_id}\n", f"Unblocked key {key_id}\n")
+    assert shown["blocked"] is True
+    assert shown["permissions"] == ["price_as", "credential:a"]
+    assert shown["limit_ids"] == ["team"]
+    assert "expires_at" not in shown
+    assert cleared["limit_ids"] == []
+    assert cleared["permissions"] == ["price_as", "credential:a"]
+    assert secret not in listed
+    assert deleted == f"Revoked key {key_id}\n"
+
+
+async def test_limits_are_attached(xproxy: Run) -> None:
+    """To whom one says, keys too; and detached again."""
+    await output(xproxy("limits", "create", "team", "--max", "1"))
+    made = json.loads(await output(xproxy("keys", "create", "--name", "k", "--json")))
+    whom = ("--user", "alice", "--user", "bob", "--team", "t", "--key", made["key_id"])
+    attached = await output(xproxy("limits", "attach", "team", *whom))
+    listed = await output(xproxy("limits", "attachments"))
+    users = json.loads(await output(xproxy("limits", "attachments", "--kind", "user", "--json")))
+    key = json.loads(await output(xproxy("keys", "show", made["key_id"], "--json")))
+    detached = await output(xproxy("limits", "detach", "team", *whom))
+    after = json.loads(await output(xproxy("keys", "show", made["key_id"], "--json")))
+    nobody = await xproxy("limits", "attach", "team")
+    unknown = await xproxy("limits", "attach", "nope", "--user", "alice")
+
+    assert attached.startswith("Limit team binds user alice, user bob, team t, key ")
+    assert "alice" in listed
+    assert [it["name"] for it in users] == ["alice", "bob"]
+    assert key["limit_ids"] == ["team"]
+    assert detached.startswith("Limit team no longer binds user alice")
+    assert after["limit_ids"] == []
+    assert await output(xproxy("limits", "attachments")) == "Nothing here yet.\n"
+    assert nobody.exit_code == 2
+    assert "--user, --team" in nobody.output
+    assert "Limit Id 'nope' not found" in unknown.output
+
+
 async def test_life_of_a_limit(bench: Bench, xproxy: Run) -> None:
     """A limit is made, shown with what is spent to the last digit, changed, reset and deleted."""
     create = ("limits", "create", "team", "--max", "0.000000000001", "--type", "block")

@@ -113,7 +113,7 @@ async def test_revoke(bench: Bench) -> None:
 
     assert revoked.status_code == 200
     assert made["key_id"] in revoked.json()["message"]
-    assert bench.directory.told[-1] == "key:" + digest(b"pepper", made["key"]).hex()
+    assert bench.directory.told[-1] == topic(made["key"])
     assert again.status_code == 404
     assert again.json()["xproxy_error"]["code"] == "key_not_found"
 
@@ -133,12 +133,136 @@ async def test_keys_of_one_application(bench: Bench) -> None:
     assert found[f"?application={MINE}"] == {"mine"}
 
 
+async def test_a_key_is_changed(bench: Bench) -> None:
+    """What a body names changes, null takes away, the rest stays; the workers are told."""
+    await bench.limit()
+    made = await make(bench, team="search", expires_at="2100-01-01")
+    path = f"{KEYS}/{made['key_id']}"
+    body = {
+        "name": "new",
+        "permissions": ["credential:*", "manage_credentials"],
+        "limit_ids": ["l"],
+        "user_id": "alice",
+        "customer": "acme",
+        "expires_at": None,
+        "blocked": True,
+        "unknown": "ignored",
+    }
+    changed = (await bench.ask("PATCH", path, body, key="admin-key")).json()
+    nothing = (await bench.ask("PATCH", path, {}, key="admin-key")).json()
+    less = (
+        await bench.ask("PATCH", path, {"team": None, "limit_ids": None}, key="admin-key")
+    ).json()
+
+    assert changed | body == changed | {"expires_at": None, "unknown": "ignored"}
+    assert changed["team"] == "search"
+    assert "expires_at" not in changed
+    assert {**nothing, "request_id": 0} == {**changed, "request_id": 0}
+    assert "team" not in less
+    assert less["limit_ids"] == []
+    assert less["user_id"] == "alice"
+    assert bench.directory.told[-3:] == [topic(made["key"])] * 3
+
+
+def topic(key: str) -> str:
+    """What workers are told of a key."""
+    return "key:" + digest(b"pepper", key).hex()
+
+
+@pytest.mark.parametrize(
+    ("members", "field", "words"),
+    [
+        ({"permissions": ["fly"]}, "permissions", "credential:*"),
+        ({"permissions": ["credential:"]}, "permissions", "manage_credentials"),
+        ({"permissions": ["credential:a b"]}, "permissions", "'credential:a b'"),
+        ({"limit_ids": ["nope"]}, "limit_ids", "'nope'"),
+        ({"expires_at": "2001-01-01"}, "expires_at", "past"),
+        ({"name": ""}, "name", "1 to 256"),
+        ({"name": None}, "name", ""),
+        ({"user_id": " alice"}, "user_id", "space"),
+        ({"user_id": ""}, "user_id", "1 to 256"),
+        ({"team": "a\x00"}, "team", "control"),
+        ({"customer": "c" * 257}, "customer", "256"),
+        ({"blocked": "yes"}, "blocked", ""),
+    ],
+)
+async def test_bad_changes(bench: Bench, members: dict[str, Any], field: str, words: str) -> None:
+    """What a key cannot be is refused by the field's name, when it is made too; nothing changes."""
+    made = await make(bench)
+    path = f"{KEYS}/{made['key_id']}"
+    changed = await bench.ask("PATCH", path, members, key="admin-key")
+    refused = [changed]
+    if field != "blocked":
+        body = {"name": "k", **members}
+        refused.append(await bench.ask("POST", KEYS, body, key="admin-key"))
+
+    for response in refused:
+        assert response.status_code == 400, response.text
+        assert field in response.json()["message"]
+        assert words in response.json()["message"]
+    after = (await bench.ask("GET", path, key="admin-key")).json()
+    told = {"key": made["key"], "request_id": made["request_id"]}
+    assert after | told == made
+
+
+async def test_rotation(bench: Bench) -> None:
+    """The same key has another secret, shown once; the one before is good for a while."""
+    made = await make(bench)
+    path = f"{KEYS}/{made['key_id']}"
+    rotated = (await bench.ask("POST", f"{path}/rotate", key="admin-key")).json()
+    read = await bench.ask("GET", path, key="admin-key")
+    told = list(bench.directory.told)
+    again = (await bench.ask("POST", f"{path}/rotate", {"grace_period": 0}, key="admin-key")).json()
+
+    store = bench.services.store
+    found = [
+        await keys.by_digest(store, digest(b"pepper", it["key"]), NOW_MS)
+        for it in (made, rotated, again)
+    ]
+    assert len({it["key"] for it in (made, rotated, again)}) == 3
+    assert {it["key_id"] for it in (made, rotated, again)} == {made["key_id"]}
+    assert rotated["last4"] == rotated["key"][-4:]
+    assert rotated["previous_ends_at"].startswith("2026-09-22")
+    assert "previous_ends_at" not in again
+    assert rotated["key"] not in read.text
+    assert told[-1] == topic(made["key"])
+    assert set(bench.directory.told[-2:]) == {topic(made["key"]), topic(rotated["key"])}
+    assert [it is not None for it in found] == [False, False, True]
+
+
+@pytest.mark.parametrize("grace", ["soon", "-1", -1, "1.5h", "31d", "24 h", "", "9" * 11])
+async def test_bad_grace_periods(bench: Bench, grace: object) -> None:
+    """Seconds, or a span of at most 30 days; else nothing is rotated."""
+    made = await make(bench)
+    path = f"{KEYS}/{made['key_id']}/rotate"
+    response = await bench.ask("POST", path, {"grace_period": grace}, key="admin-key")
+
+    assert response.status_code == 400
+    assert "grace_period" in response.json()["message"]
+    hashed = digest(b"pepper", made["key"])
+    assert await keys.by_digest(bench.services.store, hashed, NOW_MS) is not None
+
+
+async def test_what_is_shown_of_a_key(bench: Bench) -> None:
+    """Its beginning, which all of a role have in common, its last four characters, and its use."""
+    made = await make(bench)
+    await keys.note_use(bench.services.store, {made["key_id"]: (NOW_MS, "192.0.2.1")})
+    [listed] = (await bench.ask("GET", KEYS, key="admin-key")).json()["items"]
+
+    assert listed["prefix"] == "sk-xproxy-app-"
+    assert made["key"].startswith(listed["prefix"])
+    assert listed["last_used_at"].startswith("2026-09-21T")
+    assert listed["last_used_from"] == "192.0.2.1"
+
+
 @pytest.mark.parametrize("key_id", ["nope", "%2F", "0198c1f2-0000-7000-8000-000000000000"])
 async def test_no_such_key(bench: Bench, key_id: str) -> None:
     """An id of nothing is a 404."""
-    response = await bench.ask("GET", f"{KEYS}/{key_id}", key="admin-key")
+    for method, path in (("GET", ""), ("PATCH", ""), ("POST", "/rotate"), ("DELETE", "")):
+        response = await bench.ask(method, f"{KEYS}/{key_id}{path}", key="admin-key")
 
-    assert response.status_code == 404
+        assert response.status_code == 404
+        assert response.json()["xproxy_error"]["code"] == "key_not_found"
 
 
 @pytest.mark.parametrize("key", ["app-key", "read-key", "bound-key"])
