@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 PROXY_PREFIX = b"/api/v1/proxy/"
 OUTBOX_DEPTH_MAX = 1_000_000
-USES_S = 20
+USES_S = 10
 """How often it is written down when keys were used."""
 
 

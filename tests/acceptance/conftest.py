@@ -17,6 +17,8 @@ from tests.standin.service import Service
 
 STORED = {"OPENAI_API_KEY": "sk-stored-openai-7d1f", "ANTHROPIC_API_KEY": "sk-ant-stored-93ab"}
 """The provider keys the service was started with."""
+PATIENT = {"XPROXY_FAILED_LOGINS_MAX": "0"}
+"""The session's services are shown wrong keys by many tests; `test_logins` has one that is not."""
 NO_PROXY_URL = "http://127.0.0.1:9"
 """A web proxy that nobody is: whoever asked it would fail."""
 HERE = Path(__file__).parent
@@ -40,7 +42,7 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standin]:
 def service(tmp_path_factory: pytest.TempPathFactory, standin: Standin) -> Iterator[Service]:
     """The real service in front of the stand-in, running for the whole session."""
     data_dir = tmp_path_factory.mktemp("service") / "data"
-    with Service(data_dir, standin.url, **STORED) as service:
+    with Service(data_dir, standin.url, **STORED, **PATIENT) as service:
         yield service
 
 
@@ -50,7 +52,7 @@ def open_service(tmp_path_factory: pytest.TempPathFactory, standin: Standin) -> 
     data_dir = tmp_path_factory.mktemp("open-service") / "data"
     proxy = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"), NO_PROXY_URL)
     with Service(
-        data_dir, standin.url, XPROXY_ALLOW_PRIVATE_ORIGINS="on", **STORED, **proxy
+        data_dir, standin.url, XPROXY_ALLOW_PRIVATE_ORIGINS="on", **STORED, **PATIENT, **proxy
     ) as service:
         yield service
 

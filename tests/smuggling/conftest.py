@@ -12,6 +12,8 @@ from tests.smuggling.recorder import KEY, Recorder
 from tests.standin.service import Service
 
 STORED = {"OPENAI_API_KEY": KEY.decode(), "ANTHROPIC_API_KEY": KEY.decode()}
+PATIENT = {"XPROXY_FAILED_LOGINS_MAX": "0"}
+"""Mutations show wrong keys by the thousand."""
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +27,7 @@ async def recorder() -> AsyncIterator[Recorder]:
 def service(tmp_path_factory: pytest.TempPathFactory, recorder: Recorder) -> Iterator[Service]:
     """The real service, with the recorder as both providers."""
     data_dir = tmp_path_factory.mktemp("smuggling") / "data"
-    with Service(data_dir, recorder.url, **STORED) as service:
+    with Service(data_dir, recorder.url, **STORED, **PATIENT) as service:
         yield service
 
 
