@@ -95,9 +95,9 @@ async def test_what_is_attached_is_not_loosened(bench: Bench, by: str) -> None:
     if by == "attachment":
         await attach(bench, "team/search/l")
     else:
-        body = {"name": "k", "limit_ids": ["l"]}
-        await bench.ask("POST", "/api/v1/keys", body, key="admin-key")
-    tries = [
+        bound = {"name": "k", "limit_ids": ["l"]}
+        await bench.ask("POST", "/api/v1/keys", bound, key="admin-key")
+    tries: list[tuple[str, str, Any]] = [
         ("PUT", f"{LIMITS}/l", {"max": 100}),
         ("POST", f"{LIMITS}/l/reset", None),
         ("DELETE", f"{LIMITS}/l", None),

@@ -11,6 +11,7 @@ import pytest
 
 from metering.directory import names as module
 from metering.directory.names import UNKNOWN, Names
+from metering.directory.shared import Found
 from metering.errors import StoreAway
 from metering.redis import Redis, keys
 from tests.directory.shelf import Shelf
@@ -154,7 +155,7 @@ async def test_what_does_not_exist_is_not_shared(make: Make, redis_url: str) -> 
     await find(names, shelf)
     shelf.value = None
     for number in range(module.MISSING_MAX + 50):
-        names._keep(f"key:{number}", module.Found(1, None, None), 5, names._changes)
+        names._keep(f"key:{number}", Found(1, None, None), 5, names._changes)
     assert await find(names, shelf, "key:none") is None
     assert await find(names, shelf, "key:none") is None
 
@@ -204,10 +205,12 @@ async def test_what_others_wrote_is_not_believed(make: Make, redis_url: str, how
         NAME + "2" if how == "topic" else NAME, shelf.read, Any
     )
     redis = Redis(redis_url, 200)
-    written = await redis.call("GET", keys.definition(NAME + ("2" if how == "topic" else "")))
+    written: bytes = await redis.call(
+        "GET", keys.definition(NAME + ("2" if how == "topic" else ""))
+    )
     if how == "stamp":
         written = b"9" + written
-    forged = {"garbage": b"1:2:3", "shape": written}.get(how, written)
+    forged = b"1:2:3" if how == "garbage" else written
     await redis.call("SET", keys.definition(NAME), forged)
     await redis.close()
     shelf.value = "truth" if how != "shape" else 7
