@@ -61,6 +61,10 @@ bench: $(DEV) ## requests per second beside nginx, in one run
 bench-prices: $(DEV) ## microseconds to price a call, beside genai-prices, in one run
 	@exec $(BIN)/python -m tests.bench.prices
 
+.PHONY: bench-keys
+bench-keys: $(DEV) ## microseconds to know who calls, beside the whole call; and what share that is
+	@exec $(BIN)/python -m tests.bench.keys $(ARGS)
+
 .PHONY: acceptance
 acceptance: $(DEV) $(PAYI) ## the real service, driven by the real client packages
 	@$(BIN)/python -m pytest -m acceptance $(ARGS)
