@@ -117,6 +117,16 @@ CREATE TABLE attachments (
 -- What a limit is attached to; and its attachments go with it.
 CREATE INDEX attachments_by_limit ON attachments (application_id, limit_id);
 
+-- So do those in keys, whoever deletes it: a key that names a limit which is not there makes no calls.
+CREATE FUNCTION unbind_keys() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE keys SET limit_ids = array_remove(limit_ids, OLD.limit_id)
+    WHERE application_id = OLD.application_id AND OLD.limit_id = ANY (limit_ids);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER unbinds AFTER DELETE ON limits FOR EACH ROW EXECUTE FUNCTION unbind_keys();
+
 -- What each reset ended. `totals` are the live counters as they were before it.
 CREATE TABLE limit_history (
     application_id  uuid NOT NULL,
@@ -413,7 +423,10 @@ $$;
 CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON applications
     FOR EACH ROW EXECUTE FUNCTION audit_change('application', 'application_id', '', '');
 CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON keys
-    FOR EACH ROW EXECUTE FUNCTION audit_change('key', 'key_id', 'digest', '');
+    FOR EACH ROW EXECUTE FUNCTION audit_change(
+        'key', 'key_id', 'digest,previous_digest', 'last_used_at,last_used_from');
+CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON attachments
+    FOR EACH ROW EXECUTE FUNCTION audit_change('attachment', 'limit_id', '', '');
 CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON limits
     FOR EACH ROW EXECUTE FUNCTION audit_change('limit', 'limit_id', '', 'updated_at');
 CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON price_versions
@@ -464,6 +477,13 @@ CREATE POLICY tenant ON usage TO xproxy_tenant USING (application_id = tenant())
 -- Partitions are reached through `usage` alone.
 GRANT SELECT ON keys, limits, limit_history, limit_totals, rollups, usage TO xproxy_tenant;
 
+-- Limits that bind an application are seen by it; an admin attaches them.
+ALTER TABLE attachments ENABLE ROW LEVEL SECURITY;
+ALTER TABLE attachments FORCE ROW LEVEL SECURITY;
+CREATE POLICY service ON attachments TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON attachments TO xproxy_tenant USING (application_id = tenant());
+GRANT SELECT ON attachments TO xproxy_tenant;
+
 -- The audit log is read the same way.
 ALTER TABLE audit ENABLE ROW LEVEL SECURITY;
 ALTER TABLE audit FORCE ROW LEVEL SECURITY;
@@ -489,5 +509,7 @@ DO $$
 BEGIN
     EXECUTE format(
         'ALTER FUNCTION audit_change() SECURITY DEFINER SET search_path = %I, pg_temp', current_schema());
+    EXECUTE format(
+        'ALTER FUNCTION unbind_keys() SECURITY DEFINER SET search_path = %I, pg_temp', current_schema());
 END
 $$;

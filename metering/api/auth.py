@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.types import Scope
 
 from metering.api.services import Caller, Services
 from metering.api.text import has_control
@@ -78,11 +79,15 @@ def presented_key(headers: Any) -> str:
     return rest.strip() if scheme.lower() == "bearer" else authorization
 
 
+def visitor(scope: Scope) -> Visitor:
+    """Who asks, as far as connection and headers tell."""
+    client = scope["client"]
+    return Visitor(client[0] if client else "", [*scope["headers"]])
+
+
 async def _caller(connection: Connection, services: Services) -> Caller:
     key = presented_key(connection.headers)
-    client = connection.scope["client"]
-    visitor = Visitor(client[0] if client else "", [*connection.scope["headers"]])
-    caller = await services.directory.admit(key, visitor) if key else None
+    caller = await services.directory.admit(key, visitor(connection.scope)) if key else None
     if caller is None:
         raise InvalidApiKey(
             "Your api key is invalid, missing, or expired. Send it as xProxy-Api-Key; "

@@ -31,7 +31,7 @@ from metering.core.ids import uuid7
 from metering.core.limits import Limit, Totals
 from metering.directory import attached_topic, key_topic, limit_topic
 from metering.errors import Conflict, InvalidRequest, NotAllowed, NotFound
-from metering.store import attachments, limits
+from metering.store import attachments, keys, limits
 
 LISTING = "limits"
 CLOCK_SKEW_MS = 300_000
@@ -103,8 +103,10 @@ class LimitController(Controller):
         """Delete a limit: it binds nothing more, and calls that name it are refused."""
         services, application_id = request.services, request.user.application_id
         await changeable(request, limit_id)
-        bound = await limits.delete(services.store, application_id, limit_id)
-        if bound is None:
+        bound: tuple[bytes, ...] = ()  # what binds a key only an admin deletes
+        if request.user.is_admin:
+            bound = await keys.bound_by(services.store, application_id, limit_id)
+        if not await limits.delete(services.store, application_id, limit_id):
             raise not_found(limit_id)
         await services.prices.refresh()  # its own rates have gone with it
         await services.directory.changed(

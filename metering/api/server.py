@@ -19,9 +19,10 @@ from litestar.plugins import OpenAPISchemaPlugin
 from litestar.types import Message, Receive, Scope, Send
 from litestar.typing import FieldDefinition
 
-from metering.api.auth import READING, Acting
+from metering.api.auth import READING, Acting, visitor
 from metering.api.services import Caller, Services
 from metering.api.text import has_control
+from metering.core.addresses import client_address
 from metering.core.ids import uuid7
 from metering.errors import InvalidRequest
 from metering.store.audit import Actor
@@ -70,10 +71,15 @@ class ApiRequest(Request[Acting, Caller, State]):
         actor = Actor(
             role=acting.role,
             key_id=acting.key_id,
-            address=self.client.host if self.client else None,
+            address=self._address,
             request_id=self.request_id,
         )
         return msgspec.json.encode(actor).decode()
+
+    @property
+    def _address(self) -> str | None:
+        services = cast(Services, self.app.state.services)
+        return client_address(visitor(self.scope), services.settings.proxies()) or None
 
     @property
     def request_id(self) -> str:

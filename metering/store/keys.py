@@ -162,6 +162,12 @@ async def delete(
     return None if record is None else _digests(record)
 
 
+async def bound_by(store: Store, application_id: str, limit_id: str) -> tuple[bytes, ...]:
+    """The digests of the keys that a limit binds."""
+    records = await store.rows("read_digests_bound_by", as_uuid(application_id), limit_id)
+    return tuple(digest for record in records for digest in _digests(record))
+
+
 async def note_use(store: Store, uses: Mapping[str, tuple[int, str]]) -> None:
     """Write down when (Unix ms), and from where, keys were last used."""
     if uses:

@@ -144,15 +144,12 @@ async def history(
     return [_history(record) for record in await store.rows("read_limit_history", *arguments)]
 
 
-async def delete(store: Store, application_id: str, limit_id: str) -> list[bytes] | None:
-    """Remove a limit, and from what it is attached to; what rows were charged for it stays.
+async def delete(store: Store, application_id: str, limit_id: str) -> bool:
+    """Remove a limit, and from all that it is attached to; what rows were charged for it stays.
 
-    The digests of keys that it bound, for whoever remembers callers by them. None: no such limit.
+    False if there is none.
     """
-    digests: list[bytes] | None = await store.value(
-        "delete_limit", as_uuid(application_id), limit_id
-    )
-    return digests
+    return await store.value("delete_limit", as_uuid(application_id), limit_id) is not None
 
 
 async def totals(store: Store, application_id: str, limit_ids: Sequence[str]) -> dict[str, Totals]:

@@ -91,6 +91,12 @@ RETURNING k.key_id, application_id, role, name, last4, permissions, limit_ids, u
     to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
     last_used_from, blocked, before.digest, before.previous_digest;
 
+-- read_digests_bound_by --
+-- The digests of the keys that a limit binds.
+SELECT digest, previous_digest
+FROM keys
+WHERE application_id = $1 AND $2 = ANY (limit_ids);
+
 -- note_key_use --
 -- When, and from where, keys were last used; what is known of later uses stays.
 WITH used AS (

@@ -90,21 +90,9 @@ ORDER BY epoch DESC
 LIMIT $3;
 
 -- delete_limit --
--- Remove a limit with its history and from what it is attached to; what rows were charged for it
--- stays. The digests of keys that it bound come back, for whoever remembers them.
-WITH gone AS (
-    DELETE FROM limits WHERE application_id = $1 AND limit_id = $2 RETURNING application_id, limit_id
-), freed AS (
-    UPDATE keys AS k
-    SET limit_ids = array_remove(k.limit_ids, gone.limit_id)
-    FROM gone
-    WHERE k.application_id = gone.application_id AND gone.limit_id = ANY (k.limit_ids)
-    RETURNING k.digest, k.previous_digest
-)
-SELECT array_remove(
-    array(SELECT digest FROM freed UNION ALL SELECT previous_digest FROM freed), NULL
-) AS digests
-FROM gone;
+-- Remove a limit with its history, and from all that it is attached to; what rows were charged for
+-- it stays.
+DELETE FROM limits WHERE application_id = $1 AND limit_id = $2 RETURNING limit_id;
 
 -- read_limit_totals --
 -- What landed rows charged these limits in their present epochs; a limit nothing charged has zeros.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from metering.core.limits import Limit
-from metering.store import Store, attachments, keys, limits
+from metering.errors import StoreAway
+from metering.store import Store, attachments, audit, keys, limits
 from metering.store.attachments import Attachment
 from tests.store.samples import NOW_MS, request_id
 from tests.store.test_keys import a_key
@@ -67,15 +68,16 @@ async def test_a_limit_is_deleted_from_all_that_it_is_attached_to(
     await keys.create(store, a_key(application_id, limit_ids=("b",)), b"c" * 32)
     assert await attachments.attached(store, application_id, "a")
 
-    digests = await limits.delete(store, application_id, "a")
+    digests = await keys.bound_by(store, application_id, "a")
+    assert await limits.delete(store, application_id, "a")
 
-    assert sorted(digests or []) == [b"a" * 32, b"b" * 32]
+    assert sorted(digests) == [b"a" * 32, b"b" * 32]
     key = await keys.get(store, bound.key_id)
     assert key is not None
     assert key.limit_ids == ("b",)
     assert await attachments.of_application(store, application_id) == {"user": {"alice": ["b"]}}
     assert not await attachments.attached(store, application_id, "a")
-    assert await limits.delete(store, application_id, "a") is None
+    assert not await limits.delete(store, application_id, "a")
 
 
 @pytest.mark.parametrize(
@@ -113,3 +115,49 @@ async def test_pages(
             break
     assert sorted(it.limit_id for it in seen) == sorted(found)
     assert await attachments.detach(store, application_id, "customer", "bob", "a")
+
+
+async def test_a_tenant_sees_its_own_and_changes_none(store: Store, application_id: str) -> None:
+    """Row-level security confines what a key that is no admin's asks for, and it attaches nothing;
+    a limit that it deletes is gone from all that it is attached to all the same."""
+    for limit_id in ("a", "b"):
+        await a_limit(store, application_id, limit_id)
+    await attachments.attach(store, application_id, one("a"))
+    bound = await keys.create(store, a_key(application_id, limit_ids=("a", "b")), b"a" * 32)
+    mine, other = (store.acting("{}", tenant=it) for it in (application_id, request_id()))
+
+    assert len((await attachments.page(mine, application_id)).items) == 1
+    assert (await attachments.page(other, application_id)).items == ()
+    assert await attachments.attached(mine, application_id, "a")
+    with pytest.raises(StoreAway):
+        await attachments.attach(mine, application_id, one("b"))
+    with pytest.raises(StoreAway):
+        await attachments.detach(mine, application_id, "user", "alice", "a")
+
+    assert await limits.delete(mine, application_id, "a")
+    assert await attachments.of_application(store, application_id) == {}
+    key = await keys.get(store, bound.key_id)
+    assert key is not None
+    assert key.limit_ids == ("b",)
+
+
+async def test_attachments_and_rotations_are_on_record(store: Store, application_id: str) -> None:
+    """Who did it is with them, and no digest; that a key was used is no change."""
+    acting = store.acting('{"role": "admin", "key_id": "k"}')
+    await a_limit(store, application_id, "a")
+    await attachments.attach(acting, application_id, one("a"))
+    key = await keys.create(acting, a_key(application_id), b"a" * 32)
+    await keys.rotate(acting, key.key_id, b"b" * 32, "bbbb", previous_ends_ms=NOW_MS)
+    await keys.note_use(store, {key.key_id: (NOW_MS, "192.0.2.1")})
+
+    log = (await audit.page(store, audit.Asked(application_id=application_id))).items
+    attached = [it for it in log if it.object == "attachment"]
+    changes = [it for it in log if it.object == "key"]
+    assert [(it.action, it.object_id, it.actor.key_id) for it in attached] == [
+        ("created", "a", "k")
+    ]
+    assert [it.action for it in changes] == ["updated", "created"]
+    assert changes[0].after is not None
+    assert changes[0].after["digest"] == "another secret"
+    assert changes[0].after["previous_digest"] == "another secret"
+    assert "last_used_at" not in changes[0].after

@@ -204,7 +204,7 @@ async def test_a_deleted_limit_is_gone(store: Store, application_id: str) -> Non
     """It goes with its history, its name is free, and its totals stay with their epoch."""
     await limits.create(store, limit(application_id, "a"))
     await usage.insert(store, [landed(application_id, "a")])
-    assert await limits.delete(store, application_id, "a") == []
+    assert await limits.delete(store, application_id, "a")
     assert not await limits.delete(store, application_id, "a")
     assert await limits.totals(store, application_id, ["a"]) == {}
     _, created = await limits.create(store, limit(application_id, "a", epoch=2))
