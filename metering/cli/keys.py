@@ -187,7 +187,7 @@ def _row(key: Mapping[str, Any]) -> tuple[object, ...]:
         key["key_id"],
         key["name"],
         key["role"],
-        f"{key['prefix']}...{key['last4']}" if key["last4"] else "",
+        f"{key['prefix']}-...{key['last4']}" if key["last4"] else "",
         whom,
         key["limit_ids"],
         key["permissions"],

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
@@ -71,6 +72,8 @@ class Names:
         self._heard = heard
         self._found: dict[str, _Entry] = {}
         self._missing: dict[str, _Entry] = {}
+        self._asking: dict[str, asyncio.Task[Any]] = {}
+        """Who asks for a name asks for all who want it meanwhile, until it changes."""
         self._untold: set[str] = set()
         self._away_until_s = 0.0
         self._changes = 0
@@ -92,11 +95,32 @@ class Names:
         `shape` is its type if workers may share it in Redis; None keeps it in this process.
         `ends_ms`: when what was found ends by itself, in Unix ms.
         """
-        now_s = time.monotonic()
         entry = self._found.get(name) or self._missing.get(name)
-        if entry is not None and now_s < max(entry.until_s, self._away_until_s):
+        if entry is not None and time.monotonic() < max(entry.until_s, self._away_until_s):
             return entry.found.value
-        changes = self._changes
+        asking = self._asking.get(name)
+        if asking is None:  # else somebody asks already, and nothing has changed since
+            asking = asyncio.create_task(self._ask(name, read, shape, ends_ms, entry))
+            self._asking[name] = asking
+            asking.add_done_callback(partial(self._asked, name))
+        return await asyncio.shield(asking)
+
+    def _asked(self, name: str, asking: asyncio.Task[Any]) -> None:
+        if self._asking.get(name) is asking:
+            del self._asking[name]
+        if not asking.cancelled():
+            asking.exception()  # whoever waits is told; if nobody does, nobody need be
+
+    async def _ask(
+        self,
+        name: str,
+        read: Callable[[], Awaitable[Any]],
+        shape: Any,
+        ends_ms: Callable[[Any], int | None],
+        entry: _Entry | None,
+    ) -> Any:
+        """Look in Redis, then in Postgres; `entry` is what memory has, too old."""
+        now_s, changes = time.monotonic(), self._changes
         looked = NOTHING if shape is None else await self._shared.look(name, shape)
         shared = looked.found
         if shared is not None and looked.age_s < FOUND_S:
@@ -179,7 +203,7 @@ class Names:
     def _forget(self, topic: str) -> None:
         self._changes += 1
         self._heard(topic)
-        for entries in (self._found, self._missing):
+        for entries in (self._found, self._missing, self._asking):
             if topic == keys.EVERYTHING:
                 entries.clear()
             else:

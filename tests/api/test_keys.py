@@ -249,7 +249,7 @@ async def test_what_is_shown_of_a_key(bench: Bench) -> None:
     await keys.note_use(bench.services.store, {made["key_id"]: (NOW_MS, "192.0.2.1")})
     [listed] = (await bench.ask("GET", KEYS, key="admin-key")).json()["items"]
 
-    assert listed["prefix"] == "sk-xproxy-app-"
+    assert listed["prefix"] == "sk-xproxy-app"
     assert made["key"].startswith(listed["prefix"])
     assert listed["last_used_at"].startswith("2026-09-21T")
     assert listed["last_used_from"] == "192.0.2.1"

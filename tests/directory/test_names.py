@@ -128,6 +128,36 @@ async def test_what_another_worker_knew_is_enough(
     assert shelf.asked == asked
 
 
+async def test_many_who_want_a_name_ask_once(make: Make) -> None:
+    """A thousand calls find at the same moment that what they know is too old: one asks for all;
+    if nobody answers, all are told. Who comes after a change takes nothing asked before it."""
+    shelf = Shelf()
+    names = make(NOWHERE)
+
+    async def nap() -> None:
+        await asyncio.sleep(0.05)
+
+    shelf.meanwhile = nap
+    found = await asyncio.gather(*(find(names, shelf) for _ in range(1_000)))
+    assert (set(found), shelf.asked) == ({"first"}, 1)
+
+    names._forget(NAME)
+    before = asyncio.ensure_future(find(names, shelf))
+    await asyncio.sleep(0.02)
+    shelf.value = "second"
+    names._forget(NAME)
+    assert await find(names, shelf) == "second"
+    assert await before == "first"
+
+    shelf.away = True
+    faults = await asyncio.gather(
+        *(find(names, shelf, "another") for _ in range(100)), return_exceptions=True
+    )
+    assert {type(it) for it in faults} == {StoreAway}
+    assert shelf.asked == 4
+    assert names._asking == {}
+
+
 # Redis between
 
 
