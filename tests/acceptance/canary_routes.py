@@ -69,13 +69,14 @@ def routes() -> list[tuple[str, str]]:
     )
 
 
-def parameters(tenant: Tenant) -> dict[str, str]:
-    """What stands in paths: ids of things that are there, and may go."""
+def parameters(tenant: Tenant, *, attached: bool = True) -> dict[str, str]:
+    """What stands in paths: ids of things that are there, and may go; `attached` is of the limit."""
     service, name = tenant.service, f"fresh-{time.monotonic_ns()}"
     whose = {"application": tenant.application_id}
     limit = service.manage("POST", "limits", {"limit_name": name, "max": 1}, **whose)
     limit_id = limit["limit"]["limit_id"]
-    service.manage("PUT", f"attachments/user/{name}/{limit_id}", **whose)
+    if attached:
+        service.manage("PUT", f"attachments/user/{name}/{limit_id}", **whose)
     row = next(row for row in tenant.rows(1) if row["provider_id"] == PROVIDER_ID)
     return {
         "application_id": service.manage("POST", "applications", {"name": name})["application_id"],
