@@ -121,6 +121,8 @@ class RateLimited(CallerFault):
 
     status = 429
     default_code = "rate_limited"
+    headers: tuple[tuple[str, str], ...] = ()
+    """What more an answer says: `x-ratelimit-limit-requests` and the like."""
 
 
 class ProviderFault(XproxyError):

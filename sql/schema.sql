@@ -78,6 +78,7 @@ CREATE TABLE keys (
     previous_ends_at timestamptz,                     -- rotation: good until then
     last_used_at    timestamptz,                      -- to a minute or so: no call waits for it
     last_used_from  text,
+    rate_limits     jsonb NOT NULL DEFAULT '{}',      -- {kind: most}: requests, tokens (per minute), parallel
     CHECK (role = 'admin' OR application_id IS NOT NULL),
     CHECK ((previous_digest IS NULL) = (previous_ends_at IS NULL))
 );

@@ -2,8 +2,9 @@
 made it, or gave it another secret, and nowhere else."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from metering.api.server import ApiRequest
 from metering.api.text import checked_name, has_control, moment, span_s, time_ms
+from metering.core.rates import RATE_MAX, Kind
 from metering.errors import InvalidRequest
 from metering.store import limits
 from metering.store.keys import KeyRow
@@ -22,10 +24,25 @@ PERMISSIONS = (
 and bring its own, unless its permissions name any (`own_credential`, `credential:<slug>`,
 `credential:*`): then only what they name."""
 _PERMISSION = re.compile("|".join((*PERMISSIONS, r"credential:([A-Za-z0-9._-]{1,64}|\*)")))
+_RATES: dict[str, Kind] = {
+    "requests_per_minute": "requests",
+    "tokens_per_minute": "tokens",
+    "parallel": "parallel",
+}
+NO_RATES: Mapping[Kind, int] = MappingProxyType({})
 LIMIT_IDS_MAX = 32
 GRACE_DAYS_MAX = 30
 GRACE = "24h"
 DAY_MS = 86_400_000
+
+
+class RateLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How much a key may at most in a minute, and at once; null takes a limit away."""
+
+    requests_per_minute: int | UnsetType | None = UNSET
+    tokens_per_minute: int | UnsetType | None = UNSET
+    parallel: int | UnsetType | None = UNSET
+    """Calls at once."""
 
 
 class CreateKey(msgspec.Struct, kw_only=True):
@@ -40,6 +57,7 @@ class CreateKey(msgspec.Struct, kw_only=True):
     user_id: str | None = None
     team: str | None = None
     customer: str | None = None
+    rate_limits: RateLimits | None = None
 
 
 class UpdateKey(msgspec.Struct, kw_only=True):
@@ -53,6 +71,8 @@ class UpdateKey(msgspec.Struct, kw_only=True):
     team: str | UnsetType | None = UNSET
     customer: str | UnsetType | None = UNSET
     blocked: bool | UnsetType = UNSET
+    rate_limits: RateLimits | UnsetType | None = UNSET
+    """Those that it does not name stay."""
 
 
 class RotateKey(msgspec.Struct, kw_only=True):
@@ -79,6 +99,7 @@ class KeyObject(msgspec.Struct, kw_only=True, omit_defaults=True):
     user_id: str | None = None
     team: str | None = None
     customer: str | None = None
+    rate_limits: RateLimits | None = None
     expires_at: datetime | None = None
     previous_ends_at: datetime | None = None
     """While the secret before the last rotation still works."""
@@ -107,6 +128,7 @@ def key_object(request: ApiRequest, row: KeyRow, key: str | None = None) -> KeyO
         user_id=row.user_id,
         team=row.team,
         customer=row.customer,
+        rate_limits=_rate_limits(row.rate_limits),
         expires_at=_moment(row.expires_ms),
         previous_ends_at=_moment(previous_ms),
         last_used_at=_moment(row.last_used_ms),
@@ -118,10 +140,8 @@ def _moment(at_ms: int | None) -> datetime | None:
     return None if at_ms is None else moment(at_ms)
 
 
-async def changes(
-    request: ApiRequest, data: UpdateKey, application_id: str | None
-) -> dict[str, object]:
-    """What a body changes of a key of an application, checked, in the store's words."""
+async def changes(request: ApiRequest, data: UpdateKey, key: KeyRow) -> dict[str, object]:
+    """What a body changes of a key, checked, in the store's words."""
     named = {name: value for name, value in _named(data) if value is not UNSET}
     changed: dict[str, Any] = {}
     for name, value in named.items():
@@ -131,11 +151,13 @@ async def changes(
             case "permissions":
                 changed[name] = checked_permissions(value or [])
             case "limit_ids":
-                changed[name] = await checked_limit_ids(request, application_id, value or [])
+                changed[name] = await checked_limit_ids(request, key.application_id, value or [])
             case "expires_at":
                 changed["expires_ms"] = parse_expiry(value, request.services.clock())
             case "blocked":
                 changed[name] = value
+            case "rate_limits":
+                changed[name] = checked_rates(value, key.rate_limits)
             case _:
                 changed[name] = checked_label(value, name)
     return changed
@@ -183,6 +205,32 @@ def checked_permissions(permissions: list[str]) -> tuple[str, ...]:
                 field="permissions",
             )
     return tuple(dict.fromkeys(permissions))
+
+
+def checked_rates(
+    asked: RateLimits | None, before: Mapping[Kind, int] = NO_RATES
+) -> dict[Kind, int]:
+    """Rate limits by kind: what is asked for, and of those before what it does not name."""
+    if asked is None:
+        return {}
+    found = dict(before)
+    for name, kind in _RATES.items():
+        maximum = getattr(asked, name)
+        if maximum is None:
+            found.pop(kind, None)
+        elif maximum is not UNSET:
+            if not 0 <= maximum <= RATE_MAX:
+                field = f"rate_limits.{name}"
+                raise InvalidRequest(
+                    f"{field} must be from 0 to {RATE_MAX}, or null for none", field=field
+                )
+            found[kind] = maximum
+    return found
+
+
+def _rate_limits(found: Mapping[Kind, int]) -> RateLimits | None:
+    named = {name: found[kind] for name, kind in _RATES.items() if kind in found}
+    return RateLimits(**named) if named else None
 
 
 def checked_label(text: str | None, field: str) -> str | None:

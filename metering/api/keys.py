@@ -16,6 +16,7 @@ from metering.api.key_shapes import (
     checked_label,
     checked_limit_ids,
     checked_permissions,
+    checked_rates,
     key_object,
     parse_expiry,
     parse_grace,
@@ -60,6 +61,7 @@ class KeyController(Controller):
             user_id=checked_label(data.user_id, "user_id"),
             team=checked_label(data.team, "team"),
             customer=checked_label(data.customer, "customer"),
+            rate_limits=checked_rates(data.rate_limits),
             created_ms=now_ms,
             expires_ms=parse_expiry(data.expires_at, now_ms),
         )
@@ -102,7 +104,7 @@ class KeyController(Controller):
         changed = await keys.update(
             services.store,
             key_id,
-            await changes(request, data, key.application_id),
+            await changes(request, data, key),
             request.user.scope,
         )
         return key_object(request, await _told(request, key_id, changed))

@@ -13,6 +13,10 @@ PERMISSIONS = """own_credential, credential:SLUG, credential:*, price_as, ingest
 base_uri, manage_credentials. Repeatable."""
 
 
+RATES = {"rpm": "requests_per_minute", "tpm": "tokens_per_minute", "parallel": "parallel"}
+"""What the API calls the options of rate limits."""
+
+
 @click.group("keys")
 def command() -> None:
     """API keys. A key is shown once, when it is made or rotated; only a digest of it is stored.
@@ -33,6 +37,9 @@ def command() -> None:
 def _described(function: Callable[..., None]) -> Callable[..., None]:
     """The options that a new key and a change have in common."""
     for option in (
+        click.option("--parallel", help="Calls at once, at most."),
+        click.option("--tpm", help="Tokens per minute, at most."),
+        click.option("--rpm", help="Requests per minute, at most."),
         click.option("--customer", help="Customer the key acts for."),
         click.option("--team", help="Team the key acts for."),
         click.option("--user", "user_id", help="User the key acts for: their limits bind it."),
@@ -60,6 +67,7 @@ def create(session: Session, /, *, name: str, role: str, **given: Any) -> None:
 
     \b
     xproxy keys create --name backend --limit team-budget
+    xproxy keys create --name batch --rpm 60 --tpm 100000 --parallel 4
     xproxy keys create --name ci --user alice --permission credential:shared-openai
     xproxy keys create --name shop --application 0198c1f2-...
 
@@ -97,6 +105,7 @@ def update(session: Session, /, key_id: str, *, name: str | None, **given: Any) 
     xproxy keys update 0198c1f2-... --limit team-budget --limit calls
     xproxy keys update 0198c1f2-... --expires ''
     xproxy keys update 0198c1f2-... --permission ''
+    xproxy keys update 0198c1f2-... --rpm 600 --tpm ''
     """
     body = _body(given) | ({"name": name} if name else {})
     _show_one(session, session.client.patch("keys", key_id, body=body))
@@ -154,7 +163,12 @@ command.add_command(delete, "revoke")
 def _body(given: Mapping[str, Any]) -> dict[str, object]:
     """What was given, as the API takes it."""
     body: dict[str, object] = {}
+    rates = {its: _count(given[name]) for name, its in RATES.items() if given[name] is not None}
+    if rates:
+        body["rate_limits"] = rates
     for name, value in given.items():
+        if name in RATES:
+            continue
         if name == "expires" and value is not None:
             body["expires_at"] = moment(value, +1) if value else None
         elif isinstance(value, tuple) and value:
@@ -162,6 +176,15 @@ def _body(given: Mapping[str, Any]) -> dict[str, object]:
         elif isinstance(value, str) and name != "expires":
             body[name] = value or None
     return body
+
+
+def _count(text: str) -> int | None:
+    """A number; None for nothing, which takes a rate limit away."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise click.UsageError(f"{text!r} is no whole number")
+    return int(text)
 
 
 def _tell(session: Session, answer: Mapping[str, Any]) -> None:
@@ -176,12 +199,24 @@ def _show_one(session: Session, answer: Mapping[str, Any]) -> None:
 
 
 def _show(session: Session, answer: object, keys: Iterable[Mapping[str, Any]]) -> None:
-    columns = ("id", "name", "role", "key", "for", "limits", "permissions", "expires", "last used")
+    columns = (
+        "id",
+        "name",
+        "role",
+        "key",
+        "for",
+        "limits",
+        "rates",
+        "permissions",
+        "expires",
+        "last used",
+    )
     session.show(answer, (*columns, "blocked"), (_row(one) for one in keys))
 
 
 def _row(key: Mapping[str, Any]) -> tuple[object, ...]:
     whom = [key[name] for name in ("user_id", "team", "customer") if key.get(name)]
+    rates = key.get("rate_limits", {})
     used = " from ".join(str(key[it]) for it in ("last_used_at", "last_used_from") if key.get(it))
     return (
         key["key_id"],
@@ -190,6 +225,7 @@ def _row(key: Mapping[str, Any]) -> tuple[object, ...]:
         f"{key['prefix']}-...{key['last4']}" if key["last4"] else "",
         whom,
         key["limit_ids"],
+        [f"{rates[its]} {name}" for name, its in RATES.items() if its in rates],
         key["permissions"],
         key.get("expires_at"),
         used,

@@ -13,6 +13,7 @@ import msgspec
 from metering.core.addresses import Networks, Visitor, client_address
 from metering.core.keys import ANONYMOUS, digest, is_ours, local_token_valid
 from metering.core.limits import Limit
+from metering.core.rates import KINDS, Rate
 from metering.directory.attempts import Attempts
 from metering.directory.names import UNKNOWN, Names, attached_topic, key_topic, limit_topic
 from metering.directory.uses import Uses
@@ -43,6 +44,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Whom the key acts for: what is attached to them binds its calls; team, customer likewise."""
     team: str | None = None
     customer: str | None = None
+    rates: tuple[Rate, ...] = ()
 
     def may(self, permission: str) -> bool:
         """Whether this caller has a permission; an admin has all."""
@@ -168,6 +170,11 @@ class Directory:
             user_id=row.user_id,
             team=row.team,
             customer=row.customer,
+            rates=tuple(
+                Rate(kind, f"key:{row.key_id}", row.rate_limits[kind])
+                for kind in KINDS
+                if kind in row.rate_limits
+            ),
         )
         return _Known(caller, row.expires_ms)
 

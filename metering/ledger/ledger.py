@@ -18,10 +18,11 @@ import structlog
 
 from metering.core.limits import Bounds, Floor, Limit, Refused
 from metering.core.money import join, split
+from metering.core.rates import Rate, Throttled, rates_text
 from metering.core.record import UsageRow, decode_row, encode_row
 from metering.errors import OutcomeUnknown, StoreAway
 from metering.ledger.corrections import Corrections
-from metering.ledger.replies import own_amounts, parse_own_amounts, refused
+from metering.ledger.replies import own_amounts, parse_own_amounts, refused, throttled
 from metering.redis import SCRIPTS, Argument, Redis, keys, parse_record, share
 from metering.spool import Entry, Kind, Spool
 from metering.store import Store
@@ -68,9 +69,18 @@ class Ledger(Corrections):
     # The four verbs
 
     async def reserve(
-        self, row: UsageRow, limits: Sequence[Limit], bounds: Bounds, *, expected_ms: int
-    ) -> Hold | Refused:
-        """Decide and hold all limits of a call; raises StoreAway where a limit must refuse then."""
+        self,
+        row: UsageRow,
+        limits: Sequence[Limit],
+        bounds: Bounds,
+        *,
+        expected_ms: int,
+        rates: Sequence[Rate] = (),
+    ) -> Hold | Refused | Throttled:
+        """Decide and hold all limits of a call; raises StoreAway where a limit must refuse then.
+
+        Rates slow nobody down while Redis is away.
+        """
         place = share(row.application_id)
         limit_ids = [it.limit_id for it in limits]
         names = [place.record(row.request_id, row.attempt), *place.limits(limit_ids)]
@@ -83,6 +93,7 @@ class Ledger(Corrections):
             bounds.likely_tokens,
             bounds.ceiling_tokens,
             own_amounts(bounds.limits),
+            rates_text(rates, place.rate_prefix, bounds.likely_tokens) if rates else "",
             *limit_ids,
         ]
         try:
@@ -94,6 +105,8 @@ class Ledger(Corrections):
             return await self._reserve_without_redis(row, limits, fault)
         if reply[0] == 0:
             return refused(reply)
+        if reply[0] == -3:
+            return throttled(reply, rates)
         epochs = [int(part) for part in reply[1].split(b",") if part]
         return self._alive(Hold(row, list(zip(limit_ids, epochs, strict=False)), spooled=False))
 

@@ -9,6 +9,7 @@ import msgspec
 
 from metering.core.limits import STATES, Charge, Refused, State, Totals, Unit
 from metering.core.money import join, split
+from metering.core.rates import Rate, Throttled
 from metering.core.record import UsageRow
 
 COUNTERS = struct.Struct("<17d")
@@ -53,6 +54,14 @@ def format_charges(charges: Sequence[Charge]) -> str:
 def pair(unit: Unit, value: int) -> tuple[int, int]:
     """The two integers of an amount in the limit's unit."""
     return split(value) if unit == "usd" else (value, 0)
+
+
+def throttled(reply: Sequence[bytes], rates: Sequence[Rate]) -> Throttled:
+    """What a call was told that came too soon; `rates` are those it was asked with."""
+    kind, key, *numbers = (part.decode() for part in reply[1:])
+    _, used, needed, wait_ms = map(int, numbers)
+    rate = next(it for it in rates if it.kind == kind and key.endswith(f":{it.name}:{kind}"))
+    return Throttled(rate=rate, used=used, needed=needed, retry_ms=wait_ms)
 
 
 def own_amounts(amounts: Mapping[str, tuple[int, int]]) -> str:

@@ -15,6 +15,7 @@ import structlog
 
 from metering.core.ids import uuid7_text
 from metering.core.limits import Refused
+from metering.core.rates import Throttled
 from metering.core.result import result_json
 from metering.errors import OurFault, RateLimited, XproxyError
 from metering.ledger import Ledger
@@ -96,7 +97,10 @@ class Flow:
                 call.limits,
                 bounds,
                 expected_ms=self._meter.learned.latency_ms(call.row.application_id, call.ask.model),
+                rates=call.caller.rates,
             )
+            if isinstance(verdict, Throttled):
+                raise _rate_limited(verdict)
             if isinstance(verdict, Refused):
                 self._refuse(exchange, call, verdict)
                 return
@@ -152,3 +156,20 @@ class Flow:
         """Wait for the calls under way: their clients may have gone, their costs have not."""
         if self._calls:
             await asyncio.wait(self._calls, timeout=max(0.0, within_s))
+
+
+def _rate_limited(throttled: Throttled) -> RateLimited:
+    """The answer to a call that came too soon, in the words of OpenAI's and Anthropic's headers."""
+    kind, retry_s = throttled.rate.kind, throttled.retry_s
+    fault = RateLimited(
+        throttled.message,
+        code="rate_limit_exceeded",
+        retry_after_s=None if throttled.final else retry_s,
+        should_retry=not throttled.final,
+    )
+    fault.headers = (
+        (f"x-ratelimit-limit-{kind}", str(throttled.rate.max)),
+        (f"x-ratelimit-remaining-{kind}", str(throttled.remaining)),
+        (f"x-ratelimit-reset-{kind}", f"{retry_s}s"),
+    )
+    return fault

@@ -44,7 +44,15 @@ def holds() -> list[str]:
 class Keys:
     """The keys of one application; `outbox` and `holds` are shared by its shard."""
 
-    __slots__ = ("application_id", "holds", "limit_prefix", "outbox", "shared", "tag")
+    __slots__ = (
+        "application_id",
+        "holds",
+        "limit_prefix",
+        "outbox",
+        "rate_prefix",
+        "shared",
+        "tag",
+    )
 
     def __init__(self, application_id: str) -> None:
         self.application_id = application_id
@@ -53,6 +61,7 @@ class Keys:
         self.holds = f"{self.tag}:holds"
         self.shared = (self.holds, self.outbox)
         self.limit_prefix = f"{self.tag}:l:{application_id}:"
+        self.rate_prefix = f"{self.tag}:q:{application_id}:"
 
     def limit(self, limit_id: str) -> str:
         """The counters of a limit; its live holds are at the same name with `:h`."""

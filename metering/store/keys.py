@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from metering.core.rates import Kind
 from metering.errors import Conflict
 from metering.store import Record, Store, as_uuid, pages
 from metering.store.pages import Page
@@ -25,6 +26,8 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     permissions: tuple[str, ...] = ()
     limit_ids: tuple[str, ...] = ()
     """Limits that bind every call of the key."""
+    rate_limits: dict[Kind, int] = {}
+    """By kind, the most of it."""
     user_id: str | None = None
     """Whom the key acts for: limits that are attached to them bind its calls; team and customer
     likewise."""
@@ -49,6 +52,7 @@ class Changed(NamedTuple):
 
 CHANGEABLE = (
     *("name", "permissions", "limit_ids", "user_id", "team", "customer", "expires_ms", "blocked"),
+    "rate_limits",
 )
 """The fields that `update` may change, in its query's order."""
 
@@ -60,6 +64,7 @@ def _key(record: Record) -> KeyRow:
     values["application_id"] = None if application_id is None else str(application_id)
     values["permissions"] = tuple(values["permissions"])
     values["limit_ids"] = tuple(values["limit_ids"])
+    values["rate_limits"] = msgspec.json.decode(values["rate_limits"])
     return KeyRow(**values)
 
 
@@ -84,6 +89,7 @@ async def create(store: Store, key: KeyRow, digest: bytes) -> KeyRow:
         key.customer,
         key.created_ms,
         key.expires_ms,
+        _json(key.rate_limits),
     )
     if record is None:
         raise Conflict("there is such a key already")
@@ -130,7 +136,10 @@ async def update(
     """Change some of the `CHANGEABLE` fields; the others stay. None: no such key."""
     if (identity := _identity(key_id, application_id)) is None:
         return None
-    flagged = [it for name in CHANGEABLE for it in (name in changes, changes.get(name))]
+    values = dict(changes)
+    if "rate_limits" in values:
+        values["rate_limits"] = _json(values["rate_limits"])
+    flagged = [it for name in CHANGEABLE for it in (name in values, values.get(name))]
     record = await store.row("update_key", *identity, *flagged)
     return None if record is None else Changed(_key(record), _digests(record))
 
@@ -181,3 +190,7 @@ def _identity(key_id: str, application_id: str | None) -> Sequence[object] | Non
     if key is None or (application is None and application_id is not None):
         return None
     return key, application
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -19,7 +19,7 @@ import msgspec
 
 from metering.core.limits import Refused
 from metering.core.result import splice_json
-from metering.errors import MethodNotAllowed, OurFault, XproxyError
+from metering.errors import MethodNotAllowed, OurFault, RateLimited, XproxyError
 
 PREFIX = "/api/v1/proxy/"
 PROVIDERS: dict[str, tuple[str, str]] = {
@@ -111,6 +111,8 @@ def error(
         headers.append((b"x-should-retry", b"true" if fault.should_retry else b"false"))
     if isinstance(fault, MethodNotAllowed):
         headers.append((b"allow", ", ".join(fault.allowed).encode()))
+    if isinstance(fault, RateLimited):
+        headers += [(name.encode(), value.encode()) for name, value in fault.headers]
     retry_after_s = fault.retry_after_s
     if retry_after_s is None and isinstance(fault, OurFault):
         retry_after_s = 1

@@ -2,19 +2,19 @@
 -- Add a key by its digest; nothing comes back when the digest or id is taken.
 INSERT INTO keys (
     key_id, application_id, role, name, digest, last4, permissions, limit_ids, user_id, team,
-    customer, created_at, expires_at
+    customer, created_at, expires_at, rate_limits
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, from_ms($12), from_ms($13))
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, from_ms($12), from_ms($13), $14)
 ON CONFLICT DO NOTHING
-RETURNING key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
-    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+RETURNING key_id, application_id, role, name, last4, permissions, limit_ids, rate_limits, user_id,
+    team, customer, to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
     to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
     last_used_from, blocked;
 
 -- read_key_by_digest --
 -- Who a caller is, at a moment; a key that is blocked, expired or rotated away is as good as none.
-SELECT key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
-    to_ms(created_at) AS created_ms,
+SELECT key_id, application_id, role, name, last4, permissions, limit_ids, rate_limits, user_id,
+    team, customer, to_ms(created_at) AS created_ms,
     to_ms(least(expires_at, CASE WHEN digest <> $1 THEN previous_ends_at END)) AS expires_ms,
     to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
     last_used_from, blocked
@@ -24,8 +24,8 @@ WHERE (digest = $1 OR (previous_digest = $1 AND previous_ends_at > from_ms($2)))
 
 -- read_key --
 -- One key by its id, of an application or (null) of any.
-SELECT key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
-    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+SELECT key_id, application_id, role, name, last4, permissions, limit_ids, rate_limits, user_id,
+    team, customer, to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
     to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
     last_used_from, blocked
 FROM keys
@@ -33,8 +33,8 @@ WHERE key_id = $1 AND ($2::uuid IS NULL OR application_id = $2);
 
 -- page_keys_newest --
 -- A page of keys of an application (null: of all), newest first, after (created_ms, key_id).
-SELECT key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
-    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+SELECT key_id, application_id, role, name, last4, permissions, limit_ids, rate_limits, user_id,
+    team, customer, to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
     to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
     last_used_from, blocked
 FROM keys
@@ -45,8 +45,8 @@ LIMIT $4;
 
 -- page_keys_oldest --
 -- A page of keys of an application (null: of all), oldest first, after (created_ms, key_id).
-SELECT key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
-    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+SELECT key_id, application_id, role, name, last4, permissions, limit_ids, rate_limits, user_id,
+    team, customer, to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
     to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
     last_used_from, blocked
 FROM keys
@@ -56,8 +56,8 @@ ORDER BY created_at, key_id
 LIMIT $4;
 
 -- update_key --
--- Change a key: for each of name, permissions, limits, user, team, customer, expiry and blocked a
--- flag says whether the value beside it takes the old one's place.
+-- Change a key: for each of name, permissions, limits, user, team, customer, expiry, blocked and
+-- rates a flag says whether the value beside it takes the old one's place.
 UPDATE keys
 SET name = CASE WHEN $3 THEN $4 ELSE name END,
     permissions = CASE WHEN $5 THEN $6 ELSE permissions END,
@@ -66,10 +66,11 @@ SET name = CASE WHEN $3 THEN $4 ELSE name END,
     team = CASE WHEN $11 THEN $12 ELSE team END,
     customer = CASE WHEN $13 THEN $14 ELSE customer END,
     expires_at = CASE WHEN $15 THEN from_ms($16) ELSE expires_at END,
-    blocked = CASE WHEN $17 THEN $18 ELSE blocked END
+    blocked = CASE WHEN $17 THEN $18 ELSE blocked END,
+    rate_limits = CASE WHEN $19 THEN $20 ELSE rate_limits END
 WHERE key_id = $1 AND ($2::uuid IS NULL OR application_id = $2)
-RETURNING key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team, customer,
-    to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+RETURNING key_id, application_id, role, name, last4, permissions, limit_ids, rate_limits, user_id,
+    team, customer, to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
     to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
     last_used_from, blocked, digest, previous_digest;
 
@@ -86,8 +87,8 @@ SET digest = $3, last4 = $4,
     previous_ends_at = from_ms($5)
 FROM before
 WHERE k.key_id = before.key_id
-RETURNING k.key_id, application_id, role, name, last4, permissions, limit_ids, user_id, team,
-    customer, to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+RETURNING k.key_id, application_id, role, name, last4, permissions, limit_ids, rate_limits, user_id,
+    team, customer, to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
     to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
     last_used_from, blocked, before.digest, before.previous_digest;
 

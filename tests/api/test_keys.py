@@ -164,6 +164,28 @@ async def test_a_key_is_changed(bench: Bench) -> None:
     assert bench.directory.told[-3:] == [topic(made["key"])] * 3
 
 
+async def test_rate_limits_of_a_key(bench: Bench) -> None:
+    """Each is set, changed and taken away by itself; all of them by null."""
+    made = await make(bench, rate_limits={"requests_per_minute": 60, "parallel": 0})
+    path = f"{KEYS}/{made['key_id']}"
+    assert made["rate_limits"] == {"requests_per_minute": 60, "parallel": 0}
+    for asked, expected in (
+        ({"tokens_per_minute": 10**6}, [60, 10**6, 0]),
+        ({"requests_per_minute": 30, "parallel": None}, [30, 10**6, None]),
+        ({}, [30, 10**6, None]),
+        ({"requests_per_minute": None, "tokens_per_minute": None}, None),
+        ({"parallel": 5}, [None, None, 5]),
+        (None, None),
+    ):
+        body = {"rate_limits": asked}
+        changed = (await bench.ask("PATCH", path, body, key="admin-key")).json()
+        names = ("requests_per_minute", "tokens_per_minute", "parallel")
+        found = changed.get("rate_limits")
+        assert (found and [found.get(name) for name in names]) == expected
+        read = (await bench.ask("GET", path, key="admin-key")).json()
+        assert read.get("rate_limits") == found
+
+
 def topic(key: str) -> str:
     """What workers are told of a key."""
     return "key:" + digest(b"pepper", key).hex()
@@ -183,6 +205,14 @@ def topic(key: str) -> str:
         ({"user_id": ""}, "user_id", "1 to 256"),
         ({"team": "a\x00"}, "team", "control"),
         ({"customer": "c" * 257}, "customer", "256"),
+        ({"rate_limits": {"parallel": -1}}, "rate_limits.parallel", "null for none"),
+        (
+            {"rate_limits": {"tokens_per_minute": 10**12 + 1}},
+            "rate_limits.tokens_per_minute",
+            "0 to",
+        ),
+        ({"rate_limits": {"requests_per_minute": 1.5}}, "rate_limits.requests_per_minute", "int"),
+        ({"rate_limits": {"rpm": 1}}, "rate_limits", "rpm"),
         ({"blocked": "yes"}, "blocked", ""),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 
 from metering.core.limits import Bounds, Floor, Limit, Refused
 from metering.core.money import PICO_PER_USD as USD
+from metering.core.rates import Throttled
 from metering.core.record import UsageRow
 from metering.ledger import Hold, Ledger
 from metering.ledger.replies import parse_charges, states_of
@@ -32,7 +33,7 @@ def likely(pico: int, ceiling: int | None = None) -> Bounds:
 
 async def reserve(
     ledger: Ledger, *limits: Limit, bounds: Bounds | None = None, **values: Any
-) -> tuple[Hold | Refused, Hold | None]:
+) -> tuple[Hold | Refused | Throttled, Hold | None]:
     """One admission: the verdict, and the hold if that is what it is."""
     found = await ledger.reserve(
         row(**values), limits, bounds or likely(10 * CENT), expected_ms=5_000

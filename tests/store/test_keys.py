@@ -87,6 +87,7 @@ async def test_only_what_is_named_changes(store: Store, application_id: str) -> 
         "customer": "acme",
         "expires_ms": NOW_MS + 5,
         "blocked": True,
+        "rate_limits": {"requests": 60},
     }
     assert tuple(values) == keys.CHANGEABLE
     for name, value in values.items():

@@ -53,7 +53,35 @@ local function save(l)
   if #l.ended > 0 then redis_call('ZREM', l.key .. ':h', unpack(l.ended)) end
   l.changed, l.held, l.ended = false, {}, {}
 end
-local function save_all() for _, l in pairs(batch) do save(l) end end
+-- What a rate counts in each of the last 61 seconds, packed: the newest second, then counts by second
+-- modulo 61, so that no 60 s have more than its max. Read once and written once, like limits.
+local SECONDS = 61
+local RATE, NO_RATE_YET = '<' .. string.rep('d', SECONDS + 1), string.rep('\0', 8 * (SECONDS + 1))
+local rates = {}
+local function rate_of(key, now)
+  local r = rates[key]
+  if not r then
+    r = {struct.unpack(RATE, redis_call('GET', key) or NO_RATE_YET)}
+    rates[key] = r
+    local second = math.floor(now / 1000)
+    for t = math.max(r[1] + 1, second - SECONDS + 1), second do r[2 + t % SECONDS] = 0 end
+    r[1] = math.max(r[1], second)  -- a clock that was set back counts on in the newest second
+  end
+  return r
+end
+local function count(r, second, n)  -- below zero is nothing: what is given back was taken
+  local i = 2 + second % SECONDS
+  r[i] = math.max(0, r[i] + n)
+  r.changed = true
+end
+local function save_all()
+  for _, l in pairs(batch) do save(l) end
+  for key, r in pairs(rates) do
+    if r.changed then
+      redis_call('SET', key, struct.pack(RATE, unpack(r, 1, SECONDS + 1)), 'PX', s(SECONDS * 1000))
+    end
+  end
+end
 local function cannot_be_read(fault)  -- what pcall gives of a call whose keys are not what they should be
   return {-2, type(fault) == 'table' and (fault.err or fault[1]) or tostring(fault)}
 end

@@ -2,9 +2,11 @@
 -- KEYS: 1 holds (zset by deadline), 2 outbox (stream), then of each call: record, limit hashes
 -- ARGV: 1 ttl ms, then of each call: 1 how many limits, 2 expected duration ms, 3 row, 4-5 likely,
 --       6-7 ceiling (usd), 8 likely tokens, 9 ceiling tokens, 10 likely and ceiling of limits with own
---       rates, limit ids in the order of the keys
+--       rates, 11 rate limits (kind|max|needed|key;), limit ids in the order of the keys. A rate's key is of
+--       the same shard.
 -- Returns: of each call {1, epochs} held | {2, status} known already | {-1, i} limit i is not loaded |
---          {-2, why} this one cannot be read | {0, final, retry_ms, charges, id, max w, p, settled w, p,
+--          {-2, why} this one cannot be read | {-3, kind, key, max, used, needed, retry_ms} comes too soon, which
+--          leaves nothing | {0, final, retry_ms, charges, id, max w, p, settled w, p,
 --          held w, p, needed w, p, holds, ...} refused
 local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
 
@@ -22,15 +24,57 @@ local function own(unit, a, rated)  -- likely and ceiling of a call in a limit's
   return '1', '0', '1', '0'
 end
 
+local fresh = {}  -- the records of this run: they are put among the holds at its end
+local function under_way(key)  -- how many calls hold a place; none that has ended, whoever forgot to give it back
+  for _, record in ipairs(redis_call('ZRANGE', key, 0, 15)) do
+    if not fresh[record] and not redis_call('ZSCORE', holds, record) then redis_call('ZREM', key, record) end
+  end
+  return redis_call('ZCARD', key)
+end
+
+local function too_soon(kind, key, max, needed)  -- how much is used, and for how long there is no room; nil: there is
+  if kind == 'parallel' then
+    if redis_call('ZCARD', key) + needed <= max then return end
+    local used = under_way(key)
+    if used + needed > max then return used, 1000 end
+    return
+  end
+  local r, used = rate_of(key, now), 0
+  for i = 2, SECONDS + 1 do used = used + r[i] end
+  if used + needed <= max then return end
+  local left, second = used, r[1] - SECONDS
+  while left + needed > max and second < r[1] do
+    second = second + 1
+    left = left - r[2 + second % SECONDS]
+  end
+  return used, (second + SECONDS) * 1000 - now
+end
+
+local function throttled(text)  -- the first of a call's rates that it would exceed, as a reply; else its rates
+  local found = {}
+  for kind, max, needed, key in string.gmatch(text, '(%a+)|(%d+)|(%d+)|([^;]+);') do
+    max, needed = tonumber(max), tonumber(needed)
+    local used, wait = too_soon(kind, key, max, needed)
+    if used then return {-3, kind, key, s(max), s(used), s(needed), s(wait)} end
+    found[#found + 1] = {kind = kind, key = key, needed = needed}
+  end
+  return nil, found
+end
+
 -- 1: read and decide; no write but of what calls before this one have come to.
 local function decide(k, a)
   local status = redis_call('HGET', KEYS[k], 'st')
   if status then return {2, status} end
   local call, rated = {blocked = false, final = 0, retry_ms = 0}, own_amounts(ARGV[a + 9])
+  if ARGV[a + 10] ~= '' then
+    local reply, found = throttled(ARGV[a + 10])
+    if reply then return reply end
+    call.rates = found
+  end
   for i = 1, tonumber(ARGV[a]) do
     local l = limit_of(KEYS[k + i])
     if not l then return {-1, i} end
-    local id = ARGV[a + 9 + i]
+    local id = ARGV[a + 10 + i]
     local lw, lp, cw, cp = own(l.unit, a, rated and rated[id])
     local mine = {limit = l, id = id, lw = lw, lp = lp, cw = cw, cp = cp, blocked = false}
     call[i] = mine
@@ -74,6 +118,24 @@ local function refuse(record, row, call)
   return reply
 end
 
+local function take(record, found)  -- gives what there is to undo of it when the call ends
+  local second, text = 0, ''
+  for _, it in ipairs(found) do
+    if it.kind == 'parallel' then
+      redis_call('ZADD', it.key, s(now), record)
+      fresh[record] = true
+    else
+      local r = rate_of(it.key, now)
+      second = r[1]
+      count(r, second, it.needed)
+    end
+    if it.kind ~= 'requests' then
+      text = text .. it.kind .. '|' .. s(second) .. '|' .. s(it.needed) .. '|' .. it.key .. ';'
+    end
+  end
+  if text ~= '' then redis_call('HSET', record, 'rt', text) end
+end
+
 local function hold(record, row, ends, call)
   local shares, epochs = '', ''
   for i, mine in ipairs(call) do
@@ -89,6 +151,7 @@ local function hold(record, row, ends, call)
     epochs = i == 1 and l.ep or epochs .. ',' .. l.ep
   end
   redis_call('HSET', record, 'st', 'held', 'row', row, 'lim', shares)
+  if call.rates then take(record, call.rates) end
   return {1, epochs}
 end
 
@@ -107,7 +170,7 @@ while k <= #KEYS do
     held[#held + 1] = record
   end
   replies[#replies + 1] = reply
-  k, a = k + 1 + n, a + 10 + n
+  k, a = k + 1 + n, a + 11 + n
 end
 save_all()
 if #held > 0 then redis_call('ZADD', holds, unpack(held)) end

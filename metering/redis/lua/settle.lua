@@ -13,7 +13,7 @@ local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
 -- 1: read; no write.
 local function look(k, a)
   local record, verb, when = KEYS[k], ARGV[a + 1], ARGV[a + 10]
-  local r = redis_call('HMGET', record, 'st', 'lim')
+  local r = redis_call('HMGET', record, 'st', 'lim', 'rt')
   local status = r[1]
   if status == 'expired' and verb ~= 'expire' then return {3, r[2]} end
   if status and status ~= 'held' then return {2, r[2]} end
@@ -26,7 +26,7 @@ local function look(k, a)
   for id, ep, unit, mode, lw, lp, cw, cp in string.gmatch(r[2] or '', SHARE) do
     shares[id] = {ep = ep, unit = unit, mode = mode, lw = lw, lp = lp, cw = cw, cp = cp}
   end
-  local call = {record = record, verb = verb, shares = shares, rated = own_amounts(ARGV[a + 12])}
+  local call = {record = record, verb = verb, shares = shares, took = r[3], rated = own_amounts(ARGV[a + 12])}
   for i = 1, tonumber(ARGV[a]) do call[i] = limit_of(KEYS[k + 1 + i]) or {} end
   return nil, call
 end
@@ -67,6 +67,17 @@ local function charge(a, call, l, share, unit, aw, ap, rated)  -- gives how many
   return underflows
 end
 
+local function give_back(a, call)  -- to rates: a place, and the tokens that it did not use after all
+  for kind, second, took, key in string.gmatch(call.took, '(%a+)|(%d+)|(%d+)|([^;]+);') do
+    if kind == 'parallel' then
+      redis_call('ZREM', key, call.record)
+    elseif call.verb ~= 'expire' then
+      local r, used = rate_of(key, now), call.verb == 'release' and 0 or ARGV[a + 9]
+      if r[1] - second < SECONDS then count(r, second, used - took) end
+    end
+  end
+end
+
 local function finish(k, a, call)
   local charges, underflows, verb = '', 0, call.verb
   for i, l in ipairs(call) do
@@ -89,6 +100,7 @@ local function finish(k, a, call)
   redis_call('HSET', record, 'st', verb == 'expire' and 'expired' or 'settled', 'row', row, 'lim', charges)
   redis_call('XADD', outbox, '*', 'kind', ARGV[a + 10] == 'any' and 'replayed' or 'call', 'row', row, 'lim', charges)
   if index ~= record then redis_call('SET', index, ARGV[a + 11]) end
+  if call.took then give_back(a, call) end
   return {1, charges, underflows}
 end
 
