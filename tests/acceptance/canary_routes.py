@@ -70,7 +70,7 @@ def routes() -> list[tuple[str, str]]:
 
 
 def parameters(tenant: Tenant, *, attached: bool = True) -> dict[str, str]:
-    """What stands in paths: ids of things that are there, and may go; `attached` is of the limit."""
+    """What stands in paths: ids of things that are there, and may go. The limit may be attached."""
     service, name = tenant.service, f"fresh-{time.monotonic_ns()}"
     whose = {"application": tenant.application_id}
     limit = service.manage("POST", "limits", {"limit_name": name, "max": 1}, **whose)
