@@ -24,8 +24,8 @@ Ratio: TypeAlias = tuple[int, int]
 """Numerator and denominator."""
 ONE: Ratio = (1, 1)
 """The multiplier of a scope that has none."""
-# Words for the base tier: `auto` and `standard_only` are said by requests, the others by answers.
-_BASE_WORDS = frozenset({BASE, "standard", "auto", "standard_only"})
+BASE_WORDS = frozenset({BASE, "standard", "auto", "standard_only"})
+"""Words for the base tier: `auto` and `standard_only` are said by requests, others by answers."""
 # Said by a request, these promise that nothing dearer than the base is billed.
 _NOT_DEARER = frozenset({BASE, "standard", "flex", "batch"})
 
@@ -172,7 +172,7 @@ class Rates:
 
     def tier(self, service_tier: str | None) -> str:
         """The tier a call is billed at; a tier without prices of its own is billed at the base."""
-        if service_tier is None or service_tier in _BASE_WORDS or service_tier not in self.tiers:
+        if service_tier is None or service_tier in BASE_WORDS or service_tier not in self.tiers:
             return BASE
         return service_tier
 

@@ -11,8 +11,9 @@ from metering.core.limits import Limit
 from metering.core.prices import OwnRates, Pinned, PriceList, is_snapshot
 from metering.core.record import UsageRow
 from metering.providers.base import Usage
+from pricing.catalogue import BASE
 from pricing.cost import cost
-from pricing.rates import Rates
+from pricing.rates import BASE_WORDS, Rates
 from pricing.units import UNITS, UnitError, leaves
 
 
@@ -130,6 +131,8 @@ def priced_row(
             used.append(_Used(units, priced.rates, tier, scope, call=True))
         charged = cost(units, priced.rates, tier, scope)
         warnings += [f"no price is known for the unit {unit}" for unit in charged.unpriced]
+        if tier is not None and charged.service_tier == BASE and tier not in BASE_WORDS:
+            warnings.append(f"this service tier has no price of its own: charged as {BASE}")
         values = {
             "estimated": estimated,
             "lines": charged.lines,

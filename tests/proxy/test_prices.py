@@ -277,6 +277,30 @@ async def test_the_answers_model_decides(
     assert client.json["xproxy_result"].get("warnings", []) == row.warnings
 
 
+@pytest.mark.parametrize(
+    ("tier", "flagged"),
+    [
+        (None, False),
+        ("default", False),
+        ("standard", False),
+        ("priority", False),
+        ("batch", False),
+        ("scale", True),
+    ],
+)
+async def test_a_tier_without_prices_is_flagged(
+    rig: Rig, tier: str | None, *, flagged: bool
+) -> None:
+    """It costs what the base does, and says so; a tier that is priced, or is the base, does not."""
+    body = completion() if tier is None else completion(service_tier=tier)
+    client = await rig.post(answer(body))
+    row = await rig.row(client)
+    words = "this service tier has no price of its own: charged as default"
+    assert row.warnings == [words] * flagged
+    assert client.json["xproxy_result"].get("warnings", []) == row.warnings
+    assert (row.cost_pico == COST_PICO) is (tier not in ("priority", "batch"))
+
+
 async def test_a_correction_has_the_price_of_its_call(rig: Rig) -> None:
     """A response that is made in the background is charged again what its list says, not a later
     one's that came before its end was seen."""
