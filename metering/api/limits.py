@@ -110,10 +110,10 @@ class LimitController(Controller):
             raise not_found(limit_id)
         await services.prices.refresh()  # its own rates have gone with it
         await services.directory.changed(
+            "prices",
             *map(key_topic, bound),
             attached_topic(application_id),
             limit_topic(application_id, limit_id),
-            "prices",
         )
         await services.ledger.forget(application_id, limit_id)
         return DefaultResponse(request_id=request.request_id, message="Limit was deleted.")

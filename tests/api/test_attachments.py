@@ -123,4 +123,9 @@ async def test_a_deleted_limit_takes_its_attachments_along(bench: Bench) -> None
     read = await bench.ask("GET", f"/api/v1/keys/{made['key_id']}", key="admin-key")
     assert read.json()["limit_ids"] == []
     assert await listed(bench) == []
-    assert bench.directory.told == [key_topic, f"attached:{MINE}", f"limit:{MINE}:l"]
+    assert bench.directory.told == [
+        "prices",
+        key_topic,
+        f"attached:{MINE}",
+        f"limit:{MINE}:l",
+    ]
