@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`REDIS_URL`; None starts a private Valkey under the data directory."""
     admin_key: str | None = None
     master_secret: str | None = None
+    master_secret_previous: str | None = None
+    """The one before, while both are accepted: see `docs/configuration.md`."""
     anonymous: Literal["off", "loopback"] = "off"
     """`loopback`: provider calls from this machine need no key of ours."""
     failed_logins_max: int = 20
@@ -123,7 +125,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         if text:
             values[field.name] = _convert(field, text)
     settings = Settings(**values)  # type: ignore[arg-type]
-    for secret in ("admin_key", "master_secret"):
+    for secret in ("admin_key", "master_secret", "master_secret_previous"):
         _check_secret(variable(secret), getattr(settings, secret))
     _check_hosts(variable("provider_origins"), settings)
     _check_proxies(variable("trusted_proxies"), settings)

@@ -44,6 +44,7 @@ def test_a_variable_sets_its_field(name: str, text: str, field: str, value: obje
         ("XPROXY_ADMIN_KEY", "changeme"),
         ("XPROXY_ADMIN_KEY", "x" * 31),
         ("XPROXY_MASTER_SECRET", "short"),
+        ("XPROXY_MASTER_SECRET_PREVIOUS", "short"),
         ("XPROXY_ALLOW_PRIVATE_ORIGINS", "true"),
         ("XPROXY_PROVIDER_ORIGINS", "https://a.com"),
         ("XPROXY_PROVIDER_ORIGINS", "a.com:443"),

@@ -13,6 +13,7 @@
 | xProxy-PriceAs-Resource                               | xProxy-RouteAs-Resource           |
 | xProxy-Resource-Scope: global, datazone, region       | datazone.<geography>              |
 | xProxy-Provider-BaseUri                               |                                   |
+| xProxy-Credential: the slug of a stored one           |                                   |
 | xProxy-Logging-Disable: True, False                   |                                   |
 | xProxy-Result: on, off                                |                                   |
 | xProxy-On-Disconnect: drain, cancel                   |                                   |
@@ -30,7 +31,7 @@ from typing import Literal
 
 import msgspec
 
-from metering.core import origins
+from metering.core import credentials, origins
 from metering.core.origins import Origin
 from metering.errors import InvalidRequest
 
@@ -72,6 +73,8 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     scope: str | None = None
     base_uri: Origin | None = None
     """Where the call is to go instead of to the provider; not judged yet."""
+    credential: str | None = None
+    """The slug of the stored credential that is to serve the call."""
     logging_disabled: bool = False
     result_off: bool = False
     """`xProxy-Result: off`: bodies stay untouched."""
@@ -101,6 +104,7 @@ _NAMES: dict[bytes, str] = {
         "xProxy-PriceAs-Resource": ("xProxy-RouteAs-Resource",),
         "xProxy-Resource-Scope": (),
         origins.HEADER: (),
+        credentials.HEADER: (),
         "xProxy-Logging-Disable": (),
         "xProxy-Result": (),
         "xProxy-On-Disconnect": (),
@@ -133,6 +137,7 @@ def annotate(headers: Sequence[tuple[bytes, bytes]]) -> Annotations:
         price_as_resource=_text(values, "xProxy-PriceAs-Resource"),
         scope=_scope(text("xProxy-Resource-Scope")),
         base_uri=origins.parse(base_uri) if base_uri else None,
+        credential=_credential(text(credentials.HEADER)),
         logging_disabled=_choice(values, "xProxy-Logging-Disable", "False", "True"),
         result_off=_choice(values, "xProxy-Result", "on", "off"),
         on_disconnect="cancel"
@@ -242,6 +247,13 @@ def _use_case_name(value: str | None) -> str | None:
     if value and not _USE_CASE_NAME.fullmatch(value):
         problem = f"is {_quoted(value)}; use 1 to 64 of the characters A-Z a-z 0-9 . _ -"
         raise _invalid("xProxy-UseCase-Name", problem, "invalid_use_case_name")
+    return value
+
+
+def _credential(value: str | None) -> str | None:
+    if value and not credentials.SLUG.fullmatch(value):
+        problem = f"is {_quoted(value)}; a slug is 1 to 64 of the characters a-z 0-9 _ -"
+        raise _invalid(credentials.HEADER, problem, "invalid_credential")
     return value
 
 

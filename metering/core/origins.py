@@ -14,6 +14,7 @@ import idna
 import msgspec
 
 from metering.errors import InvalidRequest
+from metering.settings import Settings
 
 HEADER = "xProxy-Provider-BaseUri"
 EXAMPLE = "https://my-resource.openai.azure.com"
@@ -75,6 +76,10 @@ class Origin(msgspec.Struct, frozen=True):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
+    def shares_host(self, other: Origin) -> bool:
+        """Whether it is the same scheme, host and port, whatever the paths."""
+        return (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
+
     @property
     def url(self) -> str:
         """The base URI itself."""
@@ -107,6 +112,24 @@ class Rules(msgspec.Struct, frozen=True):
             raise wrong_host(origin.host, "is a name of a private network; name a public host")
 
 
+def rules_of(settings: Settings) -> Rules:
+    """What the operator's settings allow."""
+    return Rules(settings.allow_private_origins == "on", tuple(settings.provider_hosts()))
+
+
+def bases_of(settings: Settings) -> dict[str, str]:
+    """The operator's base URLs, by provider; those who are not here have none."""
+    return {"openai": settings.openai_base_url, "anthropic": settings.anthropic_base_url}
+
+
+def operators(base_url: str) -> Origin | None:
+    """An operator's base URL as a caller may spell it; None where that is none."""
+    try:
+        return parse(base_url)
+    except InvalidRequest:
+        return None
+
+
 NOT_PUBLIC = "is not public, and the operator does not allow others"
 
 
@@ -120,6 +143,14 @@ def wrong_host(host: str, problem: str, *, should_retry: bool | None = None) -> 
 
 def _wrong_uri(problem: str) -> InvalidRequest:
     return InvalidRequest(f"Header {HEADER} {problem}", code="invalid_provider_uri", field=HEADER)
+
+
+def of_field(fault: InvalidRequest, field: str) -> InvalidRequest:
+    """The same fault of a base URI that did not come in our header, but in a member of a body."""
+    message = fault.message.replace(f"Header {HEADER}:", f"{field}:").replace(
+        f"Header {HEADER}", field
+    )
+    return InvalidRequest(message, code=fault.code, field=field, should_retry=fault.should_retry)
 
 
 def _quoted(text: str) -> str:
