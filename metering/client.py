@@ -176,9 +176,10 @@ def _running(data_dir: Path) -> str | None:
 
 def _secret(data_dir: Path) -> bytes | None:
     try:
-        return (data_dir / SECRET_FILE).read_bytes().strip() or None
+        lines = (data_dir / SECRET_FILE).read_bytes().split()
     except OSError:
         return None
+    return lines[0] if lines else None  # another beside it is one that comes into force
 
 
 def _text(value: object) -> str:

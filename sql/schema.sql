@@ -171,6 +171,53 @@ CREATE TABLE own_prices (
     FOREIGN KEY (application_id, limit_id) REFERENCES limits ON DELETE CASCADE
 );
 
+-- Random keys of our own, as the master secret wraps them: with another one they open no more. The
+-- pepper of key digests is one; the master secret that wraps it is the one in force.
+CREATE TABLE secrets (
+    name            text PRIMARY KEY,
+    wrapped         bytea NOT NULL,                   -- nonce, ciphertext, tag; see core/sealing.py
+    wrapped_by      text NOT NULL                     -- the master secret's id
+);
+
+-- The id of the master secret that seals now, which does not change before this transaction ends; for
+-- tenants too, who may not see the table.
+CREATE FUNCTION master_in_force() RETURNS text LANGUAGE sql SECURITY DEFINER AS $$
+    SELECT wrapped_by FROM secrets WHERE name = 'key pepper' FOR SHARE
+$$;
+DO $$
+BEGIN
+    EXECUTE format(
+        'ALTER FUNCTION master_in_force() SET search_path = %I, pg_temp', current_schema());
+END
+$$;
+
+-- Providers' credentials. Each is sealed under a key of its own, for its application, itself, its provider
+-- and its origin: a row that is copied elsewhere, or changed in one of these, does not open.
+CREATE TABLE credentials (
+    credential_id   uuid PRIMARY KEY,
+    application_id  uuid NOT NULL REFERENCES applications ON DELETE CASCADE,
+    slug            text NOT NULL CHECK (slug ~ '^[a-z0-9][a-z0-9_-]{0,63}$'),
+    name            text NOT NULL,
+    provider        text NOT NULL,                    -- as routes name it: openai, azure.openai
+    origin          text,                             -- the only place it goes; null: the operator's base URL
+    is_default      boolean NOT NULL DEFAULT false,
+    blocked         boolean NOT NULL DEFAULT false,
+    sealed          bytea,                            -- these five null: no secret, it was voided
+    row_key         bytea,                            -- wrapped; all that a rotation of the master secret changes
+    wrapped_by      text,
+    last4           text,                             -- enough for a person to tell them apart
+    secret_at       timestamptz,
+    created_at      timestamptz NOT NULL,
+    created_by      text NOT NULL,                    -- a key's id, or who else it was
+    updated_at      timestamptz NOT NULL,
+    UNIQUE (application_id, slug),
+    CHECK (num_nulls(sealed, row_key, wrapped_by, last4, secret_at) IN (0, 5))
+);
+-- Pages go by age.
+CREATE INDEX credentials_by_age ON credentials (application_id, created_at, credential_id);
+-- At most one serves an application's calls to a provider by itself.
+CREATE UNIQUE INDEX default_credentials ON credentials (application_id, provider) WHERE is_default;
+
 -- The ledger: one row for every entry of every attempt of every call. Nothing refers to
 -- applications or keys: a fact outlives what it is about.
 --
@@ -434,6 +481,9 @@ CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON price_versions
     FOR EACH ROW EXECUTE FUNCTION audit_change('price_version', 'version', '', 'files');
 CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON own_prices
     FOR EACH ROW EXECUTE FUNCTION audit_change('own_prices', 'revision', '', '');
+CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON credentials
+    FOR EACH ROW EXECUTE FUNCTION
+    audit_change('credential', 'slug', 'sealed,row_key', 'row_key,wrapped_by,updated_at');
 
 -- What is written stays as it was written.
 CREATE FUNCTION audit_stays() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -514,3 +564,17 @@ BEGIN
         'ALTER FUNCTION unbind_keys() SECURITY DEFINER SET search_path = %I, pg_temp', current_schema());
 END
 $$;
+
+-- Tenants see what is known of their credentials and may set a secret, but read none.
+ALTER TABLE credentials ENABLE ROW LEVEL SECURITY;
+ALTER TABLE credentials FORCE ROW LEVEL SECURITY;
+CREATE POLICY service ON credentials TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON credentials TO xproxy_tenant USING (application_id = tenant());
+GRANT INSERT, DELETE ON credentials TO xproxy_tenant;
+GRANT SELECT (
+    credential_id, application_id, slug, name, provider, origin, is_default, blocked, last4, secret_at,
+    created_at, created_by, updated_at
+) ON credentials TO xproxy_tenant;
+GRANT UPDATE (
+    name, origin, is_default, blocked, sealed, row_key, wrapped_by, last4, secret_at, updated_at
+) ON credentials TO xproxy_tenant;

@@ -13,14 +13,17 @@ from metering.api.attachments import AttachmentController
 from metering.api.audit import AuditController
 from metering.api.auth import guard
 from metering.api.budgets import BudgetController
+from metering.api.credentials import CredentialController
 from metering.api.health import HealthController
 from metering.api.keys import KeyController
 from metering.api.limits import LimitController
 from metering.api.own_prices import OwnPriceController
 from metering.api.price_versions import PriceVersionController
 from metering.api.prices import PriceController
+from metering.api.probe import Probe
 from metering.api.repricing import RepricingController
 from metering.api.requests import RequestController
+from metering.api.secret import SecretController
 from metering.api.server import (
     BODY_BYTES_MAX,
     ApiRequest,
@@ -33,7 +36,7 @@ from metering.api.services import Services
 from metering.api.usage import UsageController
 from metering.errors import XproxyError
 
-__all__ = ["Services", "build"]
+__all__ = ["Probe", "Services", "build"]
 
 
 def build(services: Services) -> ManagementApi:
@@ -45,6 +48,7 @@ def build(services: Services) -> ManagementApi:
             AttachmentController,
             AuditController,
             BudgetController,
+            CredentialController,
             KeyController,
             LimitController,
             OwnPriceController,
@@ -52,6 +56,7 @@ def build(services: Services) -> ManagementApi:
             PriceVersionController,
             RepricingController,
             RequestController,
+            SecretController,
             UsageController,
         ],
     )

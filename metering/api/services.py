@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from metering.api.probe import Probe
 from metering.core.addresses import Visitor
+from metering.core.credentials import Credential
 from metering.core.limits import Limit, Totals
 from metering.core.record import UsageRow
 from metering.duties.prices import Prices
@@ -17,6 +19,7 @@ from metering.ledger import Correction
 from metering.settings import Settings
 from metering.store import Store
 from metering.store.usage import Entry
+from metering.vault import Vault
 
 
 class Caller(Protocol):
@@ -86,10 +89,14 @@ class Directory(Protocol):
         """Who shows a key; None if there is no such (live) key. RateLimited for too many of
         those."""
 
+    async def credential(self, application_id: str, slug: str) -> Credential | None:
+        """A stored credential, its secret opened."""
+
     async def changed(self, *topics: str) -> None:
         """Drop what is cached under these topics, here and in every other worker.
 
-        Topics: those that `metering.directory` names, `prices`, and `*` for everything.
+        Topics: those that `metering.directory` and `core.credentials` name, `prices`, and `*` for
+        everything.
         """
 
 
@@ -110,6 +117,8 @@ class Services:
     directory: Directory
     readiness: Readiness
     prices: Prices
+    vault: Vault
+    probe: Probe
     pepper: bytes
     """Keys are stored as `core.keys.digest(pepper, key)`."""
     cursor_secret: bytes

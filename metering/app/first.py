@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
-import hmac
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -18,9 +17,11 @@ from metering.core.keys import ANONYMOUS, digest, make_key
 from metering.core.limits import Limit
 from metering.core.money import PICO_PER_USD
 from metering.errors import Conflict
+from metering.keyring import Keyring
 from metering.settings import Settings
 from metering.store import Store, applications, keys, limits, usage
 from metering.store.migrations import migrate
+from metering.vault import Vault
 
 DEFAULT_APPLICATION = "00000000-0000-7000-8000-000000000001"
 """The application an admin key acts for where a call needs one."""
@@ -55,12 +56,6 @@ def collect_rarely() -> None:
     gc.set_threshold(GC_THRESHOLD)
 
 
-def derived(settings: Settings, purpose: str) -> bytes:
-    """A key of its own for each purpose, from the master secret."""
-    master = (settings.master_secret or "").encode()
-    return hmac.digest(master, f"xproxy {purpose} v1".encode(), hashlib.sha256)
-
-
 async def prepare(settings: Settings) -> Welcome | None:
     """Bring the database up to date; at the first start, make what a newcomer needs."""
     dsn = settings.database_url or ""
@@ -68,15 +63,16 @@ async def prepare(settings: Settings) -> Welcome | None:
     store = await Store.open(dsn, connections=2)
     try:
         await usage.ensure_partitions(store, clock_ms())
-        welcome = await _first_start(settings, store)
+        own = await Vault(store, Keyring.of(settings), os.urandom).prepare()
+        welcome = await _first_start(settings, store, own.pepper)
         if settings.anonymous == "loopback":
-            await _let_anybody_in(settings, store)
+            await _let_anybody_in(store, own.pepper)
         return welcome
     finally:
         await store.close()
 
 
-async def _let_anybody_in(settings: Settings, store: Store) -> None:
+async def _let_anybody_in(store: Store, pepper: bytes) -> None:
     """Make what stands for those who show no key of ours, if it is not there: a key that nobody
     can show, and the limit that binds it. Both are the operator's to change."""
     now_ms = clock_ms()
@@ -90,7 +86,7 @@ async def _let_anybody_in(settings: Settings, store: Store) -> None:
         limit_ids=(ANONYMOUS,),
         created_ms=now_ms,
     )
-    hashed = digest(derived(settings, "key pepper"), ANONYMOUS)
+    hashed = digest(pepper, ANONYMOUS)
     with contextlib.suppress(Conflict):
         await keys.create(store, row, hashed)
     if new:  # a limit that was deleted is no more with the key, either
@@ -110,7 +106,7 @@ def _limit(limit_id: str, name: str, usd: int, now_ms: int) -> Limit:
     )
 
 
-async def _first_start(settings: Settings, store: Store) -> Welcome | None:
+async def _first_start(settings: Settings, store: Store, pepper: bytes) -> Welcome | None:
     now_ms = clock_ms()
     if await applications.get(store, DEFAULT_APPLICATION) is not None:
         return None
@@ -119,13 +115,13 @@ async def _first_start(settings: Settings, store: Store) -> Welcome | None:
     await limits.create(store, _limit(DEMO_LIMIT, "Demo", DEMO_LIMIT_USD, now_ms))
     admin_key = None
     if settings.admin_key is None:
-        admin_key = await _make_key(settings, store, "admin", "admin", ())
-    application_key = await _make_key(settings, store, "app", "first", ("price_as", "base_uri"))
+        admin_key = await _make_key(pepper, store, "admin", "admin", ())
+    application_key = await _make_key(pepper, store, "app", "first", ("price_as", "base_uri"))
     return Welcome(admin_key, application_key, DEMO_LIMIT, DEMO_LIMIT_USD)
 
 
 async def _make_key(
-    settings: Settings, store: Store, role: Any, name: str, permissions: Sequence[str]
+    pepper: bytes, store: Store, role: Any, name: str, permissions: Sequence[str]
 ) -> str:
     key = make_key(role, secrets.token_bytes(32))
     now_ms = clock_ms()
@@ -138,5 +134,5 @@ async def _make_key(
         permissions=tuple(permissions),
         created_ms=now_ms,
     )
-    await keys.create(store, row, digest(derived(settings, "key pepper"), key))
+    await keys.create(store, row, digest(pepper, key))
     return key

@@ -21,7 +21,6 @@ from metering.app.first import (
     DEFAULT_APPLICATION,
     clock_ms,
     collect_rarely,
-    derived,
 )
 from metering.app.front import Front
 from metering.app.logs import configure_logs, watch
@@ -30,6 +29,7 @@ from metering.directory import Directory
 from metering.duties import every
 from metering.duties.prices import Prices
 from metering.errors import StoreAway
+from metering.keyring import Keyring
 from metering.ledger import Ledger
 from metering.meter import Meter
 from metering.proxy.flow import Flow
@@ -40,6 +40,7 @@ from metering.settings import Settings
 from metering.spool import Spool
 from metering.store import Store
 from metering.upstream import EngineTransport, Resolver, Upstream
+from metering.vault import OwnSecrets, Vault
 from pricing.load import read as read_prices
 
 log = structlog.get_logger()
@@ -53,10 +54,12 @@ USES_S = 10
 class Worker:
     """Everything one worker is made of."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, vault: Vault, own: OwnSecrets) -> None:
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self.settings = settings
         self.store = store
+        self.vault = vault
+        self.own = own
         self.redis = Redis(settings.redis_url or "", settings.redis_timeout_ms)
         self.outbox = Outbox(self.redis)
         spool = Spool(settings.data_dir / "spool", name)
@@ -64,8 +67,8 @@ class Worker:
         self.directory = Directory(
             store,
             self.redis,
-            pepper=derived(settings, "key pepper"),
-            master_secret=(settings.master_secret or "").encode(),
+            pepper=own.pepper,
+            keyring=vault.keyring,
             admin_key=settings.admin_key,
             default_application=DEFAULT_APPLICATION,
             clock_ms=clock_ms,
@@ -162,8 +165,10 @@ def build(worker: Worker) -> Any:
             directory=worker.directory,
             readiness=worker,
             prices=worker.prices,
-            pepper=derived(worker.settings, "key pepper"),
-            cursor_secret=derived(worker.settings, "cursors"),
+            vault=worker.vault,
+            probe=api.Probe(worker.settings, worker.upstream, worker.resolver),
+            pepper=worker.own.pepper,
+            cursor_secret=worker.own.cursors,
             clock=clock_ms,
             random=os.urandom,
         )
@@ -181,7 +186,8 @@ def is_data_plane(raw_path: bytes) -> bool:
 async def running(settings: Settings) -> AsyncIterator[Worker]:
     """A worker, started and in the end stopped."""
     store = await Store.open(settings.database_url or "")
-    worker = Worker(settings, store)
+    vault = Vault(store, Keyring.of(settings), os.urandom)
+    worker = Worker(settings, store, vault, await vault.load())
     await worker.start()
     try:
         yield worker

@@ -17,6 +17,8 @@ COMMANDS = (
     "budgets",
     "prices",
     "applications",
+    "credentials",
+    "secret",
     "audit",
     "worker",
     "keeper",

@@ -8,11 +8,10 @@ import rich_click as click
 import uvloop
 
 from metering import app
-from metering.cli import secret
 from metering.settings import read
 
 
 @click.command("keeper", hidden=True)
 def command() -> None:
     """Land usage rows and expire holds of the dead, until told to end."""
-    sys.exit(uvloop.run(app.keep(secret.complete(read()))))
+    sys.exit(uvloop.run(app.keep(read())))

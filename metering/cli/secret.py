@@ -1,36 +1,45 @@
-"""The master secret: the operator's, or the data directory's own, made at the first start.
-
-The own one is read from its file by each process that needs it; no environment has it.
-"""
+"""`xproxy secret`: the master secret, which seals what is stored."""
 
 from __future__ import annotations
 
-import os
-import secrets
-from pathlib import Path
+import rich_click as click
 
-import msgspec
-
-from metering.client import SECRET_FILE
-from metering.settings import Settings
+from metering.cli.session import Session, managed
 
 
-def complete(settings: Settings) -> Settings:
-    """The settings with a master secret, which is made if there is none yet."""
-    if settings.master_secret:
-        return settings
-    return msgspec.structs.replace(settings, master_secret=_own(settings.data_dir))
+@click.group("secret")
+def command() -> None:
+    """The master secret: which one is in force, and the next one.
+
+    \b
+    xproxy secret show
+    xproxy secret rotate
+    """
 
 
-def _own(data_dir: Path) -> str:
-    """The data directory's own secret; only its owner reads it."""
-    path = data_dir / SECRET_FILE
-    if not path.exists():
-        fresh = path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    return path.read_text().strip()
+@command.command("show")
+@managed
+def show(session: Session) -> None:
+    """The ids of the master secrets that are held, and how many stored secrets each wraps."""
+    answer = session.client.get("secret")
+    wrapped = answer["wrapped"]
+    names = dict.fromkeys((*answer["held"], *wrapped))
+    rows = ((name, name in answer["held"], wrapped.get(name, 0)) for name in names)
+    session.show(answer, ("id", "held", "wraps"), rows)
+
+
+@command.command("rotate")
+@managed
+def rotate(session: Session) -> None:
+    """Have a new master secret wrap everything, without a pause; the old one opens nothing then.
+
+    With a secret of the data directory's own, that is all. One that you set yourself is followed by
+    the one in XPROXY_MASTER_SECRET: start every process with it first, and with the one in force as
+    XPROXY_MASTER_SECRET_PREVIOUS, which you take away afterwards.
+    """
+    answer = session.client.post("secret", "rotate")
+    session.say(
+        answer,
+        f"Rotated the master secret: {answer['now']} in place of {answer['before']}; "
+        f"{answer['credentials']} credentials wrapped anew",
+    )

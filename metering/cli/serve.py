@@ -24,7 +24,7 @@ import rich_click as click
 import uvloop
 
 from metering import app
-from metering.cli import runfile, secret, welcome
+from metering.cli import runfile, welcome
 from metering.cli.workers import Workers
 from metering.embedded import DataDirBusyError, Stores
 from metering.errors import OurFault, StoreAway
@@ -104,7 +104,7 @@ class Service:
         settings, url = self.settings, address(listener)
         prepare_s = time.monotonic()
         try:
-            welcomed = uvloop.run(app.prepare(secret.complete(settings)))
+            welcomed = uvloop.run(app.prepare(settings))
         except OurFault as fault:
             raise StartError(_unprepared(fault)) from None
         say(f"Database prepared ({time.monotonic() - prepare_s:.1f} s)")

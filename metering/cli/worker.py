@@ -9,7 +9,6 @@ import rich_click as click
 import uvloop
 
 from metering import app
-from metering.cli import secret
 from metering.settings import read
 
 
@@ -18,4 +17,4 @@ from metering.settings import read
 def command(fd: int) -> None:
     """Answer requests on a listening socket that the parent opened."""
     listener = socket.socket(fileno=fd)
-    sys.exit(uvloop.run(app.serve(secret.complete(read()), [listener])))
+    sys.exit(uvloop.run(app.serve(read(), [listener])))

@@ -1,7 +1,8 @@
-"""Who and what a call names: keys, limits, and what limits are attached to.
+"""Who and what a call names: keys, limits, what limits are attached to, and stored credentials.
 
 `Names` finds them in memory, then Redis, then Postgres, and forgets what has changed; `Directory`
-says what there is; `Attempts` counts keys that are none, and `Uses` when keys were used.
+says what there is, and opens credentials; `Attempts` counts keys that are none, and `Uses` when
+keys were used.
 """
 
 from __future__ import annotations

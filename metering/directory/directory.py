@@ -1,4 +1,5 @@
-"""Who calls, and what binds the call: keys, limits, and what limits are attached to, by name."""
+"""Who calls, what binds the call, and what serves it: keys, limits, what limits are attached to,
+and stored credentials, by name."""
 
 from __future__ import annotations
 
@@ -11,12 +12,15 @@ from typing import Literal
 import msgspec
 
 from metering.core.addresses import Networks, Visitor, client_address
-from metering.core.keys import ANONYMOUS, digest, is_ours, local_token_valid
+from metering.core.credentials import Credential
+from metering.core.keys import ANONYMOUS, digest, is_ours
 from metering.core.limits import Limit
 from metering.core.rates import KINDS, Rate
 from metering.directory.attempts import Attempts
+from metering.directory.credentials import Credentials
 from metering.directory.names import UNKNOWN, Names, attached_topic, key_topic, limit_topic
 from metering.directory.uses import Uses
+from metering.keyring import Keyring
 from metering.redis import Redis, keys
 from metering.store import Store, attachments
 from metering.store import keys as stored_keys
@@ -77,7 +81,7 @@ class Directory:
         redis: Redis,
         *,
         pepper: bytes,
-        master_secret: bytes,
+        keyring: Keyring,
         admin_key: str | None,
         default_application: str,
         clock_ms: Callable[[], int],
@@ -87,13 +91,14 @@ class Directory:
         """`failures_max`: see `Attempts`; `trusted`: proxies that say who the client is."""
         self._store = store
         self._digest = lru_cache(DIGESTS_MAX)(partial(_digest, pepper))
-        self._master_secret = master_secret
+        self._keyring = keyring
         self._admin_key = admin_key.encode() if admin_key else None
         self._clock_ms = clock_ms
         self._trusted = trusted
         self._attempts = Attempts(redis, pepper, failures_max)
         self._uses = Uses()
         self._names = Names(redis, pepper, clock_ms, self._heard)
+        self._credentials = Credentials(store, keyring, self._names)
         self.admin = Caller(application_id=default_application, key_id=None, role="admin")
         self.prices_told = asyncio.Event()
         """Set when prices may have changed."""
@@ -139,9 +144,7 @@ class Directory:
         """
         hashed, name, ours = self._digest(key)
         if not ours or self._names.kept(name) is UNKNOWN:  # what is kept has passed these
-            if self.is_admin_key(key) or local_token_valid(
-                self._master_secret, key, self._clock_ms() // 1000
-            ):
+            if self.is_admin_key(key) or self._keyring.signed(key, self._clock_ms() // 1000):
                 return self.admin
             if not ours:
                 return None
@@ -233,6 +236,16 @@ class Directory:
         )
         bound = [it for kind, its in whose if its for it in found.get(kind, {}).get(its, ())]
         return (*caller.limit_ids, *bound)
+
+    # Credentials
+
+    async def credential(self, application_id: str, slug: str) -> Credential | None:
+        """A stored credential, its secret opened."""
+        return await self._credentials.get(application_id, slug)
+
+    async def default_credential(self, application_id: str, provider: str) -> Credential | None:
+        """The one that serves an application's calls to a provider by itself."""
+        return await self._credentials.default(application_id, provider)
 
     # Changes
 

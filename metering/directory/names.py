@@ -83,6 +83,11 @@ class Names:
         entry = self._found.get(name)
         return UNKNOWN if entry is None or entry.until_s <= time.monotonic() else entry.found.value
 
+    def last(self, name: str) -> Any:
+        """What memory has, however old; else None."""
+        entry = self._found.get(name)
+        return None if entry is None else entry.found.value
+
     async def find(
         self,
         name: str,

@@ -33,6 +33,7 @@ class AzureOpenAI(OpenAI):
     name = "azure"
     category = "system.azureopenai"
     deployed = True
+    models_path = "/openai/v1/models"
 
     def endpoint(self, method: str, path: str, query: bytes = b"") -> Endpoint:
         """See `base.Dialect`."""
@@ -54,6 +55,10 @@ class AzureOpenAI(OpenAI):
         as_sent = request.once(body, request.members(body))
         return msgspec.structs.replace(ask, changed_body=as_sent)
 
+    def credential(self, secret: str) -> tuple[bytes, bytes]:
+        """See `base.Dialect`. As `Bearer`, older paths take nothing but tokens of Entra's."""
+        return b"api-key", secret.encode()
+
 
 class AzureAnthropic(Anthropic):
     """See `base.Dialect`."""
@@ -62,6 +67,7 @@ class AzureAnthropic(Anthropic):
     category = "system.azure"
     deployed = True
     needs_resource = True
+    models_path = "/anthropic/v1/models"
 
     def endpoint(self, method: str, path: str, query: bytes = b"") -> Endpoint:
         """See `base.Dialect`."""

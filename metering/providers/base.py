@@ -136,6 +136,8 @@ class Dialect(Protocol):
     (`xProxy-Provider-BaseUri`), and may say what the model is (`xProxy-PriceAs-Resource`)."""
     needs_resource: bool
     """Whether it must say that."""
+    models_path: str
+    """A GET that costs nothing and is answered to those whose credential is good."""
 
     def endpoint(self, method: str, path: str, query: bytes = b"") -> Endpoint:
         """Classify a provider path, e.g. `/v1/chat/completions`."""

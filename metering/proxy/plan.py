@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 from metering import audio, tokens
@@ -11,7 +9,6 @@ from metering.core.addresses import Visitor, is_local
 from metering.core.annotations import Annotations
 from metering.core.headers import query_to_provider
 from metering.core.limits import Limit
-from metering.core.origins import HEADER, Origin
 from metering.core.record import Pricing, UsageRow
 from metering.directory import Caller, Directory
 from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed, NotFound
@@ -19,19 +16,13 @@ from metering.meter import Meter, Priced, price_of
 from metering.providers import DIALECTS, provider_of
 from metering.providers.base import NOTHING, Ask, Dialect, Endpoint
 from metering.proxy.call import Call
-from metering.proxy.destination import Destinations, missing
+from metering.proxy.credentials import Credentials
+from metering.proxy.destination import Destinations, missing, no_stored_key
 from metering.proxy.exchange import Exchange
 from metering.proxy.said import Reader, Said
 from metering.settings import Settings
 from metering.surfaces import payi
 from metering.upstream import Resolver
-
-
-class Stored(NamedTuple):
-    """A stored credential: what it is called, and the provider's key."""
-
-    slug: str
-    secret: str
 
 
 class Planner:
@@ -43,10 +34,9 @@ class Planner:
         self._settings = settings
         self._directory = directory
         self._meter = meter
-        keys = {"openai": settings.openai_api_key, "anthropic": settings.anthropic_api_key}
-        self._stored = {name: Stored(f"env-{name}", key) for name, key in keys.items() if key}
         self._reader = Reader(directory.is_admin_key, settings.admin_key)
         self._destinations = Destinations(settings, resolver)
+        self._credentials = Credentials(settings, directory)
 
     async def plan(
         self, exchange: Exchange, *, request_id: str, now_ms: int, started_s: float
@@ -60,8 +50,12 @@ class Planner:
         said = self._reader.read(exchange.headers)
         caller, said = await self._authenticate(exchange, said)
         annotations = _permitted(caller, dialect, said.annotations())
-        chosen = self._destinations.chosen(caller, dialect, annotations.base_uri)
-        stored = self._credential(said, dialect, chosen)
+        credential = await self._credentials.serving(caller, said, provider, annotations)
+        chosen = self._destinations.of(caller, dialect, annotations.base_uri, credential)
+        if credential is None and said.slot_is_free:
+            raise _no_key(provider) if chosen is None else no_stored_key(chosen)
+        slug = None if credential is None else credential.slug
+        secret = None if credential is None else credential.revealed()
         endpoint = dialect.endpoint(exchange.method, path, exchange.query)
         metered = endpoint.kind == "metered"
         if metered and dialect.needs_resource and annotations.price_as_resource is None:
@@ -70,9 +64,8 @@ class Planner:
         ask = dialect.ask(endpoint, body, said.content_type) if metered else NOTHING
         if ask.audio:
             ask = await _measured(ask)
-        limits = await self._limits(caller, annotations, endpoint)
+        limits = await self._limits(caller, annotations, endpoint, slug)
         _refuse_unmetered(caller, endpoint, limits, path)
-        slug, secret = (None, None) if stored is None else stored
         priced = self._price(
             dialect, ask, annotations, limits, caller=caller, credential=slug, now_ms=now_ms
         )
@@ -140,35 +133,12 @@ class Planner:
             return False
         return is_local(visitor)
 
-    def _credential(self, said: Said, dialect: Dialect, chosen: Origin | None) -> Stored | None:
-        """The stored one, where the provider's slot is free: never for a chosen origin."""
-        if not said.slot_is_free:
-            return None
-        if chosen is not None:
-            raise InvalidApiKey(
-                f"{chosen.host} is a host of the caller's choice, to which no stored key is sent: "
-                "send the provider's own key in its usual header and this service's in "
-                "xProxy-Api-Key, or have the operator set the provider's base URL and leave "
-                f"{HEADER} out",
-                code="provider_key_missing",
-                field=HEADER,
-            )
-        stored = self._stored.get(dialect.name)
-        if stored is None:
-            raise InvalidApiKey(
-                f"this call brings no {dialect.name} key and none is stored: send the "
-                "provider's key in its usual header, or start the service with "
-                f"{dialect.name.upper()}_API_KEY",
-                code="provider_key_missing",
-            )
-        return stored
-
     async def _limits(
         self,
         caller: Caller,
         annotations: Annotations,
         endpoint: Endpoint,
-        credential: str | None = None,
+        credential: str | None,
     ) -> tuple[Limit, ...]:
         """The limits that apply: named, or attached to whom the call is for, or to the slug of the
         credential that serves it. Free calls have none."""
@@ -231,6 +201,15 @@ class Planner:
                 field=where,
             )
         return priced
+
+
+def _no_key(provider: str) -> InvalidApiKey:
+    return InvalidApiKey(
+        f"this call brings no {provider} key and none is stored: send the provider's key in its "
+        f"usual header, store one (xproxy credentials create main --provider {provider} "
+        f"--default), or start the service with {provider.upper()}_API_KEY",
+        code="provider_key_missing",
+    )
 
 
 async def _measured(ask: Ask) -> Ask:

@@ -38,7 +38,7 @@ class Said:
         """What must not go upstream, whatever it looks like."""
         self._headers = headers
         self._annotations: Annotations | None = None
-        self._passed: dict[tuple[str, tuple[bytes, bytes] | None], Headers] = {}
+        self._passed: dict[str, tuple[tuple[bytes, bytes] | None, Headers]] = {}
 
     def annotations(self) -> Annotations:
         """What the call says about itself; raises InvalidRequest."""
@@ -61,11 +61,11 @@ class Said:
 
     def passed(self, dialect: Dialect, stored: tuple[bytes, bytes] | None) -> Headers:
         """The headers to send upstream, with a stored credential if any; raises InvalidRequest."""
-        found = self._passed.get((dialect.category, stored))
-        if found is None:
+        kept, found = self._passed.get(dialect.category, (None, None))
+        if found is None or kept != stored:  # only the latest: a credential that is gone is gone
             passed = to_provider(self._headers, stored, our_keys=self.our_keys)
             found = passed + dialect.default_headers(passed)
-            self._passed[dialect.category, stored] = found
+            self._passed[dialect.category] = stored, found
         return found
 
 

@@ -10,10 +10,13 @@ from tests.acceptance.tenant import Tenant
 
 PROVIDER_ID = "chatcmpl-1"
 """What the provider calls a call that has been made."""
+SEALED = "<sealed>"
+"""The place of a credential's secret."""
 PROPERTIES = {"properties": {"a": "b"}}
 BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("DELETE", "/api/v1/applications/{application_id}"): None,
     ("DELETE", "/api/v1/attachments/{kind}/{name}/{limit_id}"): None,
+    ("DELETE", "/api/v1/credentials/{slug}"): None,
     ("DELETE", "/api/v1/keys/{key_id}"): None,
     ("DELETE", "/api/v1/limits/{limit_id}"): None,
     ("DELETE", "/api/v1/prices/own"): None,
@@ -23,6 +26,8 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("GET", "/api/v1/audit"): None,
     ("GET", "/api/v1/budgets"): None,
     ("GET", "/api/v1/budgets/{limit_id}"): None,
+    ("GET", "/api/v1/credentials"): None,
+    ("GET", "/api/v1/credentials/{slug}"): None,
     ("GET", "/api/v1/keys"): None,
     ("GET", "/api/v1/keys/{key_id}"): None,
     ("GET", "/api/v1/limits"): None,
@@ -34,6 +39,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("GET", "/api/v1/requests/provider/{category}/{provider_id}/result"): None,
     ("GET", "/api/v1/requests/result/{category}/{provider_id}"): None,
     ("GET", "/api/v1/requests/{request_id}/result"): None,
+    ("GET", "/api/v1/secret"): None,
     ("GET", "/api/v1/usage"): None,
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
@@ -42,6 +48,10 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("GET", "/schema/{path}"): None,
     ("PATCH", "/api/v1/keys/{key_id}"): {"name": "changed"},
     ("POST", "/api/v1/applications"): {"name": "made"},
+    ("PATCH", "/api/v1/credentials/{slug}"): {"name": "changed", "secret": SEALED},
+    ("POST", "/api/v1/credentials"): {"slug": "made", "provider": "openai", "secret": SEALED},
+    ("POST", "/api/v1/credentials/{slug}/rotate"): {"secret": SEALED},
+    ("POST", "/api/v1/credentials/{slug}/test"): None,
     ("POST", "/api/v1/keys"): {"name": "made"},
     ("POST", "/api/v1/keys/{key_id}/rotate"): None,
     ("POST", "/api/v1/limits"): {"limit_name": "made", "max": 1},
@@ -49,6 +59,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("POST", "/api/v1/prices/reprice"): {"from": "2026-01-01", "to": "2026-01-02"},
     ("POST", "/api/v1/prices/versions"): {"version": 0},
     ("PUT", "/api/v1/attachments/{kind}/{name}/{limit_id}"): None,
+    ("POST", "/api/v1/secret/rotate"): None,
     ("PUT", "/api/v1/limits/{limit_id}"): {"max": 2},
     ("PUT", "/api/v1/limits/{limit_id}/properties"): PROPERTIES,
     ("PUT", "/api/v1/prices/own"): {"rates": []},
@@ -69,14 +80,19 @@ def routes() -> list[tuple[str, str]]:
     )
 
 
-def parameters(tenant: Tenant, *, attached: bool = True) -> dict[str, str]:
-    """What stands in paths: ids of things that are there, and may go. The limit may be attached."""
+def parameters(
+    tenant: Tenant, sealed: str = "sk-of-a-fresh-credential", *, attached: bool = True
+) -> dict[str, str]:
+    """What stands in paths: ids of things that are there, and may go. The limit may be attached;
+    `sealed` is the secret of the credential."""
     service, name = tenant.service, f"fresh-{time.monotonic_ns()}"
     whose = {"application": tenant.application_id}
     limit = service.manage("POST", "limits", {"limit_name": name, "max": 1}, **whose)
     limit_id = limit["limit"]["limit_id"]
     if attached:
         service.manage("PUT", f"attachments/user/{name}/{limit_id}", **whose)
+    credential = {"slug": name, "provider": "openai", "secret": sealed}
+    service.manage("POST", "credentials", credential, **whose)
     row = next(row for row in tenant.rows(1) if row["provider_id"] == PROVIDER_ID)
     return {
         "application_id": service.manage("POST", "applications", {"name": name})["application_id"],
@@ -84,6 +100,7 @@ def parameters(tenant: Tenant, *, attached: bool = True) -> dict[str, str]:
         "limit_id": limit_id,
         "kind": "user",
         "name": name,
+        "slug": name,
         "request_id": row["request_id"],
         "category": "system.openai",
         "provider_id": PROVIDER_ID,

@@ -22,6 +22,7 @@ import httpx
 from redis import Redis
 
 from metering.children import residents
+from metering.core.credentials import HEADER
 from metering.core.keys import _base62
 from metering.core.record import encode_row
 from metering.redis import share
@@ -67,6 +68,8 @@ SETTINGS = {
 }
 STORED = {"openai": "StoredOpenai", "anthropic": "StoredAnthropic"}
 """The names of the provider keys the service was started with."""
+SLUG = {"openai": "kept", "anthropic": "kept-claude"}
+"""The credentials that the tenant has stored."""
 OWN_SLOT = OWN_SLOTS[0]
 FREE_SLOT = Slot("None", {})
 LIMITED = {"xProxy-Limit-IDs": "team,soft"}
@@ -88,6 +91,8 @@ class Traffic:
         """What is stored by design."""
         self.spoilt = self.hunt.add("spoilt")
         """What a hand put into a store, and no code of ours can read."""
+        self.sealed = self.hunt.add("credentials")
+        """The secrets of stored credentials."""
         self.standin = Standin(folder / "ledger.jsonl", wire=folder / "wire.jsonl")
         self.stored = {
             "openai": "sk-" + self.operator(STORED["openai"]),
@@ -112,8 +117,16 @@ class Traffic:
         self.tenant.limit("team", "1000")
         self.tenant.limit("soft", "0.001", "allow")
         self.hunt.add("keys of ours", "sk-xproxy-app-")
+        for provider in STORED:
+            self.keep(SLUG[provider], "Credential" + provider.title(), provider)
         secret = (self.service.data_dir / "master.secret").read_text().strip()
         self.hunt.add("master secret", secret)
+
+    def keep(self, slug: str, name: str, provider: str, **members: Any) -> None:
+        """Store a credential of the tenant's, its secret a canary of this name."""
+        body = {"slug": slug, "provider": provider, "secret": self.sealed(name)} | members
+        whose = {"application": self.tenant.application_id}
+        self.service.manage("POST", "credentials", body, **whose)
 
     def end(self) -> None:
         """Stop what still runs."""
@@ -378,16 +391,65 @@ def as_it_is_meant(traffic: Traffic, method: str, path: str, headers: dict[str, 
     """A request that succeeds, with canaries in all that does not matter to it."""
     secret = headers["Cookie"]
     sent = headers | {"xProxy-Api-Key": traffic.service.admin_key}
-    body, ignored = BODIES[method, path], {"api_key": secret, "ignored": {"password": [secret]}}
+    body = filled(BODIES[method, path], sealed=traffic.sealed("Made"))
+    ignored = {"api_key": secret, "ignored": {"password": [secret]}}
     query = {"application": traffic.tenant.application_id, "ignored": secret}
     request: dict[str, Any] = {"headers": sent, "params": query, "json": body and body | ignored}
-    url = path.format_map(parameters(traffic.tenant))
+    url = path.format_map(parameters(traffic.tenant, traffic.sealed("Fresh")))
     if method == "POST" and path.startswith("/api/v1/keys"):  # the answers that have a key in them
         made = traffic.service.http.post(url, **request)
         assert made.json()["key"].startswith("sk-xproxy-app-")
     else:
         status = traffic.send(method, url, **request)
         assert status in (200, 201), f"{method} {url}: {status}"
+
+
+def stored_credentials(traffic: Traffic) -> None:
+    """They serve calls of every kind; providers repeat them; they are changed, moved, spoilt."""
+    secret = (traffic.service.data_dir / "master.secret").read_text().strip()
+    traffic.hunt.add("next master secret", secret)
+    for path in PROVIDERS_OWN:
+        provider = path.route[0]
+        named = {HEADER: SLUG[provider]}
+        own = traffic.sealed("Credential" + provider.title())
+        traffic.call(path, FREE_SLOT, headers=named)
+        traffic.call(path, FREE_SLOT, headers=named, stream=path.events is not None)
+        for error in ERRORS:
+            traffic.call(path, FREE_SLOT, filled(error, own=own), headers=named)
+        for header in ({HEADER: "nothing"}, {HEADER: traffic.callers("OwnHeader")}):
+            traffic.call(path, FREE_SLOT, headers=header)
+    url, admin = "/api/v1/credentials", {"xProxy-Api-Key": traffic.service.admin_key}
+    whose = {"application": traffic.tenant.application_id}
+    traffic.keep("moved", "Moved", "openai", is_default=False)
+    traffic.keep("spoilt", "Moved", "openai")
+    for body in bad_credentials(traffic):
+        traffic.send("POST", url, headers=admin, params=whose, json=body)
+        traffic.send("PATCH", f"{url}/moved", headers=admin, params=whose, json=body)
+        traffic.send("POST", f"{url}/moved/rotate", headers=admin, params=whose, json=body)
+    for body in ({"origin": "https://gateway.example.com"}, {"secret": traffic.sealed("Moved")}):
+        traffic.send("PATCH", f"{url}/moved", headers=admin, params=whose, json=body)
+    statement = "UPDATE credentials SET origin = 'https://evil.example' WHERE slug = 'spoilt'"
+    canaries.execute(traffic.urls[0], statement)
+    for slug in ("moved", "spoilt"):
+        traffic.call(PATHS[0], FREE_SLOT, headers={HEADER: slug})
+        traffic.send("POST", f"{url}/{slug}/test", headers=admin, params=whose)
+    traffic.send("POST", "/api/v1/secret/rotate", headers=admin)
+    canaries.execute(traffic.urls[0], "DELETE FROM credentials WHERE slug = 'spoilt'")
+    traffic.send("POST", "/api/v1/secret/rotate", headers=admin)
+    secret = (traffic.service.data_dir / "master.secret").read_text().strip()
+    traffic.hunt.add("last master secret", secret)
+
+
+def bad_credentials(traffic: Traffic) -> Iterator[dict[str, Any]]:
+    """Bodies that are refused, with a secret in them."""
+    secret = traffic.sealed("Refused")
+    yield {"slug": secret, "provider": "openai", "secret": secret}
+    yield {"slug": "x", "provider": secret, "secret": secret}
+    yield {"slug": "x", "provider": "openai", "secret": secret + " and more"}
+    yield {"slug": "x", "provider": "openai", "secret": [secret]}
+    yield {"slug": "x", "provider": "openai", "secret": secret, "origin": "https://localhost:1"}
+    yield {"slug": "kept", "provider": "openai", "secret": "sk-xproxy-app-" + secret}
+    yield {"slug": "x", "provider": "openai", "secret": secret, "name": "\0"}
 
 
 def bugs_of_ours(traffic: Traffic) -> None:
@@ -414,6 +476,8 @@ def postgres_away(traffic: Traffic) -> None:
     try:
         traffic.plant()
         for path in METERED:
+            if path.route[0] in SLUG:
+                traffic.call(path, FREE_SLOT, headers={HEADER: SLUG[path.route[0]]})
             for slot in (OWN_SLOT, FREE_SLOT):
                 traffic.call(path, slot)
                 traffic.call(path, slot, stream=path.events is not None, headers={})
@@ -496,6 +560,7 @@ PHASES = (
     callers_at_fault,
     callers_that_leave,
     management,
+    stored_credentials,
     bugs_of_ours,
     postgres_away,
     redis_away,

@@ -33,6 +33,7 @@ from tests.standin.ledger import Came
 from tests.standin.process import Standin
 from tests.standin.service import Service
 
+MASTERS = ("master secret", "next master secret", "last master secret")
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -66,11 +67,37 @@ def test_what_the_operator_set_is_in_his_environment_alone(traffic: Traffic) -> 
 
 
 def test_what_the_service_made_is_kept_as_it_must_be(traffic: Traffic) -> None:
-    """Keys nowhere, once they are made; the master secret in its own file, for its owner alone."""
+    """Keys nowhere, once they are made; the master secret in its own file, for its owner alone; one
+    that was rotated nowhere."""
     assert list(traffic.hunt.seen("keys of ours")) == ["log"]  # see the next test
-    secret = {place.rpartition(" ")[2] for place in traffic.hunt.seen("master secret")}
+    for title in MASTERS[:2]:
+        assert traffic.hunt.seen(title) == {}
+    secret = {place.rpartition(" ")[2] for place in traffic.hunt.seen(MASTERS[2])}
     assert secret == {"master.secret"}
     assert (traffic.service.data_dir / "master.secret").stat().st_mode & 0o077 == 0
+
+
+def test_stored_credentials_are_nowhere_in_plain_text(traffic: Traffic) -> None:
+    """Not in a table, in Redis, in a file, in a log or in what a process shows; and not in any
+    answer, whatever a provider repeats."""
+    assert traffic.hunt.seen("credentials") == {}
+    shown = [(asked, *traffic.sealed.seen_in(answer)) for asked, answer in traffic.answers]
+    assert not [it for it in shown if len(it) > 1]
+
+
+def test_stored_credentials_go_upstream_in_their_slots(traffic: Traffic) -> None:
+    """Each to its own provider, as that wants it, and in nothing else of a request."""
+    seen = {
+        (name, place)
+        for came in traffic.standin.wire()
+        for place, text in parts(came)
+        for name in traffic.sealed.named_in(text)
+    }
+    assert seen == {
+        ("CredentialOpenai", "authorization"),
+        ("CredentialAnthropic", "x-api-key"),
+        ("Fresh", "authorization"),  # when it was tried
+    }
 
 
 def test_the_first_key_is_said_once(traffic: Traffic) -> None:
@@ -132,7 +159,7 @@ def parts(came: Came) -> Iterator[tuple[str, str]]:
 
 def test_answers_show_no_key_of_ours(traffic: Traffic) -> None:
     """Nor a stored one, whatever the provider repeats; keys are in the answers that make them."""
-    for title in ("operator", "keys of ours", "master secret"):
+    for title in ("operator", "keys of ours", *MASTERS):
         canary = traffic.hunt.canaries[title]
         shown = [(asked, *canary.seen_in(answer)) for asked, answer in traffic.answers]
         assert not [it for it in shown if len(it) > 1], title

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -14,19 +15,24 @@ import pytest
 from metering import api
 from metering.api.services import Services
 from metering.core.addresses import Visitor
+from metering.core.credentials import Credential
 from metering.core.limits import Limit, Totals
 from metering.core.record import UsageRow
 from metering.duties.prices import Prices
 from metering.errors import StoreAway
+from metering.keyring import Keyring
 from metering.ledger import Correction
 from metering.settings import Settings
 from metering.store import Store, applications
 from metering.store.usage import Entry
+from metering.upstream import Resolver, Upstream
+from metering.vault import Vault
 from pricing.load import read
 
 NOW_MS = 1_790_000_000_000
 MINE = "00000000-0000-7000-8000-000000000001"
 OTHER = "00000000-0000-7000-8000-000000000002"
+MASTER = "master-secret-of-the-bench-0123456789"
 PACKAGED = read()
 
 
@@ -104,11 +110,16 @@ class Directory:
     anyone: Known | None = None
     told: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    credentials: dict[tuple[str, str], Credential] = field(default_factory=dict)
 
     async def admit(self, key: str, visitor: Visitor) -> Known | None:
         """Who was put here."""
         self.asked.append(key)
         return self.callers.get(key, self.anyone)
+
+    async def credential(self, application_id: str, slug: str) -> Credential | None:
+        """What was put here."""
+        return self.credentials.get((application_id, slug))
 
     async def changed(self, *topics: str) -> None:
         """Note it."""
@@ -199,10 +210,18 @@ async def store(database: str) -> AsyncIterator[Store]:
     await store.close()
 
 
+def unreachable(_: httpx.Request) -> httpx.Response:
+    """No provider is called here."""
+    raise AssertionError
+
+
 @pytest.fixture
-def services(store: Store) -> Services:
+async def services(store: Store) -> Services:
     """The parts: a clock that ticks once per look, randomness that counts."""
     ticks, draws = count(NOW_MS), count(1)
+    vault = Vault(store, Keyring([MASTER]), os.urandom)
+    await vault.prepare()
+    upstream = Upstream(httpx.MockTransport(unreachable))
     return Services(
         settings=Settings(),
         store=store,
@@ -210,6 +229,8 @@ def services(store: Store) -> Services:
         directory=Directory(dict(CALLERS)),
         readiness=Readiness(),
         prices=Prices(store, PACKAGED),
+        vault=vault,
+        probe=api.Probe(Settings(), upstream, Resolver()),
         pepper=b"pepper",
         cursor_secret=b"secret of cursors",
         clock=lambda: next(ticks),

@@ -17,9 +17,12 @@ from click.testing import CliRunner, Result
 
 from metering.cli import main
 from metering.client import ClientError, find
+from metering.core import origins
+from metering.core.credentials import Credential
 from metering.core.keys import local_token, local_token_valid
 from metering.core.money import PICO_PER_USD
-from tests.api.conftest import OTHER, Bench, Known
+from metering.core.sealing import Master, Secret
+from tests.api.conftest import MASTER, MINE, OTHER, Bench, Known
 from tests.api.test_usage import land, row
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -43,7 +46,7 @@ Run = Callable[..., "asyncio.Future[Result]"]
 def xproxy(url: str, tmp_path: Path) -> Run:
     """Runs a command as an admin; a keyword is an environment variable, None removes it."""
 
-    def run(*arguments: str, **environment: str | None) -> asyncio.Future[Result]:
+    def run(*arguments: str, stdin: str = "", **environment: str | None) -> asyncio.Future[Result]:
         given = {
             "XPROXY_URL": url,
             "XPROXY_API_KEY": "admin-key",
@@ -52,7 +55,7 @@ def xproxy(url: str, tmp_path: Path) -> Run:
             **environment,
         }
         return asyncio.ensure_future(
-            asyncio.to_thread(CliRunner().invoke, main, arguments, env=given)
+            asyncio.to_thread(CliRunner().invoke, main, arguments, input=stdin, env=given)
         )
 
     return run
@@ -179,6 +182,54 @@ async def test_the_audit_log(xproxy: Run) -> None:
     assert await output(xproxy("audit", "log", "--until", "1h")) == "Nothing here yet.\n"
 
 
+async def test_life_of_a_credential(bench: Bench, xproxy: Run, tmp_path: Path) -> None:
+    """Stored from standard input or a file, listed, moved, rotated, tried, deleted; never shown."""
+    key, file = "sk-proj-0123456789-Ab12", tmp_path / "key.txt"
+    file.write_text("sk-proj-0123456789-Cd34\n")
+    create = ("credentials", "create", "main", "--provider", "openai", "--default")
+    made = await output(xproxy(*create, stdin=key + "\n"))
+    listed = await output(xproxy("credentials", "list"))
+    shown = await output(xproxy("credentials", "show", "main"))
+    as_json = json.loads(await output(xproxy("credentials", "list", "--json")))
+    move = ("credentials", "update", "main", "--origin", "https://gateway.example.com")
+    moved = await output(xproxy(*move))
+    needs = await output(xproxy("credentials", "list"))
+    rotated = await output(xproxy("credentials", "rotate", "main", "--secret-file", str(file)))
+    both = ("credentials", "update", "main", "--no-origin", "--no-default", "--with-secret")
+    back = await output(xproxy(*both, stdin=key))
+    blocked = await output(xproxy("credentials", "update", "main", "--block"))
+    nothing = await xproxy("credentials", "update", "main")
+    secret, elsewhere = Secret(key), origins.parse("http://localhost")
+    held = Credential(slug="main", provider="openai", secret=secret, origin=elsewhere)
+    bench.directory.credentials[MINE, "main"] = held
+    tried = await xproxy("credentials", "test", "main")
+    deleted = await output(xproxy("credentials", "delete", "main"))
+
+    assert made == "Stored credential main, ...Ab12\n"
+    assert re.search(r"main +openai +- +yes +\.\.\.Ab12 +ready", listed)
+    assert re.search(r"last4 +Ab12", shown)
+    assert as_json[0]["slug"] == "main"
+    assert "no secret now, set one: xproxy credentials rotate main" in moved
+    assert re.search(r"https://gateway\.example\.com +yes +- +needs_secret", needs)
+    assert rotated == "Rotated credential main, ...Cd34\n"
+    assert back == blocked == "Changed credential main, ...Ab12\n"
+    assert (nothing.exit_code, "--help" in nothing.output) == (1, True)
+    assert (tried.exit_code, "main: unreachable (origin must begin" in tried.output) == (1, True)
+    assert deleted == "Deleted credential main\n"
+    for text in (made, listed, shown, moved, needs, rotated, back, tried.output):
+        assert "sk-proj" not in text
+
+
+async def test_the_master_secret(xproxy: Run) -> None:
+    """Its id, what it wraps, and how the next one comes; never the secret."""
+    shown = await output(xproxy("secret", "show"))
+    refused = await xproxy("secret", "rotate")
+    assert re.search(rf"{Master(MASTER).id} +yes +2", shown)
+    assert refused.exit_code == 1
+    assert "XPROXY_MASTER_SECRET_PREVIOUS" in refused.output
+    assert MASTER not in shown + refused.output
+
+
 async def test_usage(bench: Bench, xproxy: Run) -> None:
     """Usage is shown by call, summed, and as one CSV however many pages it took."""
     await land(bench, [row(n) for n in range(1, 4)])
@@ -235,7 +286,9 @@ async def test_bad_arguments(xproxy: Run, arguments: tuple[str, ...], words: str
     assert words in result.output
 
 
-@pytest.mark.parametrize("command", ["applications", "keys", "limits", "budgets", "usage"])
+@pytest.mark.parametrize(
+    "command", ["applications", "keys", "limits", "budgets", "usage", "credentials", "secret"]
+)
 async def test_help_teaches(xproxy: Run, command: str) -> None:
     """Each command's help has an example of itself."""
     assert f"xproxy {command}" in (await output(xproxy(command, "--help"))).split("\n", 4)[4]

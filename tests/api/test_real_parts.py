@@ -11,6 +11,7 @@ import pytest
 from metering.api.services import Services
 from metering.core.keys import local_token
 from metering.directory import Directory
+from metering.keyring import Keyring
 from metering.ledger import Ledger
 from metering.redis import Redis
 from metering.spool import Spool
@@ -29,7 +30,7 @@ async def real(services: Services, redis_url: str, tmp_path: Path) -> AsyncItera
         services.store,
         redis,
         pepper=services.pepper,
-        master_secret=SECRET,
+        keyring=Keyring([SECRET.decode()]),
         admin_key=None,
         default_application=MINE,
         clock_ms=lambda: NOW_MS,

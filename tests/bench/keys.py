@@ -26,6 +26,7 @@ from metering.cli import runfile
 from metering.core.addresses import Visitor
 from metering.core.keys import digest, make_key
 from metering.directory import Directory
+from metering.keyring import Keyring
 from metering.redis import Redis
 from metering.store import Store, keys
 from tests.acceptance.tenant import CHAT, new_tenant
@@ -114,7 +115,7 @@ async def directory_us(service: Service) -> tuple[float, float]:
         store,
         redis,
         pepper=PEPPER,
-        master_secret=b"of the bench",
+        keyring=Keyring(["of the bench"]),
         admin_key=service.admin_key,
         default_application="",
         clock_ms=lambda: time.time_ns() // 1_000_000,

@@ -95,6 +95,8 @@ class Target:
     url: str
     key: str
     limits: tuple[str, ...] = ()
+    provider_key: str | None = "sk-provider"
+    """What stands in the provider's slot; None: nothing, a stored one is to serve the call."""
 
 
 def request(
@@ -105,8 +107,9 @@ def request(
         "xProxy-Api-Key": target.key,
         "xProxy-Request-Tags": tag,
         "x-standin": json.dumps(told | {"tag": tag}),
-        "authorization": "Bearer sk-provider",
     }
+    if target.provider_key:
+        headers["authorization"] = f"Bearer {target.provider_key}"
     if target.limits:
         headers["xProxy-Limit-IDs"] = ",".join(target.limits)
     members = {"model": form.model} | form.prompt(f"What is {tag}?")

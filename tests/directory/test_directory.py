@@ -15,6 +15,7 @@ from metering.core.keys import digest, make_key
 from metering.core.limits import Limit
 from metering.directory import Caller, Directory, attached_topic, key_topic
 from metering.errors import RateLimited, StoreAway
+from metering.keyring import Keyring
 from metering.redis import Redis
 from metering.redis import keys as redis_keys
 from metering.store import Store, applications, attachments, keys, limits
@@ -68,7 +69,7 @@ class Bench:
             self.counting,  # type: ignore[arg-type]
             redis,
             pepper=PEPPER,
-            master_secret=b"master",
+            keyring=Keyring(["master"]),
             admin_key="a-key-of-the-operators-own-choice",
             default_application=APPLICATION,
             clock_ms=lambda: self.now_ms,

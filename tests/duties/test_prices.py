@@ -14,6 +14,7 @@ from metering.directory import Directory
 from metering.duties import every, prices
 from metering.duties.prices import Loaded, Prices, Upload, load
 from metering.errors import Conflict, InvalidRequest, NotFound
+from metering.keyring import Keyring
 from metering.redis import Redis
 from metering.store import Store, ValueRefused, applications, limits
 from metering.store import prices as stored
@@ -289,7 +290,7 @@ async def directory(store: Store) -> AsyncIterator[Make]:
             store,
             made[-1],
             pepper=b"",
-            master_secret=b"",
+            keyring=Keyring([]),
             admin_key=None,
             default_application=APPLICATION,
             clock_ms=lambda: NOW_MS,

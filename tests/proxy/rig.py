@@ -13,13 +13,17 @@ from typing import Any
 import h11
 import httpx
 
+from metering.core import sealing
+from metering.core.credentials import bound_to, defaults_topic, topic
 from metering.core.estimate import Learned
 from metering.core.keys import digest, make_key
 from metering.core.limits import Charge
 from metering.core.prices import PriceList
 from metering.core.record import UsageRow
+from metering.core.sealing import SEAL_BYTES, Master, Sealed, Secret
 from metering.directory import Directory
 from metering.duties.writer import decode
+from metering.keyring import Keyring
 from metering.ledger import Ledger
 from metering.meter import Meter
 from metering.proxy.exchange import Exchange
@@ -28,12 +32,14 @@ from metering.proxy.plan import Planner
 from metering.redis import Redis
 from metering.redis.outbox import Outbox
 from metering.settings import Settings
-from metering.store import Store, keys
+from metering.store import Store, credentials, keys
 from metering.upstream import Resolver, Upstream
 from pricing.load import load
 from tests.builders import APPLICATION, NOW_MS, request_id
+from tests.store.test_credentials import a_credential
 
 PEPPER = b"pepper"
+MASTER = "master-secret-of-the-rigs-0123456789"
 ADMIN_KEY = "an-administrators-key-of-forty-characters"
 CHAT = "/api/v1/proxy/openai/v1/chat/completions"
 MESSAGES = "/api/v1/proxy/anthropic/v1/messages"
@@ -255,11 +261,11 @@ class Rig:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """`transport`: instead of one to the provider of plain functions."""
-        directory = Directory(
+        self.directory = Directory(
             store,
             redis,
             pepper=PEPPER,
-            master_secret=b"master",
+            keyring=Keyring([MASTER]),
             admin_key=settings.admin_key,
             default_application=APPLICATION,
             clock_ms=lambda: time.time_ns() // 1_000_000,
@@ -276,7 +282,7 @@ class Rig:
         resolver = Resolver(private=settings.allow_private_origins == "on", lookup=self._look_up)
         self.flow = Flow(
             settings=settings,
-            planner=Planner(settings, directory, self.meter, resolver),
+            planner=Planner(settings, self.directory, self.meter, resolver),
             ledger=ledger,
             meter=self.meter,
             upstream=Upstream(transport or httpx.MockTransport(self._provide)),
@@ -299,6 +305,25 @@ class Rig:
         if isinstance(found, OSError):
             raise found
         return found
+
+    async def credential(
+        self, slug: str, secret: str, *, by: str = MASTER, **members: Any
+    ) -> credentials.CredentialRow:
+        """Store a credential of the application's, sealed under the master secret of the rig."""
+        row = a_credential(APPLICATION, slug=slug, **members)
+        bound = bound_to(APPLICATION, row.credential_id, row.provider, row.origin)
+
+        def seal(_: str | None) -> Sealed:
+            return sealing.seal(Secret(secret), bound, Master(by), os.urandom(SEAL_BYTES))
+
+        made = await credentials.create(self.store, row, seal)
+        await self.tell(slug)
+        return made.row
+
+    async def tell(self, slug: str) -> None:
+        """Say that a credential has changed."""
+        topics = (topic(APPLICATION, slug), defaults_topic(APPLICATION))
+        await self.directory.changed(*topics)
 
     async def key(self, *permissions: str) -> str:
         """A new application's key that may do these things."""

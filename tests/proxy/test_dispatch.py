@@ -182,7 +182,7 @@ async def test_errors_of_what_is_not_metered_pass_as_they_are(rig: Rig) -> None:
 @pytest.mark.parametrize("parts", [[b"x" * 20_001], [b"x" * 10_001] * 2, [b"x" * 9_000] * 9])
 async def test_too_large_a_body(rig: Rig, parts: list[bytes]) -> None:
     """It is refused before it fills memory; the answer names the setting."""
-    client = await rig.call(Client(parts=parts))
+    client = await rig.call(Client(parts=parts, stalls=True))
 
     assert (client.status, client.json["xproxy_error"]["code"]) == (413, "request_too_large")
     assert "XPROXY_BODY_BYTES_MAX" in client.json["message"]

@@ -25,6 +25,7 @@ NOT_MANAGED = {
     "limit_totals",
     "rollups",
     "schema_migrations",
+    "secrets",  # its rotation is noted by name
     "usage",
 }
 

@@ -8,10 +8,11 @@ import asyncpg
 import pytest
 
 from metering.errors import InvalidRequest, StoreAway
-from metering.store import Store, applications, keys, limits, prices, rollups, usage
+from metering.store import Store, applications, credentials, keys, limits, prices, rollups, usage
 from metering.store.usage import Filters, Group
 from sql import queries
 from tests.store.samples import HOUR_MS, NOW_MS, landed, limit, request_id
+from tests.store.test_credentials import a_credential, seal
 from tests.store.test_keys import a_key
 
 DAY_MS = 24 * HOUR_MS
@@ -263,6 +264,7 @@ def test_what_rollups_can_answer(
 
 FORCED = (
     "audit",
+    "credentials",
     "keys",
     "limits",
     "limit_history",
@@ -292,6 +294,7 @@ async def two_tenants(store: Store) -> tuple[str, str]:
         )
         await usage.insert(store, [landed(made.application_id, "a")])
         await prices.set_own(store, made.application_id, (), set_ms=NOW_MS, set_by="operator")
+        await credentials.create(store, a_credential(made.application_id), seal)
     return names[0], names[1]
 
 
@@ -325,6 +328,12 @@ async def test_the_tenant_role_sees_nothing_by_itself(
         "SELECT * FROM applications",
         "SELECT * FROM dead_letters",
         "SELECT digest FROM keys",
+        "SELECT sealed FROM credentials",
+        "SELECT row_key FROM credentials",
+        "SELECT * FROM secrets",
+        "UPDATE secrets SET wrapped_by = ''",
+        "UPDATE credentials SET provider = 'openai'",
+        "UPDATE credentials SET slug = 'another'",
         "SELECT * FROM price_versions",
         "UPDATE keys SET role = 'admin'",
         "DELETE FROM keys",

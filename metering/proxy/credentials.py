@@ -1,0 +1,98 @@
+"""Which stored credential serves a call, if one does: the one it names, its application's default
+for the provider, or the operator's own key; and whether the caller may use it, or bring his own."""
+
+from __future__ import annotations
+
+from metering.core.annotations import Annotations
+from metering.core.credentials import (
+    HEADER,
+    OWN,
+    Credential,
+    check_usable,
+    environment_slug,
+    may_bring_own,
+    may_use,
+)
+from metering.core.sealing import Secret
+from metering.directory import Caller, Directory
+from metering.errors import InvalidRequest, NotAllowed
+from metering.proxy.said import Said
+from metering.settings import Settings
+
+
+class Credentials:
+    """The credentials of one worker's calls."""
+
+    def __init__(self, settings: Settings, directory: Directory) -> None:
+        self._directory = directory
+        keys = {"openai": settings.openai_api_key, "anthropic": settings.anthropic_api_key}
+        self._operators = {
+            provider: Credential(
+                slug=environment_slug(provider), provider=provider, secret=Secret(key)
+            )
+            for provider, key in keys.items()
+            if key
+        }
+
+    async def serving(
+        self, caller: Caller, said: Said, provider: str, annotations: Annotations
+    ) -> Credential | None:
+        """The credential that serves a call; None: the caller's own, or there is none.
+
+        What a call names serves it, whatever stands in the provider's slot. Raises NotAllowed or
+        InvalidRequest.
+        """
+        found: Credential | None
+        slug = annotations.credential
+        if slug is not None:
+            found = await self._named(caller, provider, slug)
+        elif said.slot_is_free:
+            found = await self._default(caller, provider)
+        else:
+            if not (caller.role == "admin" or may_bring_own(caller.permissions)):
+                raise NotAllowed(
+                    f"a provider key of one's own needs a key with the permission `{OWN}`; leave "
+                    f"it out, or name a stored credential with {HEADER}"
+                )
+            return None
+        if found is not None:
+            check_usable(found, provider)
+        return found
+
+    async def _named(self, caller: Caller, provider: str, slug: str) -> Credential:
+        if not _permitted(caller, slug):
+            raise _not_permitted(slug)
+        operators = self._operators.get(provider)
+        if operators is not None and operators.slug == slug:
+            return operators
+        found = await self._directory.credential(caller.application_id, slug)
+        if found is None:
+            raise InvalidRequest(
+                f"{HEADER} names a credential that does not exist: {slug}. Store one with POST "
+                f"/api/v1/credentials, or: xproxy credentials create {slug} --provider {provider}",
+                code="unknown_credential",
+                field=HEADER,
+            )
+        return found
+
+    async def _default(self, caller: Caller, provider: str) -> Credential | None:
+        """The application's default if the caller may use it, else the operator's."""
+        found = await self._directory.default_credential(caller.application_id, provider)
+        if found is not None and _permitted(caller, found.slug):
+            return found
+        operators = self._operators.get(provider)
+        if operators is None or _permitted(caller, operators.slug):
+            return operators
+        raise _not_permitted(operators.slug)
+
+
+def _permitted(caller: Caller, slug: str) -> bool:
+    return caller.role == "admin" or may_use(caller.permissions, slug)
+
+
+def _not_permitted(slug: str) -> NotAllowed:
+    return NotAllowed(
+        f"credential {slug!r} needs a key with the permission `credential:{slug}`",
+        code="credential_not_permitted",
+        field=HEADER,
+    )

@@ -1,0 +1,49 @@
+-- read_secrets --
+-- Our own random keys, wrapped.
+SELECT name, wrapped, wrapped_by FROM secrets;
+
+-- add_secret --
+-- Keep a random key, if there is none of this name.
+INSERT INTO secrets (name, wrapped, wrapped_by) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING;
+
+-- read_master_in_force --
+-- The id of the master secret that seals now; it does not change before the transaction ends.
+SELECT master_in_force();
+
+-- lock_secrets --
+-- Our own random keys, for wrapping them anew: whoever seals waits.
+SELECT name, wrapped, wrapped_by FROM secrets ORDER BY name FOR UPDATE;
+
+-- lock_row_keys --
+-- What is wrapped by another master secret than this, for wrapping it anew.
+SELECT credential_id, application_id, slug, provider, origin, row_key, wrapped_by
+FROM credentials
+WHERE wrapped_by <> $1
+ORDER BY credential_id
+FOR UPDATE;
+
+-- rewrap_secret --
+-- A random key of ours under another master secret.
+UPDATE secrets SET wrapped = $2, wrapped_by = $3 WHERE name = $1;
+
+-- rewrap_row_keys --
+-- Credentials' row keys under another master secret.
+UPDATE credentials AS c
+SET row_key = its.row_key, wrapped_by = $3
+FROM unnest($1::uuid[], $2::bytea[]) AS its (credential_id, row_key)
+WHERE c.credential_id = its.credential_id;
+
+-- count_wrapped --
+-- How much each master secret wraps, by its id.
+SELECT wrapped_by, count(*) AS number
+FROM (
+    SELECT wrapped_by FROM secrets
+    UNION ALL
+    SELECT wrapped_by FROM credentials WHERE wrapped_by IS NOT NULL
+) AS everything
+GROUP BY wrapped_by
+ORDER BY wrapped_by;
+
+-- count_applications --
+-- Whether this database has been used before.
+SELECT count(*) FROM applications;

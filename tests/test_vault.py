@@ -1,0 +1,174 @@
+"""The vault: our own random keys, stored wrapped; and one master secret after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from metering.core.credentials import bound_to
+from metering.core.sealing import Master, Secret, derived, unseal
+from metering.errors import Conflict, OurFault
+from metering.keyring import Keyring, NotHeld
+from metering.settings import Settings
+from metering.store import Store, applications, credentials
+from metering.vault import CURSORS, PEPPER, OwnSecrets, Vault
+from tests.builders import APPLICATION, NOW_MS
+from tests.store.test_credentials import a_credential
+
+OLD, NEW = "old-master-secret-" + "0" * 24, "new-master-secret-" + "1" * 24
+TEXT = "sk-a-providers-own-key"
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Store]:
+    """A store on a fresh database."""
+    store = await Store.open(database, connections=3)
+    yield store
+    await store.close()
+
+
+def vault(store: Store, *secrets: str) -> Vault:
+    """What a process with these master secrets has."""
+    return Vault(store, Keyring(secrets), os.urandom)
+
+
+async def stored(store: Store, its: Vault, slug: str = "main") -> None:
+    """Store a credential."""
+    row = a_credential(APPLICATION, slug=slug)
+    bound = bound_to(APPLICATION, row.credential_id, row.provider, row.origin)
+    await credentials.create(store, row, lambda by: its.seal(by, Secret(TEXT), bound))
+
+
+async def opened(store: Store, master: Master, slug: str = "main") -> str:
+    """Its secret."""
+    row = await credentials.sealed(store, APPLICATION, slug)
+    assert row is not None
+    assert row.sealed is not None
+    assert row.sealed.by == master.id
+    bound = bound_to(APPLICATION, row.credential_id, row.provider, row.origin)
+    return unseal(row.sealed, bound, master).reveal()
+
+
+async def test_a_new_database_has_random_keys(store: Store) -> None:
+    """Made once, whoever comes; they are not what the master secret alone would give."""
+    own = await vault(store, OLD).prepare()
+    assert own != OwnSecrets(derived(OLD.encode(), PEPPER), derived(OLD.encode(), CURSORS))
+    assert own.pepper != own.cursors
+    assert await vault(store, OLD).prepare() == own
+    assert await vault(store, OLD).load() == own
+
+
+async def test_a_database_from_before_keeps_what_was_derived(store: Store) -> None:
+    """All its keys go on working: their digests were made with it."""
+    await applications.create(store, APPLICATION, "default", NOW_MS)
+    own = await vault(store, NEW, OLD).prepare()
+    assert own == OwnSecrets(derived(OLD.encode(), PEPPER), derived(OLD.encode(), CURSORS))
+
+
+async def test_another_master_secret_opens_nothing(store: Store) -> None:
+    """The start says which one it takes, rather than refusing every key."""
+    await vault(store, OLD).prepare()
+    for start in (vault(store, NEW).prepare, vault(store, NEW).load):
+        with pytest.raises(NotHeld, match=Master(OLD).id):
+            await start()
+
+
+async def test_a_database_that_was_not_prepared(store: Store) -> None:
+    """A worker does not make keys of its own."""
+    with pytest.raises(OurFault, match="xproxy serve"):
+        await vault(store, OLD).load()
+
+
+async def test_the_operators_rotation(store: Store) -> None:
+    """With both set nothing changes until it is asked for; then the old one opens nothing, and
+    everything is what it was."""
+    await applications.create(store, APPLICATION, "default", NOW_MS)
+    old = vault(store, OLD)
+    own = await old.prepare()
+    both = vault(store, NEW, OLD)
+    assert await both.prepare() == own
+    await stored(store, both, "within")
+    await stored(store, old, "before")
+    assert await opened(store, Master(OLD), "within") == TEXT
+    assert await both.wrapped() == {Master(OLD).id: 4}
+
+    rotated = await both.rotate(store)
+
+    assert rotated == (Master(OLD).id, Master(NEW).id, 2)
+    assert await both.wrapped() == {Master(NEW).id: 4}
+    assert await vault(store, NEW).load() == own
+    for slug in ("within", "before"):
+        assert await opened(store, Master(NEW), slug) == TEXT
+    with pytest.raises(NotHeld):
+        await vault(store, OLD).load()
+    with pytest.raises(NotHeld):
+        await stored(store, old, "after")
+    await stored(store, vault(store, NEW), "after")
+    with pytest.raises(Conflict, match="in force already"):
+        await both.rotate(store)
+
+
+async def test_the_data_directorys_own_rotation(store: Store, tmp_path: Path) -> None:
+    """Again and again, by any of its processes; each time one secret is left, and it is another."""
+    await applications.create(store, APPLICATION, "default", NOW_MS)
+    settings = Settings(data_dir=tmp_path)
+    one, two = (Vault(store, Keyring.of(settings), os.urandom) for _ in range(2))
+    own = await one.prepare()
+    await stored(store, one)
+    seen = {(tmp_path / "master.secret").read_text()}
+    for its in (one, two, two, one):
+        rotated = await its.rotate(store)
+        [line] = (tmp_path / "master.secret").read_text().splitlines()
+        assert rotated.now == Master(line).id
+        assert await opened(store, Master(line)) == TEXT
+        seen.add(line)
+    assert len(seen) == 5
+    assert await two.load() == own
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_rotation_that_dies(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, committed: bool
+) -> None:
+    """Killed before or after the database has it: everything opens, and the next start, or the
+    next rotation, leaves the one secret that is in force."""
+    await applications.create(store, APPLICATION, "default", NOW_MS)
+    its = Vault(store, Keyring.of(Settings(data_dir=tmp_path)), os.urandom)
+    own = await its.prepare()
+    await stored(store, its)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Keyring, "keep" if committed else "successor", die)
+        if not committed:
+            dying.undo()
+            dying.setattr(Master, "wrap", die)
+        with pytest.raises(KeyboardInterrupt):
+            await its.rotate(store)
+
+    assert len((tmp_path / "master.secret").read_text().splitlines()) == 2
+    started = Vault(store, Keyring.of(Settings(data_dir=tmp_path)), os.urandom)
+    assert await started.load() == own
+    assert await started.prepare() == own
+    [line] = (tmp_path / "master.secret").read_text().splitlines()
+    assert await opened(store, Master(line)) == TEXT
+    await started.rotate(store)
+    assert await started.load() == own
+
+
+async def test_a_row_that_was_altered_is_named(store: Store) -> None:
+    """Nothing is rotated then: its secret would be gone, and nobody would know."""
+    await applications.create(store, APPLICATION, "default", NOW_MS)
+    both = vault(store, NEW, OLD)
+    await both.prepare()
+    await stored(store, both, "spoilt")
+    async with store.connection() as connection:
+        await connection.execute("UPDATE credentials SET origin = 'https://evil.example'")
+    with pytest.raises(Conflict, match="'spoilt'"):
+        await both.rotate(store)
+    assert await both.wrapped() == {Master(OLD).id: 3}
