@@ -72,7 +72,8 @@ class Keyring:
                     f"put the one it was sealed under back into {self._file}"
                     if self._file
                     else "set that one as XPROXY_MASTER_SECRET, or as XPROXY_MASTER_SECRET_PREVIOUS"
-                ),
+                )
+                + "; if it is lost: xproxy serve --forget-secrets",
                 should_retry=False,
             )
         return found

@@ -22,7 +22,7 @@ from metering.core.sealing import (
     seal,
 )
 from metering.errors import Conflict, OurFault
-from metering.keyring import Keyring
+from metering.keyring import Keyring, NotHeld
 from metering.store import Store, secrets
 from metering.store.secrets import RowKey, Wrapped
 
@@ -63,16 +63,31 @@ class Vault:
         """
         found = await secrets.read(self._store)
         if not {PEPPER, CURSORS} <= found.keys():
-            master = self.keyring.masters[-1]  # of two, the one that was there before
-            old = await secrets.used_before(self._store)
-            for name in (PEPPER, CURSORS):
-                key = derived(master.secret, name) if old else self._random(KEY_BYTES)
-                wrapped = master.wrap(key, _own(name), self._random(NONCE_BYTES))
-                await secrets.add(self._store, name, wrapped, master.id)
+            await self._make(derive=await secrets.used_before(self._store))
             found = await secrets.read(self._store)
         with self.keyring.locked():  # what a rotation left that died
             self.keyring.keep(self.keyring.get(found[PEPPER].by))
         return self._opened(found)
+
+    async def _make(self, *, derive: bool) -> None:
+        master = self.keyring.masters[-1]  # of two, the one that was there before
+        for name in (PEPPER, CURSORS):
+            key = derived(master.secret, name) if derive else self._random(KEY_BYTES)
+            wrapped = master.wrap(key, _own(name), self._random(NONCE_BYTES))
+            await secrets.add(self._store, name, wrapped, master.id)
+
+    async def forget_if_lost(self) -> bool:
+        """If the master secret in force is not held here, have what it wraps forgotten, so that a
+        new start is possible; whether that was so."""
+        in_force = (await secrets.read(self._store)).get(PEPPER)
+        try:
+            if in_force is not None:
+                self.keyring.get(in_force.by)
+            return False
+        except NotHeld:
+            await secrets.forget(self._store)
+            await self._make(derive=False)
+            return True
 
     async def load(self) -> OwnSecrets:
         """Our own keys; raises NotHeld."""

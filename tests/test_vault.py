@@ -161,6 +161,30 @@ async def test_a_rotation_that_dies(
     assert await started.load() == own
 
 
+async def test_a_lost_master_secret(store: Store) -> None:
+    """What it sealed is forgotten if nobody has it, and nothing if somebody has: the next start
+    has random keys of its own, and the credentials are there without their secrets."""
+    await applications.create(store, APPLICATION, "default", NOW_MS)
+    old = vault(store, OLD)
+    own = await old.prepare()
+    await stored(store, old)
+    assert not await old.forget_if_lost()
+    assert await old.load() == own
+    assert await vault(store, NEW).forget_if_lost()
+    begun = await vault(store, NEW).prepare()
+    assert not {*own, derived(NEW.encode(), PEPPER), derived(NEW.encode(), CURSORS)} & {*begun}
+    assert await vault(store, NEW).load() == begun
+    row = await credentials.get(store, APPLICATION, "main")
+    assert row is not None
+    assert row.last4 is None
+    assert not await vault(store, NEW).forget_if_lost()
+
+
+async def test_a_new_database_has_lost_nothing(store: Store) -> None:
+    """There is nothing to forget."""
+    assert not await vault(store, OLD).forget_if_lost()
+
+
 async def test_a_row_that_was_altered_is_named(store: Store) -> None:
     """Nothing is rotated then: its secret would be gone, and nobody would know."""
     await applications.create(store, APPLICATION, "default", NOW_MS)

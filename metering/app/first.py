@@ -56,14 +56,20 @@ def collect_rarely() -> None:
     gc.set_threshold(GC_THRESHOLD)
 
 
-async def prepare(settings: Settings) -> Welcome | None:
-    """Bring the database up to date; at the first start, make what a newcomer needs."""
+async def prepare(settings: Settings, *, forget_secrets: bool = False) -> Welcome | None:
+    """Bring the database up to date; at the first start, make what a newcomer needs.
+
+    `forget_secrets`: what a master secret has sealed that nobody has any more.
+    """
     dsn = settings.database_url or ""
     await migrate(dsn)
     store = await Store.open(dsn, connections=2)
     try:
         await usage.ensure_partitions(store, clock_ms())
-        own = await Vault(store, Keyring.of(settings), os.urandom).prepare()
+        vault = Vault(store, Keyring.of(settings), os.urandom)
+        if forget_secrets:
+            await vault.forget_if_lost()
+        own = await vault.prepare()
         welcome = await _first_start(settings, store, own.pepper)
         if settings.anonymous == "loopback":
             await _let_anybody_in(store, own.pepper)

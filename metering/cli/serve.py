@@ -44,7 +44,12 @@ class StartError(RuntimeError):
 @click.option("--port", type=int, help="Port to listen on. [dim]XPROXY_PORT; 8787[/]")
 @click.option("--workers", type=click.IntRange(1), help="Processes. [dim]XPROXY_WORKERS; 1[/]")
 @click.option("--data-dir", type=Path, help="Where data is kept. [dim]XPROXY_DATA_DIR; .xproxy[/]")
-def command(**options: object) -> None:
+@click.option(
+    "--forget-secrets",
+    is_flag=True,
+    help="The master secret is lost: begin with another. Keys and credentials are made anew.",
+)
+def command(*, forget_secrets: bool, **options: object) -> None:
     """Start the service, and its own PostgreSQL and Valkey if none is configured.
 
     The first start prints an admin key and an application key, once.
@@ -56,7 +61,8 @@ def command(**options: object) -> None:
     """
     try:
         given = {name: value for name, value in options.items() if value is not None}
-        sys.exit(Service(msgspec.structs.replace(read(), **given)).run())
+        settings = msgspec.structs.replace(read(), **given)
+        sys.exit(Service(settings, forget_secrets=forget_secrets).run())
     except (SettingsError, StartError, EmbeddedError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
@@ -65,9 +71,10 @@ def command(**options: object) -> None:
 class Service:
     """One service: from its settings to its exit code."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Nothing is opened yet."""
+    def __init__(self, settings: Settings, *, forget_secrets: bool = False) -> None:
+        """Nothing is opened yet. `forget_secrets`: see `app.prepare`."""
         self.settings = settings
+        self.forget_secrets = forget_secrets
         self.started_s = time.monotonic()
         self.signals = 0
         self.starting = True
@@ -104,7 +111,8 @@ class Service:
         settings, url = self.settings, address(listener)
         prepare_s = time.monotonic()
         try:
-            welcomed = uvloop.run(app.prepare(settings))
+            prepared = app.prepare(settings, forget_secrets=self.forget_secrets)
+            welcomed = uvloop.run(prepared)
         except OurFault as fault:
             raise StartError(_unprepared(fault)) from None
         say(f"Database prepared ({time.monotonic() - prepare_s:.1f} s)")

@@ -47,6 +47,11 @@ async def used_before(store: Store) -> bool:
     return bool(await store.value("count_applications"))
 
 
+async def forget(store: Store) -> None:
+    """Remove our own keys and the secrets of credentials: nobody can open them any more."""
+    await store.rows("forget_secrets")
+
+
 async def counts(store: Store) -> dict[str, int]:
     """How many keys each master secret wraps, by its id."""
     records = await store.rows("count_wrapped")

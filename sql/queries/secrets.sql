@@ -44,6 +44,13 @@ FROM (
 GROUP BY wrapped_by
 ORDER BY wrapped_by;
 
+-- forget_secrets --
+-- What nobody can open any more: our own keys, and the secrets of credentials.
+WITH gone AS (DELETE FROM secrets)
+UPDATE credentials
+SET sealed = NULL, row_key = NULL, wrapped_by = NULL, last4 = NULL, secret_at = NULL
+WHERE sealed IS NOT NULL;
+
 -- count_applications --
 -- Whether this database has been used before.
 SELECT count(*) FROM applications;

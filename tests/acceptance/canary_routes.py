@@ -6,12 +6,14 @@ import time
 from typing import Any, cast
 
 from metering import api
+from tests.acceptance.canary_paths import filled
 from tests.acceptance.tenant import Tenant
 
 PROVIDER_ID = "chatcmpl-1"
 """What the provider calls a call that has been made."""
-SEALED = "<sealed>"
-"""The place of a credential's secret."""
+SEALED, SLUG = "<sealed>", "<slug>"
+"""The places of a credential's secret, and of the slug of a new one."""
+FRESH = "sk-of-a-fresh-credential"
 PROPERTIES = {"properties": {"a": "b"}}
 BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("DELETE", "/api/v1/applications/{application_id}"): None,
@@ -49,7 +51,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("PATCH", "/api/v1/keys/{key_id}"): {"name": "changed"},
     ("POST", "/api/v1/applications"): {"name": "made"},
     ("PATCH", "/api/v1/credentials/{slug}"): {"name": "changed", "secret": SEALED},
-    ("POST", "/api/v1/credentials"): {"slug": "made", "provider": "openai", "secret": SEALED},
+    ("POST", "/api/v1/credentials"): {"slug": SLUG, "provider": "openai", "secret": SEALED},
     ("POST", "/api/v1/credentials/{slug}/rotate"): {"secret": SEALED},
     ("POST", "/api/v1/credentials/{slug}/test"): None,
     ("POST", "/api/v1/keys"): {"name": "made"},
@@ -69,6 +71,11 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
 """The body with which each route succeeds; None: it takes none."""
 
 
+def body_of(method: str, path: str, sealed: str = FRESH) -> Any:
+    """The body with which a route succeeds, each time; `sealed` is the secret of a credential."""
+    return filled(BODIES[method, path], sealed=sealed, slug=f"made-{time.monotonic_ns()}")
+
+
 def routes() -> list[tuple[str, str]]:
     """(method, path) of every route there is, from the application's own table."""
     application = api.build(cast(api.Services, None))
@@ -80,9 +87,7 @@ def routes() -> list[tuple[str, str]]:
     )
 
 
-def parameters(
-    tenant: Tenant, sealed: str = "sk-of-a-fresh-credential", *, attached: bool = True
-) -> dict[str, str]:
+def parameters(tenant: Tenant, sealed: str = FRESH, *, attached: bool = True) -> dict[str, str]:
     """What stands in paths: ids of things that are there, and may go. The limit may be attached;
     `sealed` is the secret of the credential."""
     service, name = tenant.service, f"fresh-{time.monotonic_ns()}"

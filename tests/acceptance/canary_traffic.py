@@ -45,7 +45,7 @@ from tests.acceptance.canary_paths import (
     filled,
     written,
 )
-from tests.acceptance.canary_routes import BODIES, Everywhere, parameters, routes
+from tests.acceptance.canary_routes import Everywhere, body_of, parameters, routes
 from tests.acceptance.rude import Rude
 from tests.acceptance.tenant import CHAT, Tenant, new_tenant
 from tests.builders import APPLICATION, row
@@ -391,7 +391,7 @@ def as_it_is_meant(traffic: Traffic, method: str, path: str, headers: dict[str, 
     """A request that succeeds, with canaries in all that does not matter to it."""
     secret = headers["Cookie"]
     sent = headers | {"xProxy-Api-Key": traffic.service.admin_key}
-    body = filled(BODIES[method, path], sealed=traffic.sealed("Made"))
+    body = body_of(method, path, traffic.sealed("Made"))
     ignored = {"api_key": secret, "ignored": {"password": [secret]}}
     query = {"application": traffic.tenant.application_id, "ignored": secret}
     request: dict[str, Any] = {"headers": sent, "params": query, "json": body and body | ignored}

@@ -16,13 +16,14 @@ import pytest
 
 from metering.core.keys import make_key
 from tests.acceptance.canary_paths import PATHS, PROVIDERS_OWN, Endpoint, filled, written
-from tests.acceptance.canary_routes import BODIES, parameters, routes
+from tests.acceptance.canary_routes import body_of, parameters, routes
 from tests.acceptance.tenant import Tenant, new_tenant
 from tests.standin.process import Standin
 from tests.standin.service import Service
 
-Access = Literal["anyone", "own", "admin"]
-"""Who may: anyone; every key for its own application, `read` ones by GET alone; admin keys."""
+Access = Literal["anyone", "own", "manage", "admin"]
+"""Who may: anyone; every key for its own application, `read` ones by GET alone; every key by GET, and
+those that may manage credentials; admin keys."""
 ACCESS: dict[str, Access] = {
     "/api/v1/applications": "admin",
     "/api/v1/applications/{application_id}": "admin",
@@ -31,6 +32,10 @@ ACCESS: dict[str, Access] = {
     "/api/v1/audit": "own",
     "/api/v1/budgets": "own",
     "/api/v1/budgets/{limit_id}": "own",
+    "/api/v1/credentials": "manage",
+    "/api/v1/credentials/{slug}": "manage",
+    "/api/v1/credentials/{slug}/rotate": "manage",
+    "/api/v1/credentials/{slug}/test": "manage",
     "/api/v1/keys": "admin",
     "/api/v1/keys/{key_id}": "admin",
     "/api/v1/keys/{key_id}/rotate": "admin",
@@ -48,6 +53,8 @@ ACCESS: dict[str, Access] = {
     "/api/v1/requests/result/{category}/{provider_id}": "own",
     "/api/v1/requests/{request_id}/properties": "own",
     "/api/v1/requests/{request_id}/result": "own",
+    "/api/v1/secret": "admin",
+    "/api/v1/secret/rotate": "admin",
     "/api/v1/usage": "own",
     "/health/live": "anyone",
     "/health/ready": "anyone",
@@ -59,7 +66,7 @@ NOBODY = ("none", "empty", "foreign", "unknown", "garbled", "expired", "blocked"
 """Callers without a key that is good: all are answered alike."""
 OF_EACH = ("date", "xproxy-request-id")
 """Headers that differ from answer to answer."""
-OWNED = ("limit_id", "request_id", "provider_id")
+OWNED = ("limit_id", "request_id", "provider_id", "slug")
 """What of a path belongs to an application."""
 
 
@@ -108,6 +115,7 @@ def world(service: Service, standin: Standin) -> Iterator[World]:
         "revoked": revoked["key"],
         "read": key_of(mine, name="read", role="read")["key"],
         "app": mine.key,
+        "manager": key_of(mine, name="manager", permissions=["manage_credentials"])["key"],
         "other": theirs.key,
         "admin": service.admin_key,
     }
@@ -116,7 +124,7 @@ def world(service: Service, standin: Standin) -> Iterator[World]:
     standin.reset()
 
 
-def key_of(tenant: Tenant, **members: str | int) -> dict[str, Any]:
+def key_of(tenant: Tenant, **members: Any) -> dict[str, Any]:
     """A key of an application."""
     body = {"application_id": tenant.application_id, "role": "app"} | members
     return tenant.service.manage("POST", "keys", body)
@@ -143,7 +151,7 @@ def test_without_a_good_key_nobody_learns_anything(world: World, method: str, pa
     """No key, and every kind of key that is no good: one and the same answer, and no change."""
     url = path.format(**named(world.mine, path))
     before = changes(world)
-    answers = [world.ask(it, method, url, json=BODIES[method, path]) for it in NOBODY]
+    answers = [world.ask(it, method, url, json=body_of(method, path)) for it in NOBODY]
     if ACCESS[path] == "anyone":
         assert {it.status_code for it in answers} == {200}
     else:
@@ -154,19 +162,27 @@ def test_without_a_good_key_nobody_learns_anything(world: World, method: str, pa
 
 @pytest.mark.parametrize(("method", "path"), routes())
 def test_keys_do_what_their_role_may(world: World, method: str, path: str) -> None:
-    """`read` reads, `app` works on its own application, `admin` does everything."""
-    for role in ("read", "app", "admin"):
+    """`read` reads, `app` works on its own application, with the permission on credentials too,
+    `admin` does everything."""
+    for role in ("read", "app", "manager", "admin"):
         url = path.format(**named(world.mine, path))
         before = changes(world)
         query = {"application": world.mine.application_id} if role == "admin" else {}
-        answer = world.ask(role, method, url, json=BODIES[method, path], params=query)
-        access = ACCESS[path]
-        reads = method == "GET"
-        if access == "anyone" or role == "admin" or (access == "own" and (reads or role == "app")):
+        answer = world.ask(role, method, url, json=body_of(method, path), params=query)
+        if may(role, ACCESS[path], reads=method == "GET"):
             assert answer.status_code in (200, 201), (role, answer.text)
         else:
             assert answer.status_code == 403, (role, answer.text)
             assert changes(world) == before
+
+
+def may(role: str, access: Access, *, reads: bool) -> bool:
+    """Whether a role may ask for a route, to read or to change."""
+    if access == "anyone" or role == "admin":
+        return True
+    if access == "admin":
+        return False
+    return reads or role == "manager" or (access == "own" and role == "app")
 
 
 @pytest.mark.parametrize(
@@ -175,9 +191,9 @@ def test_keys_do_what_their_role_may(world: World, method: str, path: str) -> No
 def test_an_application_sees_nothing_of_another(world: World, method: str, path: str) -> None:
     """Its key finds no id of the other's, acts for no other, and lists nothing of it."""
     ids = named(world.mine, path)
-    url, body = path.format(**ids), BODIES[method, path]
+    url, body = path.format(**ids), body_of(method, path)
     answer = world.ask("other", method, url, json=body)
-    if ACCESS[path] == "admin":
+    if not may("app", ACCESS[path], reads=method == "GET"):
         assert answer.status_code == 403
     elif any(f"{{{name}}}" in path for name in OWNED):
         assert answer.status_code == 404, answer.text

@@ -32,11 +32,11 @@ Start = Callable[..., "Service"]
 class Service:
     """A started `xproxy serve`, and what it has said so far."""
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
+    def __init__(self, data_dir: Path, *options: str, **settings: str) -> None:
         self.data_dir = data_dir
         environment = {**os.environ, "XPROXY_DATA_DIR": str(data_dir), "XPROXY_PORT": "0"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "metering", "serve"],
+            [sys.executable, "-m", "metering", "serve", *options],
             cwd=ROOT,
             env=environment | settings,
             stdout=subprocess.PIPE,
@@ -83,8 +83,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start services on one data directory; all are gone in the end."""
     started: list[Service] = []
 
-    def start(**settings: str) -> Service:
-        started.append(Service(tmp_path / "data", **settings))
+    def start(*options: str, **settings: str) -> Service:
+        started.append(Service(tmp_path / "data", *options, **settings))
         return started[-1]
 
     yield start
@@ -130,6 +130,31 @@ def test_the_first_start_prints_keys_that_work_and_the_next_does_not(start: Star
     assert "sk-xproxy" not in second.said
     assert httpx.get(f"{url}/api/v1/budgets", headers=headers).status_code == 200
     assert second.end(signal.SIGINT) == 0
+
+
+def test_a_lost_master_secret_stops_the_start(start: Start) -> None:
+    """It says which one is needed, and how to go on without: keys work once they are rotated."""
+    key = "k" * 40
+    first = start(XPROXY_ADMIN_KEY=key)
+    first.ready()
+    (ours,) = re.findall(r"application key +(sk-xproxy-app-\S+)", first.said)
+    assert first.end() == 0
+    (first.data_dir / "master.secret").unlink()
+    second = start(XPROXY_ADMIN_KEY=key)
+    assert second.process.wait(20) == 1
+    said = second.process.communicate()[0]
+    assert "put the one it was sealed under back into" in said
+    assert "if it is lost: xproxy serve --forget-secrets" in said
+    third = start("--forget-secrets", XPROXY_ADMIN_KEY=key)
+    url = third.ready()
+    admin, shown = {"xProxy-Api-Key": key}, {"xProxy-Api-Key": ours}
+    assert httpx.get(f"{url}/api/v1/budgets", headers=shown).status_code == 401
+    [found] = httpx.get(f"{url}/api/v1/keys", headers=admin).json()["items"]
+    path = f"{url}/api/v1/keys/{found['key_id']}/rotate"
+    rotated = httpx.post(path, headers=admin, json={}).json()
+    shown = {"xProxy-Api-Key": rotated["key"]}
+    assert httpx.get(f"{url}/api/v1/budgets", headers=shown).status_code == 200
+    assert third.end() == 0
 
 
 def test_a_second_start_names_the_first(start: Start) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from metering.core.sealing import Master
 from metering.errors import StoreAway
-from metering.store import Store, credentials
+from metering.store import Store, attachments, credentials, limits
 from metering.store.credentials import Change, CredentialRow
-from tests.builders import APPLICATION
+from tests.builders import APPLICATION, NOW_MS, limit
 from tests.proxy.rig import (
     ASK,
     CHAT,
@@ -335,6 +335,20 @@ async def test_the_call_says_what_served_it(rig: Rig) -> None:
             exchange, request_id="r", now_ms=1_790_000_000_000, started_s=0.0
         )
         assert planned.row.credential == slug
+
+
+async def test_limits_of_a_credential_bind_the_calls_it_serves(rig: Rig) -> None:
+    """Whatever their headers say; others are not bound."""
+    await rig.credential("main", MAIN)
+    await limits.create(rig.store, limit("of-main", application_id=APPLICATION))
+    bound = attachments.Attachment(
+        kind="credential", name="main", limit_id="of-main", attached_ms=NOW_MS
+    )
+    await attachments.attach(rig.store, APPLICATION, bound)
+    for headers, charged in (({HEADER: "main"}, ["of-main"]), ({}, [])):
+        _, charges = await rig.record(await call(rig, headers))
+        assert [charge.limit_id for charge in charges] == charged
+    await limits.delete(rig.store, APPLICATION, "of-main")
 
 
 # What cannot be opened
