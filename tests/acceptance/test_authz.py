@@ -22,8 +22,8 @@ from tests.standin.process import Standin
 from tests.standin.service import Service
 
 Access = Literal["anyone", "own", "manage", "admin"]
-"""Who may: anyone; every key for its own application, `read` ones by GET alone; every key by GET, and
-those that may manage credentials; admin keys."""
+"""Who may: anyone; every key for its own application, `read` ones by GET alone; every key by GET,
+and those that may manage credentials; admin keys."""
 ACCESS: dict[str, Access] = {
     "/api/v1/applications": "admin",
     "/api/v1/applications/{application_id}": "admin",
