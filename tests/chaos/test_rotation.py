@@ -111,7 +111,8 @@ def test_the_data_directorys_own(tmp_path: Path, seed: int, full: bool) -> None:
     """Several workers under load, rotated again and again by the command: nothing is refused, no
     old secret opens or signs anything, and the next start finds all as it was."""
     rotations = 100 if full else 8
-    with Rig(tmp_path, outlive=False, XPROXY_WORKERS="2") as rig:
+    settings = {"XPROXY_WORKERS": "2", "XPROXY_FAILED_LOGINS_MAX": "0"}
+    with Rig(tmp_path, outlive=False, **settings) as rig:
         application_id, target = rig.tenant()
         whose = {"application": application_id}
         store_credentials(rig.service, **whose)
