@@ -344,9 +344,18 @@ async def test_corrections_wait_for_the_writer(rig: Rig, monkeypatch: pytest.Mon
     await rig.writer.flush()
     for _ in range(3):
         await rig.call([])
+    looks: list[int] = []
+    unlanded = rig.ledger.unlanded
+
+    async def looked() -> int:
+        looks.append(await unlanded())
+        return looks[-1]
+
+    monkeypatch.setattr(rig.ledger, "unlanded", looked)
     asked = asyncio.create_task(rig.ask(files=dearer(), apply=True, run="r"))
-    await asyncio.sleep(0.5)
-    assert (asked.done(), await rig.ledger.unlanded()) == (False, 3)
+    while len(looks) < 2:
+        await asyncio.sleep(0.01)
+    assert (asked.done(), set(looks)) == (False, {3})
     await rig.writer.flush()
     assert (await asked)["corrected"] == 4
 
