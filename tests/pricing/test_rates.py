@@ -296,10 +296,11 @@ def test_replaced_prices_hold_in_every_context() -> None:
     assert flex.tiers["flex"].at(0)["output"] == 15 * 10**9
 
 
-def test_what_is_agreed_of_scaled_rates_is_not_scaled() -> None:
+@pytest.mark.parametrize("numerator", [1, 2, 7])
+def test_what_is_agreed_of_scaled_rates_is_not_scaled(numerator: int) -> None:
     """The agreed price is what it says, the others keep their ratio; both are exact."""
-    agreed = LISTED.scaled(1, 3).replaced({"output": "0.000001"})
-    listed = cost(USED, LISTED.scaled(1, 3)).lines
+    agreed = LISTED.scaled(numerator, 3).replaced({"output": "0.000001"})
+    listed = cost(USED, LISTED.scaled(numerator, 3)).lines
     found = cost({**USED, "output_text": 3_000_001}, agreed).lines
     assert found == {**listed, "output_text": 3_000_001}
     assert cost(USED, agreed.scaled(3, 1)).lines["output_text"] == 33
