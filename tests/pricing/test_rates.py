@@ -305,7 +305,10 @@ def test_what_is_agreed_of_scaled_rates_is_not_scaled(numerator: int) -> None:
     assert found == {**listed, "output_text": 3_000_001}
     assert cost(USED, agreed.scaled(3, 1)).lines["output_text"] == 33
     assert agreed.ceiling(1_000, 10**6) >= agreed.likely(1_000, 10**6)
-    assert agreed.tiers["batch"].at(0)["input"] == LISTED.tiers["batch"].at(0)["input"]
+    batch = cost(USED, agreed, "batch").lines
+    assert (
+        batch["input_text"] == cost(USED, LISTED.scaled(numerator, 3), "batch").lines["input_text"]
+    )
 
 
 @pytest.mark.parametrize(("seconds", "billed"), [(0, 0), (3, 10), (10, 10), (11, 11)])
