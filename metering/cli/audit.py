@@ -11,6 +11,11 @@ import rich_click as click
 from metering.cli.session import Session, managed, moment
 
 
+UNSAID = ("application_id", "created_at", "attached_at", "set_at", "epoch")
+"""What every thing has, and the entry says in another place."""
+NOTHING: tuple[object, ...] = (None, False, "", [], {})
+
+
 @click.group("audit")
 def command() -> None:
     """What is on record of those who manage this service.
@@ -69,5 +74,5 @@ def _words(change: dict[str, Any]) -> Iterator[str]:
     for name in {**before, **after}:
         if change["action"] == "updated":
             yield f"{name}: {before.get(name)} -> {after.get(name)}"
-        else:
-            yield f"{name}={(after or before)[name]}"
+        elif name not in UNSAID and (value := (after or before)[name]) not in NOTHING:
+            yield f"{name}={value}"

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec
 import rich_click as click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from metering.client import Client, ClientError, encode, find
 from metering.core.keys import local_token
@@ -52,7 +52,9 @@ class Session:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows as a table for people."""
-    table = Table(*columns, header_style="bold", box=None, pad_edge=False)
+    # ids are there to be copied: whatever has to give way for room, they stay whole
+    shaped = (Column(name, overflow="fold", no_wrap=name == "id") for name in columns)
+    table = Table(*shaped, header_style="bold", box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(escape(cell(value)) for value in row))
     console = Console()
