@@ -10,7 +10,6 @@ import rich_click as click
 
 from metering.cli.session import Session, managed, moment
 
-
 UNSAID = ("application_id", "created_at", "attached_at", "set_at", "epoch")
 """What every thing has, and the entry says in another place."""
 NOTHING: tuple[object, ...] = (None, False, "", [], {})
