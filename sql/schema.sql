@@ -55,7 +55,8 @@ CREATE FUNCTION uuid7_floor(ms bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARAL
 CREATE TABLE applications (
     application_id  uuid PRIMARY KEY,
     name            text NOT NULL UNIQUE,
-    created_at      timestamptz NOT NULL
+    created_at      timestamptz NOT NULL,
+    idempotency     boolean NOT NULL DEFAULT false    -- whether calls with an Idempotency-Key are made once
 );
 
 -- Who may call. A key itself is never stored: `digest` is its HMAC-SHA256.

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from litestar import Controller, delete, get, post
+from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from metering.api import pages
@@ -27,12 +27,21 @@ class CreateApplication(msgspec.Struct, kw_only=True):
     name: str
 
 
+class UpdateApplication(msgspec.Struct, kw_only=True):
+    """The body of a change: what it does not name stays."""
+
+    name: str | None = None
+    idempotency: bool | None = None
+
+
 class ApplicationObject(msgspec.Struct, kw_only=True):
     """An application."""
 
     request_id: str
     application_id: str
     name: str
+    idempotency: bool
+    """Whether calls with an `Idempotency-Key` are made once."""
     created_at: datetime
 
 
@@ -42,6 +51,7 @@ def application_object(request: ApiRequest, application: Application) -> Applica
         request_id=request.request_id,
         application_id=application.application_id,
         name=application.name,
+        idempotency=application.idempotency,
         created_at=moment(application.created_ms),
     )
 
@@ -91,6 +101,24 @@ class ApplicationController(Controller):
         if found is None:
             raise _not_found(application_id)
         return application_object(request, found)
+
+    @patch("/{application_id:str}")
+    async def update(
+        self,
+        request: ApiRequest,
+        application_id: FromPath[str],
+        data: JSONBody[UpdateApplication],
+    ) -> ApplicationObject:
+        """Change an application's name, or whether repeated calls are made once."""
+        services = request.services
+        name = None if data.name is None else checked_name(data.name, "name")
+        changed = await applications.update(
+            services.store, application_id, name=name, idempotency=data.idempotency
+        )
+        if changed is None:
+            raise _not_found(application_id)
+        await services.directory.changed("*")
+        return application_object(request, changed)
 
     @delete("/{application_id:str}", status_code=200)
     async def delete(self, request: ApiRequest, application_id: FromPath[str]) -> DefaultResponse:

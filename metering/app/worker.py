@@ -36,6 +36,7 @@ from metering.proxy.flow import Flow
 from metering.proxy.plan import Planner
 from metering.redis import Redis
 from metering.redis.outbox import Outbox
+from metering.replays import Replays
 from metering.settings import Settings
 from metering.spool import Spool
 from metering.store import Store
@@ -92,6 +93,7 @@ class Worker:
             ledger=self.ledger,
             meter=self.meter,
             upstream=self.upstream,
+            replays=Replays(self.redis, own.pepper, secrets.token_bytes),
             clock_ms=clock_ms,
             clock_s=time.monotonic,
             random=_Randomness().take,

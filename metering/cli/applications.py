@@ -39,6 +39,30 @@ def list_(session: Session) -> None:
     session.show(found, ("id", "name", "created"), rows)
 
 
+@command.command("update")
+@click.argument("application_id")
+@click.option("--name", help="Its new name.")
+@click.option(
+    "--idempotency/--no-idempotency",
+    default=None,
+    help="Whether calls with an Idempotency-Key are made once, and repetitions get their answer.",
+)
+@managed
+def update(
+    session: Session, application_id: str, name: str | None, idempotency: bool | None
+) -> None:
+    """Change an application.
+
+    \b
+    xproxy applications update 0198c1f2-... --idempotency
+    """
+    given = {"name": name, "idempotency": idempotency}
+    body = {name: value for name, value in given.items() if value is not None}
+    answer = session.client.patch("applications", application_id, body=body)
+    repeated = "once" if answer["idempotency"] else "as often as they come"
+    session.say(answer, f"{answer['name']}: calls with an Idempotency-Key are made {repeated}")
+
+
 @command.command("delete")
 @click.argument("application_id")
 @click.confirmation_option(prompt="Delete the application with its keys and limits?")

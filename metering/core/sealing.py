@@ -86,6 +86,24 @@ class Master:
         return _decrypt(self._wrapping, wrapped, context)
 
 
+@final
+class Box:
+    """What keeps passing things secret, under a key derived from one of ours."""
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, secret: bytes, purpose: str) -> None:
+        self._cipher = AESGCM(_expand(secret, purpose, KEY_BYTES))
+
+    def seal(self, plain: bytes, bound_to: bytes, nonce: bytes) -> bytes:
+        """Nonce, ciphertext, tag."""
+        return nonce + self._cipher.encrypt(nonce, plain, bound_to)
+
+    def open(self, sealed: bytes, bound_to: bytes) -> bytes:
+        """What was sealed; raises NotOpened."""
+        return _decrypt(self._cipher, sealed, bound_to)
+
+
 def context(purpose: str, *parts: str) -> bytes:
     """What a secret is bound to, in a form that no other purpose and parts have."""
     texts = [f"xproxy {purpose} v1".encode(), *(part.encode() for part in parts)]

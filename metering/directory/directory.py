@@ -49,6 +49,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     team: str | None = None
     customer: str | None = None
     rates: tuple[Rate, ...] = ()
+    idempotent: bool = False
+    """Whether its application has calls with an `Idempotency-Key` made once."""
 
     def may(self, permission: str) -> bool:
         """Whether this caller has a permission; an admin has all."""
@@ -178,6 +180,7 @@ class Directory:
                 for kind in KINDS
                 if kind in row.rate_limits
             ),
+            idempotent=row.idempotent,
         )
         return _Known(caller, row.expires_ms)
 

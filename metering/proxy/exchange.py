@@ -28,6 +28,37 @@ class ClientLeft(Exception):
     """The client closed the connection before its request was whole."""
 
 
+class Copy:
+    """An answer as it is given, up to a size."""
+
+    __slots__ = ("_bytes_max", "_parts", "_size", "headers", "status")
+
+    def __init__(self, bytes_max: int) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self._bytes_max = bytes_max
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """Its head."""
+        self.status = status
+        self.headers = [header for header in headers if header[0] != b"content-length"]
+
+    def add(self, data: bytes) -> None:
+        """More of its body."""
+        self._size += len(data)
+        if self._size > self._bytes_max:
+            self._parts.clear()
+        else:
+            self._parts.append(data)
+
+    @property
+    def body(self) -> bytes | None:
+        """The body; None: it was larger."""
+        return None if self._size > self._bytes_max else b"".join(self._parts)
+
+
 class Flow(Protocol):
     """How a connection holds its two directions back."""
 
@@ -62,6 +93,7 @@ class Exchange:
         "_whole",
         "announced_bytes",
         "broken",
+        "copy",
         "gone",
         "headers",
         "http_10",
@@ -103,6 +135,8 @@ class Exchange:
         self.broken = False
         """Not all of the answer came through to it."""
         self.on_gone: Callable[[], None] | None = None
+        self.copy: Copy | None = None
+        """What is answered is copied there, whether the client is here or has gone."""
         self._transport = transport
         self._flow = flow
         self._permanent = permanent
@@ -213,6 +247,9 @@ class Exchange:
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Answer at once, in one piece."""
         self.started = True
+        if self.copy is not None:
+            self.copy.begin(status, headers)
+            self.copy.add(body)
         if not self.gone:
             lines = self._head(status, headers)
             lines.append(b"content-length: %d\r\n\r\n" % len(body))
@@ -224,6 +261,8 @@ class Exchange:
     def start(self, status: int, headers: Headers) -> None:
         """Begin an answer that comes in pieces, of the length that its headers name, if any."""
         self.started = True
+        if self.copy is not None:
+            self.copy.begin(status, headers)
         if self.gone:
             return
         bodiless = self.method == "HEAD" or status in (204, 304)
@@ -238,6 +277,8 @@ class Exchange:
 
     async def piece(self, data: bytes) -> None:
         """The next bytes of the answer, at once, unless too much waits for the client already."""
+        if self.copy is not None:
+            self.copy.add(data)
         if self._flow.write_paused and not self.gone:
             await self._wait_for_room()
         if not data or self.gone:

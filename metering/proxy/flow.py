@@ -17,14 +17,15 @@ from metering.core.ids import uuid7_text
 from metering.core.limits import Refused
 from metering.core.rates import Throttled
 from metering.core.result import result_json
-from metering.errors import OurFault, RateLimited, XproxyError
+from metering.errors import OurFault, ProviderFault, RateLimited, XproxyError
 from metering.ledger import Ledger
 from metering.ledger.replies import blocked
 from metering.meter import Meter
 from metering.proxy.call import Call
-from metering.proxy.exchange import ClientLeft, Exchange
+from metering.proxy.exchange import ClientLeft, Copy, Exchange
 from metering.proxy.plan import Planner
 from metering.proxy.pump import Pump
+from metering.replays import ANSWER_BYTES_MAX, REPLAYED, Answer, Replays, checked
 from metering.settings import Settings
 from metering.surfaces import payi
 from metering.upstream import Upstream
@@ -43,6 +44,7 @@ class Flow:
         ledger: Ledger,
         meter: Meter,
         upstream: Upstream,
+        replays: Replays,
         clock_ms: Callable[[], int],
         clock_s: Callable[[], float],
         random: Callable[[int], bytes],
@@ -52,6 +54,7 @@ class Flow:
         self._ledger = ledger
         self._meter = meter
         self._upstream = upstream
+        self._replays = replays
         self._clock_ms = clock_ms
         self._clock_s = clock_s
         self._random = random
@@ -88,34 +91,65 @@ class Flow:
         key_id = call.caller.key_id
         self._calls_by_key[key_id] = self._admit(key_id)
         try:
-            hard = "hard" in [limit.mode for limit in call.limits]
-            bounds = self._meter.bounds(
-                call.row, call.ask, call.priced, call.tokens_asked, ceiling=hard
-            )
-            verdict = await self._ledger.reserve(
-                call.row,
-                call.limits,
-                bounds,
-                expected_ms=self._meter.learned.latency_ms(call.row.application_id, call.ask.model),
-                rates=call.caller.rates,
-            )
-            if isinstance(verdict, Throttled):
-                raise _rate_limited(verdict)
-            if isinstance(verdict, Refused):
-                self._refuse(exchange, call, verdict)
-                return
-            pump = Pump(
-                call,
-                verdict,
-                upstream=self._upstream,
-                meter=self._meter,
-                settings=self._settings,
-                clock_s=self._clock_s,
-                client=exchange,
-            )
-            await pump.run()
+            key = _idempotency_key(call, exchange)
+            if key is None:
+                await self._make(exchange, call)
+            else:
+                await self._make_once(exchange, call, checked(key))
         finally:
             self._leave(key_id)
+
+    async def _make_once(self, exchange: Exchange, call: Call, key: bytes) -> None:
+        """A call that is made once, however often it comes: see `replays`."""
+        request = (exchange.method.encode(), exchange.raw_path, exchange.query, call.body)
+        claim = await self._replays.claim(call.row, key, request)
+        if isinstance(claim, Answer):
+            exchange.respond(claim.status, [*claim.headers, REPLAYED], claim.body)
+            return
+        exchange.copy = copy = Copy(ANSWER_BYTES_MAX)
+        try:
+            whole = await self._make(exchange, call, patient=True)
+        except XproxyError as fault:
+            if not _may_have_used(fault):
+                await self._replays.give_back(claim)
+            raise
+        if not 200 <= copy.status < 300:
+            await self._replays.give_back(claim)
+        elif whole and copy.body is not None:
+            await self._replays.keep(claim, Answer(copy.status, copy.headers, copy.body))
+
+    async def _make(self, exchange: Exchange, call: Call, *, patient: bool = False) -> bool:
+        """Estimate, reserve, forward, settle, respond; whether the answer came whole.
+
+        `patient`: a client that leaves is no reason to stop.
+        """
+        hard = "hard" in [limit.mode for limit in call.limits]
+        bounds = self._meter.bounds(
+            call.row, call.ask, call.priced, call.tokens_asked, ceiling=hard
+        )
+        verdict = await self._ledger.reserve(
+            call.row,
+            call.limits,
+            bounds,
+            expected_ms=self._meter.learned.latency_ms(call.row.application_id, call.ask.model),
+            rates=call.caller.rates,
+        )
+        if isinstance(verdict, Throttled):
+            raise _rate_limited(verdict)
+        if isinstance(verdict, Refused):
+            self._refuse(exchange, call, verdict)
+            return True
+        pump = Pump(
+            call,
+            verdict,
+            upstream=self._upstream,
+            meter=self._meter,
+            settings=self._settings,
+            clock_s=self._clock_s,
+            client=exchange,
+            patient=patient,
+        )
+        return await pump.run()
 
     def _admit(self, key_id: str | None) -> int:
         """How many calls of a key are under way with a new one; raises RateLimited for too many."""
@@ -156,6 +190,20 @@ class Flow:
         """Wait for the calls under way: their clients may have gone, their costs have not."""
         if self._calls:
             await asyncio.wait(self._calls, timeout=max(0.0, within_s))
+
+
+def _idempotency_key(call: Call, exchange: Exchange) -> bytes | None:
+    """The key of a call that is to be made once, if it is one."""
+    if not call.caller.idempotent or call.method in ("GET", "HEAD"):
+        return None
+    return next((value for name, value in exchange.headers if name == b"idempotency-key"), None)
+
+
+def _may_have_used(fault: XproxyError) -> bool:
+    """Whether something may have been charged for a call that ended with this."""
+    if isinstance(fault, ProviderFault):
+        return fault.sent
+    return isinstance(fault, OurFault) and fault.should_retry is False
 
 
 def _rate_limited(throttled: Throttled) -> RateLimited:

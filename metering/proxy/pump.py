@@ -50,8 +50,11 @@ class Pump:
         settings: Settings,
         clock_s: Callable[[], float],
         client: Exchange,
+        patient: bool = False,
     ) -> None:
+        """`patient`: a client that leaves is no reason to stop."""
         self._call = call
+        self._patient = patient
         self._hold = hold
         self._client = client
         self._upstream = upstream
@@ -64,8 +67,9 @@ class Pump:
         self._drained_bytes = 0
         self._body: Body
 
-    async def run(self) -> None:
-        """See the call through; raises what its client is to be told instead of an answer."""
+    async def run(self) -> bool:
+        """See the call through; whether its answer came whole. Raises what its client is to be
+        told instead of an answer."""
         self._client.on_gone = self._client_left
         if self._client.gone:
             self._client_left()
@@ -82,6 +86,7 @@ class Pump:
             self._client.on_gone = None
             self._hold.floor = Floor
         self._client.finish(broken=broken)
+        return not broken
 
     async def _run(self) -> bool:
         call = self._call
@@ -271,12 +276,16 @@ class Pump:
 
     def _drained(self, size: int) -> bool:
         """Whether enough was read for a client that is gone: its time or its share is over."""
+        if self._patient:
+            return False
         self._drained_bytes += size
         ends = self._patience_ends or 0.0
         late = asyncio.get_running_loop().time() >= ends
         return late or self._drained_bytes > self._settings.drain_tokens * EVENT_BYTES
 
     def _client_left(self) -> None:
+        if self._patient:
+            return
         draining = self._call.annotations.on_disconnect == "drain"
         wait_s = self._settings.drain_s if draining else 0
         self._patience_ends = asyncio.get_running_loop().time() + wait_s

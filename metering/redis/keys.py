@@ -76,6 +76,10 @@ class Keys:
         """The hold, mark and result of one attempt."""
         return f"{self.tag}:r:{self.application_id}:{request_id}:{attempt}"
 
+    def replay(self, digest: str) -> str:
+        """Whose an idempotency key is, and what its call was answered."""
+        return f"{self.tag}:i:{self.application_id}:{digest}"
+
     def index(self, category: str, provider_id: str) -> str:
         """Where the provider's id leads to ours."""
         return f"{self.tag}:p:{self.application_id}:{category}:{provider_id}"

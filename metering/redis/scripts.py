@@ -31,4 +31,4 @@ def _load() -> dict[str, Script]:
 
 SCRIPTS = _load()
 """By name: reserve, settle, correct, heartbeat, define, reset, landed, restore, lease, remember,
-forget, count."""
+forget, count, claim."""

@@ -15,6 +15,8 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
     application_id: str
     name: str
     created_ms: int
+    idempotency: bool = False
+    """Whether its calls with an `Idempotency-Key` are made once."""
 
 
 def _application(record: Record) -> Application:
@@ -22,6 +24,7 @@ def _application(record: Record) -> Application:
         application_id=str(record["application_id"]),
         name=record["name"],
         created_ms=record["created_ms"],
+        idempotency=record["idempotency"],
     )
 
 
@@ -59,6 +62,14 @@ async def page(
     records = await store.rows(query, *after, page_size + 1)
     items = [_application(record) for record in records]
     return pages.cut(items, page_size, lambda last: (last.created_ms, last.application_id))
+
+
+async def update(
+    store: Store, application_id: str, *, name: str | None = None, idempotency: bool | None = None
+) -> Application | None:
+    """Change a tenant, None leaves as it is; Conflict when the name is another's."""
+    record = await store.row("update_application", as_uuid(application_id), name, idempotency)
+    return None if record is None else _application(record)
 
 
 async def delete(store: Store, application_id: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,8 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     last_used_ms: int | None = None
     last_used_from: str | None = None
     blocked: bool = False
+    idempotent: bool = False
+    """Found by its digest: whether its application has repeated calls made once."""
 
 
 class Changed(NamedTuple):
@@ -58,7 +60,8 @@ CHANGEABLE = (
 
 
 def _key(record: Record) -> KeyRow:
-    values = {name: record[name] for name in KeyRow.__struct_fields__}
+    values: dict[str, Any] = {name: record.get(name) for name in KeyRow.__struct_fields__}
+    values["idempotent"] = bool(values["idempotent"])
     application_id = values["application_id"]
     values["key_id"] = str(values["key_id"])
     values["application_id"] = None if application_id is None else str(application_id)

@@ -13,14 +13,15 @@ RETURNING key_id, application_id, role, name, last4, permissions, limit_ids, rat
 
 -- read_key_by_digest --
 -- Who a caller is, at a moment; a key that is blocked, expired or rotated away is as good as none.
-SELECT key_id, application_id, role, name, last4, permissions, limit_ids, rate_limits, user_id,
-    team, customer, to_ms(created_at) AS created_ms,
-    to_ms(least(expires_at, CASE WHEN digest <> $1 THEN previous_ends_at END)) AS expires_ms,
-    to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
-    last_used_from, blocked
-FROM keys
-WHERE (digest = $1 OR (previous_digest = $1 AND previous_ends_at > from_ms($2)))
-  AND NOT blocked AND (expires_at IS NULL OR expires_at > from_ms($2));
+SELECT k.key_id, k.application_id, k.role, k.name, k.last4, k.permissions, k.limit_ids, k.rate_limits,
+    k.user_id, k.team, k.customer, to_ms(k.created_at) AS created_ms,
+    to_ms(least(k.expires_at, CASE WHEN k.digest <> $1 THEN k.previous_ends_at END)) AS expires_ms,
+    to_ms(k.previous_ends_at) AS previous_ends_ms, to_ms(k.last_used_at) AS last_used_ms,
+    k.last_used_from, k.blocked, coalesce(a.idempotency, false) AS idempotent
+FROM keys AS k
+LEFT JOIN applications AS a USING (application_id)
+WHERE (k.digest = $1 OR (k.previous_digest = $1 AND k.previous_ends_at > from_ms($2)))
+  AND NOT k.blocked AND (k.expires_at IS NULL OR k.expires_at > from_ms($2));
 
 -- read_key --
 -- One key by its id, of an application or (null) of any.

@@ -48,6 +48,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("GET", "/schema"): None,
     ("GET", "/schema/openapi.json"): None,
     ("GET", "/schema/{path}"): None,
+    ("PATCH", "/api/v1/applications/{application_id}"): {"idempotency": True},
     ("PATCH", "/api/v1/keys/{key_id}"): {"name": "changed"},
     ("POST", "/api/v1/applications"): {"name": "made"},
     ("PATCH", "/api/v1/credentials/{slug}"): {"name": "changed", "secret": SEALED},

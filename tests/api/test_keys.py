@@ -305,6 +305,25 @@ async def test_only_admins(bench: Bench, key: str, path: str) -> None:
     assert response.json()["xproxy_error"]["code"] == "not_allowed"
 
 
+async def test_an_application_is_changed(bench: Bench) -> None:
+    """Its name, and whether repeated calls are made once; what is not named stays."""
+    path = f"{APPLICATIONS}/{MINE}"
+    changed = await bench.ask("PATCH", path, {"idempotency": True}, key="admin-key")
+    assert (changed.json()["name"], changed.json()["idempotency"]) == ("mine", True)
+    assert bench.directory.told == ["*"]
+    changed = await bench.ask("PATCH", path, {"name": "ours"}, key="admin-key")
+    read = await bench.ask("GET", path, key="admin-key")
+    assert (read.json()["name"], read.json()["idempotency"]) == ("ours", True)
+    taken = await bench.ask("PATCH", path, {"name": "other"}, key="admin-key")
+    assert taken.status_code == 409
+    for body in ({"name": " "}, {"idempotency": "yes"}):
+        refused = await bench.ask("PATCH", path, body, key="admin-key")
+        assert refused.status_code == 400
+        assert next(iter(body)) in refused.json()["message"]
+    unknown = await bench.ask("PATCH", f"{APPLICATIONS}/{path}", {}, key="admin-key")
+    assert unknown.status_code == 404
+
+
 async def test_life_of_an_application(bench: Bench) -> None:
     """An application is made, found, listed newest first, and deleted with its keys and limits."""
     made = await bench.ask("POST", APPLICATIONS, {"name": "shop"}, key="admin-key")

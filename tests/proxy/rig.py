@@ -31,6 +31,7 @@ from metering.proxy.flow import Flow
 from metering.proxy.plan import Planner
 from metering.redis import Redis
 from metering.redis.outbox import Outbox
+from metering.replays import Replays
 from metering.settings import Settings
 from metering.store import Store, credentials, keys
 from metering.upstream import Resolver, Upstream
@@ -286,6 +287,7 @@ class Rig:
             ledger=ledger,
             meter=self.meter,
             upstream=Upstream(transport or httpx.MockTransport(self._provide)),
+            replays=Replays(redis, PEPPER, os.urandom),
             clock_ms=lambda: time.time_ns() // 1_000_000,
             clock_s=time.monotonic,
             random=os.urandom,
