@@ -283,6 +283,7 @@ CREATE TABLE usage (
     price_version        text,                        -- of the price list that price_id is of
     credential           text,                        -- the slug of the stored one that served the call
     limit_costs          jsonb,                       -- {limit_id: [input, output]} of limits with own rates
+    refusals             jsonb,                       -- [{limit_id, max, settled, held, needed, holds, ...}]
     -- The mark that makes landing twice harmless, and the order reports read rows in.
     PRIMARY KEY (application_id, request_id, attempt, entry),
     CHECK (entry <> 'call' OR cost_pico >= 0)         -- only a correction may take back
@@ -292,6 +293,9 @@ CREATE INDEX usage_by_provider_id ON usage (application_id, provider_id, categor
     WHERE provider_id IS NOT NULL;
 -- An administrator's pages go across applications, newest first; ids grow, so inserts append.
 CREATE INDEX usage_by_request ON usage (request_id);
+
+-- GET /limits/{id}/why
+CREATE INDEX usage_by_refusal ON usage (application_id, request_id) WHERE refusals IS NOT NULL;
 
 -- Where rows land whose month has no partition yet (a clock gone wrong): kept, and moved later.
 CREATE TABLE usage_default PARTITION OF usage DEFAULT;

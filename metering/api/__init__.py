@@ -34,6 +34,7 @@ from metering.api.server import (
 )
 from metering.api.services import Services
 from metering.api.usage import UsageController
+from metering.api.why import WhyController
 from metering.errors import XproxyError
 
 __all__ = ["Probe", "Services", "build"]
@@ -58,6 +59,7 @@ def build(services: Services) -> ManagementApi:
             RequestController,
             SecretController,
             UsageController,
+            WhyController,
         ],
     )
     return ManagementApi(

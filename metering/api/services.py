@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from metering.api.probe import Probe
 from metering.core.addresses import Visitor
 from metering.core.credentials import Credential
-from metering.core.limits import Limit, Totals
+from metering.core.limits import Charge, Limit, Totals
 from metering.core.record import UsageRow
 from metering.duties.prices import Prices
 from metering.ledger import Correction
@@ -60,6 +60,11 @@ class Ledger(Protocol):
 
     async def forget(self, application_id: str, limit_id: str) -> None:
         """Drop the counters of a deleted limit."""
+
+    async def record(
+        self, application_id: str, request_id: str
+    ) -> tuple[UsageRow, tuple[Charge, ...]] | None:
+        """The row and charges of a recent call; None: ask the rows."""
 
     async def result(self, application_id: str, request_id: str) -> bytes | None:
         """The `xproxy_result` of a recent call, as JSON."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +23,7 @@ def command() -> None:
     xproxy limits list
     xproxy limits update team-budget --max 25
     xproxy limits reset team-budget
+    xproxy limits why team-budget
     xproxy limits attach team-budget --team search
 
     A call names its limits in the header xProxy-Limit-IDs: team-budget,calls
@@ -125,6 +126,26 @@ def reset(session: Session, limit_id: str) -> None:
     session.say(answer, f"Reset {limit_id}; it had counted {spent:f}")
 
 
+@command.command("why")
+@click.argument("limit_id")
+@click.option("--request", "request_id", help="Only the refusal of this call (its request id).")
+@click.option("--last", default=10, show_default=True, help="So many at most.")
+@managed
+def why(session: Session, limit_id: str, *, request_id: str | None, last: int) -> None:
+    """Say why a limit refused calls, newest first, with the numbers that prove it.
+
+    \b
+    xproxy limits why team-budget
+    xproxy limits why team-budget --request 0198c1f2-...
+    """
+    found = session.client.get("limits", limit_id, "why", request_id=request_id, limit=last)
+    if not session.as_json:
+        for sentence in sentences(found):
+            click.echo(sentence)
+    if session.as_json or found["items"]:
+        session.show(found, _WHY, (_why_row(one) for one in found["items"]))
+
+
 @command.command("delete")
 @click.argument("limit_id")
 @managed
@@ -132,6 +153,42 @@ def delete(session: Session, limit_id: str) -> None:
     """Delete a limit: it binds nothing more, and calls that name it are refused."""
     answer = session.client.delete("limits", limit_id)
     session.say(answer, f"Deleted limit {limit_id}")
+
+
+_WHY = ("at", "request", "model", "final", "max", "settled", "held", "needed", "holds", "resets")
+
+
+def _why_row(one: Mapping[str, Any]) -> tuple[object, ...]:
+    amounts = (amount(one[name], one["unit"]) for name in ("max", "settled", "held", "needed"))
+    resets_at = one.get("resets_at")
+    its = (one["at"], one["request_id"], one.get("model"), one["final"])
+    return (*its, *amounts, one["holds"], resets_at)
+
+
+def sentences(found: Mapping[str, Any]) -> Iterator[str]:
+    """What a person asks: why was the latest call refused, does waiting help, how is it now."""
+    now = found["now"]
+    named, unit = f"Limit {now['limit_id']}", now["unit"]
+    if not found["items"]:
+        yield f"{named} has refused no call."
+    for one in found["items"][:1]:
+        told = {
+            name: amount(one[name], one["unit"])
+            for name in ("max", "settled", "held", "needed", "missing")
+        }
+        yield (
+            f"{named} refused call {one['request_id']} at {one['at']}: {told['settled']} were "
+            f"settled, {told['held']} held by {one['holds']} calls in flight, and the call needed "
+            f"{told['needed']}: {told['missing']} more than the max of {told['max']}."
+        )
+        if one["final"]:
+            until = f", or wait until {one['resets_at']}" if one.get("resets_at") else ""
+            yield f"What was settled sufficed to refuse it: raise the max or reset it{until}."
+        else:
+            yield "Only calls in flight were in its way: it helps to wait until they have ended."
+    spent, left = amount(now["spent"], unit), amount(now["remaining"], unit)
+    held = f"{amount(now['held'], unit)} held by {now['holds']} calls in flight"
+    yield f"Now {spent} of {amount(now['max'], unit)} are settled, {held}, {left} left."
 
 
 _COLUMNS = ("id", "name", "type", "max", "spent", "threshold", "calls", "blocked")

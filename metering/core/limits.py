@@ -108,6 +108,33 @@ class Floor(NamedTuple):
     """The same of limits with own rates, as in a usage row: all of it is input."""
 
 
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a limit had no room for a call: the numbers that prove it, in the limit's unit."""
+
+    limit_id: str
+    epoch: int
+    unit: Unit
+    mode: Mode
+    max: int
+    settled: int
+    held: int
+    """Likely amounts of the live holds; of a hard cap their ceilings."""
+    needed: int
+    """What the call itself would have held; 0 where the mode does not count it."""
+    holds: int
+    resets_at_ms: int | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether what is settled suffices to refuse; if not, holds do, which end by themselves."""
+        return self.settled + self.needed > self.max
+
+    @property
+    def missing(self) -> int:
+        """How much more room there would have to be."""
+        return self.settled + self.held + self.needed - self.max
+
+
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """The call must not go ahead: why, in numbers."""
 
@@ -115,8 +142,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     blocked_limit_ids: tuple[str, ...]
     retryable: bool
     retry_after_s: int = 0
-    numbers: dict[str, dict[str, int]] = {}
-    """By blocked limit: max, settled, held, needed, holds; in the limit's unit."""
+    refusals: tuple[Refusal, ...] = ()
+    """Of each limit that blocks."""
 
 
 def state_after(settled: int, limit: Limit) -> State:

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from metering.core.limits import Refusal
+
 Status = Literal["ok", "failed", "blocked", "unresolved"]
 Pricing = Literal["priced", "unpriced", "free", "unmetered"]
 
@@ -76,6 +78,8 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     limit_costs: dict[str, tuple[int, int]] = {}
     """Input and output, in pico-USD, that limits with own rates are charged in place of the row's:
     by limit id, and empty for nearly every call. Read it with `cost_for`."""
+    refusals: list[Refusal] = []
+    """The limits that refused the call, with the numbers that prove it."""
 
     def cost_for(self, limit_id: str) -> tuple[int, int]:
         """Input and output, in pico-USD, that a limit in usd is charged for this."""

@@ -16,7 +16,7 @@ import structlog
 from metering.core.limits import Charge
 from metering.core.record import UsageRow, decode_row
 from metering.duties import Lease
-from metering.ledger.replies import blocked, parse_charges
+from metering.ledger.replies import blocked, parse_charges, parse_refusals
 from metering.redis import share
 from metering.redis.outbox import Outbox, OutboxEntry
 from metering.store import Store, usage
@@ -41,7 +41,7 @@ def decode(entry: OutboxEntry) -> Landed:
     """The row an entry stands for."""
     row = decode_row(entry.row)
     if entry.kind == "blocked":
-        row = blocked(row)
+        row = blocked(row, parse_refusals(entry.why))
     return row, parse_charges(entry.charges)
 
 

@@ -9,7 +9,14 @@ from typing import Any
 from metering.core.limits import STATES, Charge, Limit, Totals
 from metering.core.record import UsageRow, decode_row
 from metering.core.result import result_json
-from metering.ledger.replies import blocked, fields_of, pair, parse_charges, totals_of
+from metering.ledger.replies import (
+    blocked,
+    fields_of,
+    pair,
+    parse_charges,
+    parse_refusals,
+    totals_of,
+)
 from metering.redis import SCRIPTS, Redis, share
 from metering.redis.outbox import Outbox
 from metering.store import Store
@@ -100,13 +107,13 @@ class Counters:
         found = None
         for attempt in range(1, 10):
             fields = await self._redis.call(
-                "HMGET", place.record(request_id, attempt), "st", "row", "lim"
+                "HMGET", place.record(request_id, attempt), "st", "row", "lim", "why"
             )
             if fields[0] is None:
                 break
             row = decode_row(fields[1])
             if fields[0] == b"blocked":
-                row = blocked(row)
+                row = blocked(row, parse_refusals(fields[3]))
             charges = () if fields[0] == b"held" else parse_charges(fields[2])
             found = (row, charges)
         return found

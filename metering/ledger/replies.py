@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from metering.core.limits import STATES, Charge, Refused, State, Totals, Unit
+from metering.core.limits import STATES, Charge, Refusal, Refused, State, Totals, Unit
 from metering.core.money import join, split
 from metering.core.rates import Rate, Throttled
 from metering.core.record import UsageRow
@@ -111,30 +111,43 @@ def fields_of(reply: list[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 def refused(reply: Sequence[bytes | int]) -> Refused:
     """A refusal in numbers, from the script's reply."""
-    charges = parse_charges(reply[3])  # type: ignore[arg-type]
-    units = {it.limit_id: it.unit for it in charges}
-    states: dict[str, State] = {it.limit_id: it.state for it in charges}
-    numbers: dict[str, dict[str, int]] = {}
-    for at in range(4, len(reply), 10):
-        limit_id = reply[at].decode()  # type: ignore[union-attr]
-        figures = [int(value) for value in reply[at + 1 : at + 10]]
-        names = ("max", "settled", "held", "needed")
-        pairs = zip(figures[0:8:2], figures[1:8:2], strict=True)
-        numbers[limit_id] = {
-            name: amount(units[limit_id], *pair) for name, pair in zip(names, pairs, strict=True)
-        } | {"holds": figures[8]}
+    refusals = parse_refusals(reply[4])  # type: ignore[arg-type]
     return Refused(
-        states=states,
-        blocked_limit_ids=tuple(numbers),
+        states=states_of(reply[3]),  # type: ignore[arg-type]
+        blocked_limit_ids=tuple(it.limit_id for it in refusals),
         retryable=not reply[1],
         retry_after_s=0 if reply[1] else min(20, max(1, round(int(reply[2]) / 1000))),
-        numbers=numbers,
+        refusals=tuple(refusals),
     )
 
 
-def blocked(row: UsageRow) -> UsageRow:
-    """The row of a call that was refused: it was made before the verdict."""
-    return msgspec.structs.replace(row, status="blocked", error_code="limit_reached")
+def parse_refusals(text: bytes | None) -> list[Refusal]:
+    """Why limits refused, as `reserve` writes it."""
+    return [_refusal(part.split("|")) for part in (text or b"").decode().split(";")[:-1]]
+
+
+def _refusal(parts: Sequence[str]) -> Refusal:
+    limit_id, epoch, unit, mode, *figures = parts
+    numbers = [int(figure) for figure in figures]
+    pairs = [amount(unit, *numbers[at : at + 2]) for at in range(0, 8, 2)]  # type: ignore[arg-type]
+    return Refusal(
+        limit_id=limit_id,
+        epoch=int(epoch),
+        unit=unit,  # type: ignore[arg-type]
+        mode=mode,  # type: ignore[arg-type]
+        max=pairs[0],
+        settled=pairs[1],
+        held=pairs[2],
+        needed=pairs[3],
+        holds=numbers[8],
+    )
+
+
+def blocked(row: UsageRow, refusals: Sequence[Refusal]) -> UsageRow:
+    """The row of a call that was refused, and why: it was made before the verdict."""
+    return msgspec.structs.replace(
+        row, status="blocked", error_code="limit_reached", refusals=list(refusals)
+    )
 
 
 def difference(truth: UsageRow, before: UsageRow, entry: str) -> UsageRow:

@@ -170,7 +170,7 @@ class Flow:
             self._calls_by_key[key_id] = calls
 
     def _refuse(self, exchange: Exchange, call: Call, refused: Refused) -> None:
-        row = blocked(call.row)
+        row = blocked(call.row, refused.refusals)
         result = result_json(row, refused.states, blocked_limit_ids=refused.blocked_limit_ids)
         answer = payi.refusal(refused, row.request_id, result, self._settings.budget_status)
         exchange.respond(*answer)

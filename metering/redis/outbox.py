@@ -18,13 +18,14 @@ from metering.redis.scripts import SCRIPTS
 
 class OutboxEntry(msgspec.Struct, frozen=True):
     """One entry: `kind` is `call`, `replayed`, `blocked` or `correction`; `row` and `charges` as
-    written. `replayed`: the end of a call of which Redis had not known."""
+    written. `replayed`: the end of a call of which Redis had not known. `why`: of a refusal."""
 
     stream: str
     id: str
     kind: str
     row: bytes
     charges: bytes
+    why: bytes | None = None
 
 
 class Outbox:
@@ -42,9 +43,9 @@ class Outbox:
             return []
         pairs = found.items() if isinstance(found, dict) else found
         return [
-            # fields as reserve, settle and correct write them: kind, row, lim
+            # fields as reserve, settle and correct write them: kind, row, lim, and why of a refusal
             OutboxEntry(
-                stream.decode(), entry_id.decode(), fields[1].decode(), fields[3], fields[5]
+                stream.decode(), entry_id.decode(), fields[1].decode(), fields[3], *fields[5::2]
             )
             for stream, entries in pairs
             for entry_id, fields in entries

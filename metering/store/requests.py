@@ -47,6 +47,13 @@ async def exists(store: Store, application_id: str, request_id: str, attempt: in
     return landed
 
 
+async def refused(store: Store, application_id: str, limit_id: str, most: int) -> list[UsageRow]:
+    """The latest calls that a limit refused, newest first."""
+    async with store.reader(application_id) as reader:
+        records = await reader.rows("read_refused", application_id, limit_id, most)
+    return [rows.read(record)[0] for record in records]
+
+
 async def set_properties(
     store: Store, application_id: str, request_id: str, properties: Mapping[str, str | None]
 ) -> bool:

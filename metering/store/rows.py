@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from metering.core.limits import Charge
+from metering.core.limits import Charge, Refusal
 from metering.core.record import UsageRow
 from metering.store import Record
 from pricing.units import INPUT_TOKENS, OUTPUT_TOKENS
@@ -19,6 +19,7 @@ JSON_FIELDS = frozenset(
 )
 _decode_charges = msgspec.json.Decoder(tuple[Charge, ...]).decode
 _decode_limit_costs = msgspec.json.Decoder(dict[str, tuple[int, int]]).decode
+_decode_refusals = msgspec.json.Decoder(list[Refusal]).decode
 _decode = msgspec.json.decode
 _encode = msgspec.json.Encoder().encode
 
@@ -83,6 +84,7 @@ def _values(row: UsageRow, charges: tuple[Charge, ...]) -> tuple[object, ...]:
         row.price_version,
         row.credential,
         _json(row.limit_costs) if row.limit_costs else None,
+        _json(row.refusals) if row.refusals else None,
     )
 
 
@@ -94,6 +96,7 @@ def read(record: Record) -> Landed:
     for name in JSON_FIELDS:
         values[name] = _decode(values[name])
     values["limit_costs"] = _decode_limit_costs(values["limit_costs"] or "{}")
+    values["refusals"] = _decode_refusals(values["refusals"] or "[]")
     return UsageRow(**values), _decode_charges(record["charges"])
 
 

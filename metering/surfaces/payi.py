@@ -3,7 +3,8 @@
 | body         | members                                                          |
 |--------------|------------------------------------------------------------------|
 | ApiError     | message, statusCode, xproxy_error {code, message}, xproxy_result |
-| ProxyApiError| the same, of a refusal: xproxy_result names limits and states    |
+| ProxyApiError| the same, of a refusal: xproxy_result names limits and states,   |
+|              | xproxy_error has `limits`, the numbers of each that blocks       |
 | provider's   | the provider's own members first, then those of ours it lacks    |
 
 Our bodies have no member `error`: the provider's SDKs would show that alone.
@@ -12,13 +13,14 @@ Our bodies have no member `error`: the provider's SDKs would show that alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import unquote
 
 import msgspec
 
-from metering.core.limits import Refused
-from metering.core.result import splice_json
+from metering.core.limits import Refusal, Refused, Unit
+from metering.core.result import digits, splice_json
 from metering.errors import MethodNotAllowed, OurFault, RateLimited, XproxyError
 
 PREFIX = "/api/v1/proxy/"
@@ -86,9 +88,22 @@ def upstream_url(provider: str, base_url: str, path: str, query: bytes = b"") ->
     return base + path + ("?" + query.decode("latin-1") if query else "")
 
 
-class _Error(msgspec.Struct):
+class _Why(msgspec.Struct, omit_defaults=True):
+    limit_id: str
+    unit: Unit
+    max: msgspec.Raw
+    settled: msgspec.Raw
+    held: msgspec.Raw
+    needed: msgspec.Raw
+    holds: int
+    final: bool
+    resets_at: datetime | None = None
+
+
+class _Error(msgspec.Struct, omit_defaults=True):
     code: str
     message: str
+    limits: tuple[_Why, ...] = ()
 
 
 class _ApiError(msgspec.Struct, omit_defaults=True):
@@ -129,13 +144,33 @@ def refusal(
     refused: Refused, request_id: str, result: bytes, status: int = 400
 ) -> tuple[int, Headers, bytes]:
     """Status, headers and body of a refusal by limits."""
-    problem = _Error("limit_reached", LIMIT_REACHED)
+    problem = _Error("limit_reached", LIMIT_REACHED, tuple(map(_why, refused.refusals)))
     body = _ApiError(_reason(refused), status, problem, msgspec.Raw(result))
     headers = _headers(request_id)
     headers.append((b"x-should-retry", b"true" if refused.retryable else b"false"))
     if refused.retryable:
         headers.append((b"retry-after", str(max(1, refused.retry_after_s)).encode()))
     return status, headers, _encode(body)
+
+
+def _why(refusal: Refusal) -> _Why:
+    """The numbers of a refusal: USD as plain decimals, other units as counts."""
+
+    def amount(value: int) -> msgspec.Raw:
+        return msgspec.Raw(digits(value) if refusal.unit == "usd" else str(value).encode())
+
+    at_ms = refusal.resets_at_ms
+    return _Why(
+        limit_id=refusal.limit_id,
+        unit=refusal.unit,
+        max=amount(refusal.max),
+        settled=amount(refusal.settled),
+        held=amount(refusal.held),
+        needed=amount(refusal.needed),
+        holds=refusal.holds,
+        final=refusal.final,
+        resets_at=None if at_ms is None else datetime.fromtimestamp(at_ms // 1000, UTC),
+    )
 
 
 def _reason(refused: Refused) -> str:

@@ -29,3 +29,13 @@ RETURNING request_id;
 SELECT EXISTS (
     SELECT FROM usage
     WHERE application_id = $1 AND request_id = $2 AND attempt = $3 AND entry = 'call');
+
+-- read_refused --
+-- The latest calls of an application that a limit refused, newest first.
+SELECT u.*, to_ms(u.at) AS at_ms
+FROM usage AS u
+WHERE u.application_id = $1
+  AND u.refusals IS NOT NULL
+  AND u.refusals @> jsonb_build_array(jsonb_build_object('limit_id', $2::text))
+ORDER BY u.request_id DESC
+LIMIT $3;

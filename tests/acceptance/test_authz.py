@@ -43,6 +43,7 @@ ACCESS: dict[str, Access] = {
     "/api/v1/limits/{limit_id}": "own",
     "/api/v1/limits/{limit_id}/properties": "own",
     "/api/v1/limits/{limit_id}/reset": "own",
+    "/api/v1/limits/{limit_id}/why": "own",
     "/api/v1/prices": "own",
     "/api/v1/prices/own": "admin",
     "/api/v1/prices/reprice": "admin",

@@ -46,6 +46,7 @@ def check(body: Any, tenant: Tenant, standin: Standin) -> None:
     assert set(body) == {"message", "statusCode", "xproxy_error", "xproxy_result"}
     assert body["statusCode"] == 400
     assert "limit 'spent' is used up; raise or reset it" in body["message"]
+    [why] = body["xproxy_error"].pop("limits")
     assert body["xproxy_error"] == {
         "code": "limit_reached",
         "message": "Insufficient limit for the requested operation",
@@ -65,6 +66,19 @@ def check(body: Any, tenant: Tenant, standin: Standin) -> None:
     spent = tenant.totals("spent")
     assert (spent["requests"]["blocked"], spent["requests"]["total"]) == (1, 2)
     assert str(int(spent["cost"]["total"]["base"].scaleb(12))) == paid["cost_pico"]
+    assert why == {
+        "limit_id": "spent",
+        "unit": "usd",
+        "max": float(SPENT),
+        "settled": float(spent["cost"]["total"]["base"]),
+        "held": 0,
+        "needed": 0,
+        "holds": 0,
+        "final": True,
+    }
+    [recorded] = tenant.manage("GET", "limits/spent/why")["items"]
+    assert recorded["request_id"] == blocked["request_id"]
+    assert recorded["settled"] == spent["cost"]["total"]["base"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

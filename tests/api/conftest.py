@@ -16,7 +16,7 @@ from metering import api
 from metering.api.services import Services
 from metering.core.addresses import Visitor
 from metering.core.credentials import Credential
-from metering.core.limits import Limit, Totals
+from metering.core.limits import Charge, Limit, Totals
 from metering.core.record import UsageRow
 from metering.duties.prices import Prices
 from metering.errors import StoreAway
@@ -76,6 +76,12 @@ class Ledger:
     async def forget(self, application_id: str, limit_id: str) -> None:
         """Drop the counters."""
         self.counters.pop((application_id, limit_id), None)
+
+    async def record(
+        self, application_id: str, request_id: str
+    ) -> tuple[UsageRow, tuple[Charge, ...]] | None:
+        """All rows have landed."""
+        return None
 
     async def result(self, application_id: str, request_id: str) -> bytes | None:
         """A result that was put here."""

@@ -20,6 +20,7 @@ from metering.client import ClientError, find
 from metering.core import origins
 from metering.core.credentials import Credential
 from metering.core.keys import local_token, local_token_valid
+from metering.core.limits import Refusal
 from metering.core.money import PICO_PER_USD
 from metering.core.sealing import Master, Secret
 from tests.api.conftest import MASTER, MINE, OTHER, Bench, Known
@@ -121,6 +122,38 @@ async def test_life_of_a_key(xproxy: Run) -> None:
     assert cleared["permissions"] == ["price_as", "credential:a"]
     assert secret not in listed
     assert deleted == f"Revoked key {key_id}\n"
+
+
+async def test_why_a_limit_refused(bench: Bench, xproxy: Run) -> None:
+    """In sentences and a table, of the latest or of one call; as JSON for machines."""
+    await output(xproxy("limits", "create", "team", "--max", "1", "--type", "block"))
+    assert (await output(xproxy("limits", "why", "team"))).startswith(
+        "Limit team has refused no call.\nNow $0 of $1 are settled"
+    )
+    why = Refusal(
+        limit_id="team",
+        epoch=1,
+        unit="usd",
+        mode="block",
+        max=PICO_PER_USD,
+        settled=PICO_PER_USD + 1,
+        held=0,
+        needed=0,
+        holds=0,
+    )
+    calls = [row(n, status="blocked", refusals=[why]) for n in (2, 1)]  # so many minutes ago
+    await land(bench, calls)
+    printed = await output(xproxy("limits", "why", "team"))
+    one = await output(xproxy("limits", "why", "team", "--request", calls[0].request_id, "--json"))
+    assert f"refused call {calls[1].request_id}" in printed
+    assert "$1.000000000001 were settled" in printed
+    assert "$0.000000000001 more than the max of $1." in printed
+    assert "raise the max or reset it." in printed
+    assert printed.count(calls[0].request_id) == 1
+    assert [it["request_id"] for it in json.loads(one)["items"]] == [calls[0].request_id]
+    missing = await xproxy("limits", "why", "nothing")
+    assert missing.exit_code == 1
+    assert "not found" in missing.output
 
 
 async def test_limits_are_attached(xproxy: Run) -> None:

@@ -88,7 +88,7 @@ async def test_a_refusal_counts_the_holds_before_it(ledger: Ledger) -> None:
     verdict = found[-1]
     assert isinstance(verdict, Refused)
     assert (verdict.retryable, verdict.retry_after_s) == (True, 5)
-    assert verdict.numbers["team"]["holds"] == 21
+    assert verdict.refusals[0].holds == 21
 
 
 async def test_a_call_that_cannot_be_read_keeps_nobody(ledger: Ledger, redis: Redis) -> None:

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from metering.core.ids import uuid7
-from metering.core.limits import Bounds, Charge, Floor, Limit, Mode, Refused, State, Unit
+from metering.core.limits import Bounds, Charge, Floor, Limit, Mode, Refusal, Refused, State, Unit
 from metering.ledger import Hold, Ledger
 from metering.ledger.replies import COUNTERS, parse_charges, states_of
 from metering.redis import Redis, share
@@ -258,13 +258,19 @@ class Machine(RuleBasedStateMachine):
         assert (verdict.retry_after_s == 0) if final else (1 <= verdict.retry_after_s <= 20)
         assert verdict.blocked_limit_ids == tuple(it.limit_id for it in blocked)
         for it in blocked:
-            assert verdict.numbers[it.limit_id] == {
-                "max": it.max,
-                "settled": it.settled,
-                "held": it.held,
-                "needed": needed[it.limit_id],
-                "holds": len(it.holds),
-            }
+            why = next(why for why in verdict.refusals if why.limit_id == it.limit_id)
+            assert why == Refusal(
+                limit_id=it.limit_id,
+                epoch=it.epoch,
+                unit=it.unit,
+                mode=it.mode,
+                max=it.max,
+                settled=it.settled,
+                held=it.held,
+                needed=needed[it.limit_id],
+                holds=len(it.holds),
+            )
+            assert why.missing > 0
         self.rows += 1
         for it in twins:
             it.counts["blocked" if it in blocked else "blocked_external"] += 1

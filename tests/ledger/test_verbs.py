@@ -99,9 +99,9 @@ async def test_many_at_once_are_held_not_overspent(ledger: Ledger) -> None:
     refused = [it for it, _ in verdicts if isinstance(it, Refused)]
     assert len(refused) == 200 - 21
     assert all(it.retryable and 1 <= it.retry_after_s <= 20 for it in refused)
-    assert refused[0].numbers["team"] == {
-        "max": 2 * USD, "settled": 0, "held": 210 * CENT, "needed": 0, "holds": 21
-    }  # fmt: skip
+    [why] = refused[0].refusals
+    assert (why.max, why.settled, why.held, why.needed) == (2 * USD, 0, 210 * CENT, 0)
+    assert (why.limit_id, why.holds, why.missing, why.final) == ("team", 21, 10 * CENT, False)
 
 
 async def test_a_refusal_by_one_limit_holds_nothing_on_the_others(ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.core.limits import Refused
+from metering.core.limits import Refusal, Refused
 from metering.errors import (
     InvalidApiKey,
     InvalidRequest,
@@ -146,6 +146,29 @@ def test_an_error_with_a_result() -> None:
     assert json.loads(body)["xproxy_result"] == {"request_id": "r1", "limits": {}}
 
 
+WHY = Refusal(
+    limit_id="a",
+    epoch=1,
+    unit="usd",
+    mode="hard",
+    max=10**12,
+    settled=10**12 - 1,
+    held=0,
+    needed=25 * 10**10,
+    holds=0,
+)
+COUNTED = Refusal(
+    limit_id="b",
+    epoch=1,
+    unit="requests",
+    mode="block",
+    max=9,
+    settled=7,
+    held=2,
+    needed=1,
+    holds=2,
+    resets_at_ms=1_795_132_800_000,
+)
 RESULT = b'{"request_id":"r1","limits":{"a":{"state":"blocked"}},"blocked_limit_ids":["a"]}'
 
 
@@ -170,6 +193,7 @@ def test_refusals(
         blocked_limit_ids=("a",),
         retryable=retryable,
         retry_after_s=retry_after_s,
+        refusals=(WHY, COUNTED),
     )
     got, headers, body = refusal(refused, "r1", RESULT, status)
     document = json.loads(body)
@@ -183,7 +207,31 @@ def test_refusals(
     assert document["xproxy_error"] == {
         "code": "limit_reached",
         "message": "Insufficient limit for the requested operation",
+        "limits": [
+            {
+                "limit_id": "a",
+                "unit": "usd",
+                "max": 1,
+                "settled": 0.999999999999,
+                "held": 0,
+                "needed": 0.25,
+                "holds": 0,
+                "final": True,
+            },
+            {
+                "limit_id": "b",
+                "unit": "requests",
+                "max": 9,
+                "settled": 7,
+                "held": 2,
+                "needed": 1,
+                "holds": 2,
+                "final": False,
+                "resets_at": "2026-11-20T00:00:00Z",
+            },
+        ],
     }
+    assert b'"settled":0.999999999999,' in body
     assert document["xproxy_result"] == json.loads(RESULT)
 
 

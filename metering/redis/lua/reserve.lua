@@ -6,8 +6,8 @@
 --       the same shard.
 -- Returns: of each call {1, epochs} held | {2, status} known already | {-1, i} limit i is not loaded |
 --          {-2, why} this one cannot be read | {-3, kind, key, max, used, needed, retry_ms} comes too soon, which
---          leaves nothing | {0, final, retry_ms, charges, id, max w, p, settled w, p,
---          held w, p, needed w, p, holds, ...} refused
+--          leaves nothing | {0, final, retry_ms, charges, why} refused; `why` is of each limit that blocks
+--          id|epoch|unit|mode|max w|p|settled w|p|held w|p|needed w|p|holds;
 local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
 
 local function retry_ms(key)  -- how long until half of a limit's live holds are expected to end
@@ -89,8 +89,9 @@ local function decide(k, a)
         if gt(fw, fp, l.mw, l.mp) then call.final = 1 end
         save(l)
         call.retry_ms = math.max(call.retry_ms, retry_ms(l.key))
-        call.blocked = call.blocked or {}
-        call.blocked[#call.blocked + 1] = {mine.id, l.mw, l.mp, c[1], c[2], hw, hp, ow, op, c[11]}
+        local why = mine.id .. l.kind .. l.mode
+        for _, n in ipairs({l.mw, l.mp, c[1], c[2], hw, hp, ow, op, c[11]}) do why = why .. '|' .. s(n) end
+        call.blocked = (call.blocked or '') .. why .. ';'
         mine.blocked = true
       end
     end
@@ -108,14 +109,9 @@ local function refuse(record, row, call)
     l.changed = true
     charges = charges .. mine.id .. l.kind .. '0|0|' .. what .. ';'
   end
-  redis_call('HSET', record, 'st', 'blocked', 'row', row, 'lim', charges)
-  redis_call('XADD', outbox, '*', 'kind', 'blocked', 'row', row, 'lim', charges)
-  local reply = {0, call.final, s(call.retry_ms), charges}
-  for _, b in ipairs(call.blocked) do
-    reply[#reply + 1] = b[1]
-    for j = 2, 10 do reply[#reply + 1] = s(b[j]) end
-  end
-  return reply
+  redis_call('HSET', record, 'st', 'blocked', 'row', row, 'lim', charges, 'why', call.blocked)
+  redis_call('XADD', outbox, '*', 'kind', 'blocked', 'row', row, 'lim', charges, 'why', call.blocked)
+  return {0, call.final, s(call.retry_ms), charges, call.blocked}
 end
 
 local function take(record, found)  -- gives what there is to undo of it when the call ends
