@@ -69,9 +69,15 @@ class Client:
         """GET a path of segments, which are percent-encoded; queries that are None are left out."""
         return cast(dict[str, Any], _json(self._send("GET", path, query)))
 
-    def post(self, *path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+    def post(
+        self,
+        *path: str,
+        body: Mapping[str, object] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> dict[str, Any]:
         """POST a JSON body."""
-        return cast(dict[str, Any], _json(self._send("POST", path, {}, body or {})))
+        answer = self._send("POST", path, {}, body or {}, timeout_s)
+        return cast(dict[str, Any], _json(answer))
 
     def put(
         self, *path: str, body: Mapping[str, object], query: Mapping[str, object] | None = None
@@ -108,6 +114,7 @@ class Client:
         path: tuple[str, ...],
         query: Mapping[str, object],
         body: Mapping[str, object] | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> httpx.Response:
         headers = {"xProxy-Api-Key": self._credential()}
         if self._application:
@@ -119,6 +126,7 @@ class Client:
                 params={name: _text(value) for name, value in query.items() if value is not None},
                 headers=headers,
                 content=None if body is None else encode(body),
+                timeout=timeout_s,
             )
         except httpx.HTTPError as error:
             raise ClientError(

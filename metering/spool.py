@@ -155,6 +155,15 @@ class Spool:
         """Ended calls of this process that Redis has not heard of; open ones are still running."""
         return [entry for entry in self._last.values() if entry.kind != "open"]
 
+    def everyones(self) -> list[Entry]:
+        """What is not replayed yet of every process of this folder, dead or alive, as of now."""
+        entries = list(self._last.values())
+        for path in sorted(self._folder.glob("*.spool")):
+            if path != self._path:
+                with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+                    entries += _unfinished(_frames(path.read_bytes())).values()
+        return entries
+
     def adopt(self) -> list[Orphan]:
         """The journals of processes that died, each with what is left to replay."""
         orphans = []

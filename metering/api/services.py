@@ -14,6 +14,7 @@ from metering.core.addresses import Visitor
 from metering.core.credentials import Credential
 from metering.core.limits import Charge, Limit, Totals
 from metering.core.record import UsageRow
+from metering.duties.audit import Report
 from metering.duties.prices import Prices
 from metering.ledger import Correction
 from metering.settings import Settings
@@ -87,6 +88,16 @@ class Ledger(Protocol):
         """The request id of a recent call, by the id in the provider's answer."""
 
 
+class Auditor(Protocol):
+    """Compares the books, of one application or (None) of all."""
+
+    async def check(self, application_id: str | None = None) -> Report:
+        """What differs."""
+
+    async def repair(self, application_id: str | None = None) -> Report:
+        """What differed and was repaired, and what remains."""
+
+
 class Directory(Protocol):
     """Keys and limits by name, cached; told here when they change."""
 
@@ -122,6 +133,7 @@ class Services:
     directory: Directory
     readiness: Readiness
     prices: Prices
+    auditor: Auditor
     vault: Vault
     probe: Probe
     pepper: bytes

@@ -27,6 +27,7 @@ from metering.app.logs import configure_logs, watch
 from metering.core.estimate import Learned
 from metering.directory import Directory
 from metering.duties import every
+from metering.duties.audit import Auditor
 from metering.duties.prices import Prices
 from metering.errors import StoreAway
 from metering.keyring import Keyring
@@ -49,6 +50,8 @@ log = structlog.get_logger()
 PROXY_PREFIX = b"/api/v1/proxy/"
 OUTBOX_DEPTH_MAX = 1_000_000
 USES_S = 10
+AUDIT_TIMEOUT_MS = 10_000
+"""No call waits for an audit: it may wait longer for Redis than calls do."""
 """How often it is written down when keys were used."""
 
 
@@ -76,6 +79,8 @@ class Worker:
             failures_max=settings.failed_logins_max,
             trusted=settings.proxies(),
         )
+        self.patient = Redis(settings.redis_url or "", AUDIT_TIMEOUT_MS)
+        self.auditor = Auditor(self.patient, store, spool)
         self.prices = Prices(store, read_prices())
         self.meter = Meter(self.prices.now, self.ledger, Learned())
         self.prices.use = self.meter.use
@@ -154,6 +159,7 @@ class Worker:
         self.resolver.close()
         await self.ledger.close()
         await self.redis.close()
+        await self.patient.close()
         await self.store.close()
 
 
@@ -167,6 +173,7 @@ def build(worker: Worker) -> Any:
             directory=worker.directory,
             readiness=worker,
             prices=worker.prices,
+            auditor=worker.auditor,
             vault=worker.vault,
             probe=api.Probe(worker.settings, worker.upstream, worker.resolver),
             pepper=worker.own.pepper,

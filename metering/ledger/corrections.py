@@ -77,8 +77,23 @@ class Corrections(Counters):
         `call` is as its rows tell. They must have been read less than a mark's life ago: of a call
         that Redis has forgotten nothing has changed since then.
         """
-        entry = f"reprice:{run}"
-        given = (entry, truth, None, at_ms)
+        return await self._corrected(f"reprice:{run}", call, truth, None, at_ms)
+
+    async def reconcile(
+        self, run: str, call: stored_usage.Entry, truth: UsageRow, tokens: int
+    ) -> Correction:
+        """Charge a call what it cost by a better witness than its row, once a run."""
+        return await self._corrected(f"reconcile:{run}", call, truth, tokens, None)
+
+    async def _corrected(
+        self,
+        entry: str,
+        call: stored_usage.Entry,
+        truth: UsageRow,
+        tokens: int | None,
+        at_ms: int | None,
+    ) -> Correction:
+        given = (entry, truth, tokens, at_ms)
         done = await self._correct(*given)
         if done is None:
             await self._put_back("settled", call)

@@ -50,6 +50,7 @@ class Keys:
         "limit_prefix",
         "outbox",
         "rate_prefix",
+        "record_prefix",
         "shared",
         "tag",
     )
@@ -61,6 +62,7 @@ class Keys:
         self.holds = f"{self.tag}:holds"
         self.shared = (self.holds, self.outbox)
         self.limit_prefix = f"{self.tag}:l:{application_id}:"
+        self.record_prefix = f"{self.tag}:r:{application_id}:"
         self.rate_prefix = f"{self.tag}:q:{application_id}:"
 
     def limit(self, limit_id: str) -> str:
@@ -74,7 +76,7 @@ class Keys:
 
     def record(self, request_id: str, attempt: int) -> str:
         """The hold, mark and result of one attempt."""
-        return f"{self.tag}:r:{self.application_id}:{request_id}:{attempt}"
+        return f"{self.record_prefix}{request_id}:{attempt}"
 
     def replay(self, digest: str) -> str:
         """Whose an idempotency key is, and what its call was answered."""

@@ -9,7 +9,7 @@ import msgspec
 from metering.store import Record, Store, as_uuid, pages
 from metering.store.pages import Page
 
-Action = Literal["created", "updated", "deleted", "repriced", "rotated"]
+Action = Literal["created", "updated", "deleted", "repriced", "rotated", "repaired"]
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

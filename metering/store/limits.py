@@ -158,10 +158,11 @@ async def totals(store: Store, application_id: str, limit_ids: Sequence[str]) ->
     A limit that nothing charged has zeros; one that does not exist is missing.
     """
     records = await store.rows("read_limit_totals", as_uuid(application_id), limit_ids)
-    return {record["limit_id"]: _totals(record) for record in records}
+    return {record["limit_id"]: read_totals(record) for record in records}
 
 
-def _totals(record: Record) -> Totals:
+def read_totals(record: Record) -> Totals:
+    """The totals of a record that has a column for each."""
     return Totals(
         epoch=record["epoch"],
         settled=int(record["charged"]),

@@ -53,6 +53,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("PATCH", "/api/v1/keys/{key_id}"): {"name": "changed"},
     ("POST", "/api/v1/applications"): {"name": "made"},
     ("PATCH", "/api/v1/credentials/{slug}"): {"name": "changed", "secret": SEALED},
+    ("POST", "/api/v1/audit/check"): None,
     ("POST", "/api/v1/credentials"): {"slug": SLUG, "provider": "openai", "secret": SEALED},
     ("POST", "/api/v1/credentials/{slug}/rotate"): {"secret": SEALED},
     ("POST", "/api/v1/credentials/{slug}/test"): None,

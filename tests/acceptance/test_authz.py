@@ -30,6 +30,7 @@ ACCESS: dict[str, Access] = {
     "/api/v1/attachments": "own",
     "/api/v1/attachments/{kind}/{name}/{limit_id}": "admin",
     "/api/v1/audit": "own",
+    "/api/v1/audit/check": "admin",
     "/api/v1/budgets": "own",
     "/api/v1/budgets/{limit_id}": "own",
     "/api/v1/credentials": "manage",

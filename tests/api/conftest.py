@@ -18,6 +18,7 @@ from metering.core.addresses import Visitor
 from metering.core.credentials import Credential
 from metering.core.limits import Charge, Limit, Totals
 from metering.core.record import UsageRow
+from metering.duties.audit import Report
 from metering.duties.prices import Prices
 from metering.errors import StoreAway
 from metering.keyring import Keyring
@@ -133,6 +134,28 @@ class Directory:
 
 
 @dataclass
+class Auditor:
+    """Gives the report that was put here."""
+
+    report: Report = field(default_factory=lambda: Report(differences=[]))
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+
+    async def check(self, application_id: str | None = None) -> Report:
+        """Note who is audited."""
+        self.asked.append(("check", application_id))
+        return self.report
+
+    async def repair(self, application_id: str | None = None) -> Report:
+        """Repair all that can be."""
+        self.asked.append(("repair", application_id))
+        found = self.report.differences
+        return Report(
+            differences=[it for it in found if not it.repair],
+            repaired=[it for it in found if it.repair],
+        )
+
+
+@dataclass
 class Readiness:
     """What stands in the way of readiness."""
 
@@ -167,6 +190,12 @@ class Bench:
         """The ledger's double."""
         assert isinstance(self.services.ledger, Ledger)
         return self.services.ledger
+
+    @property
+    def auditor(self) -> Auditor:
+        """The auditor's double."""
+        assert isinstance(self.services.auditor, Auditor)
+        return self.services.auditor
 
     @property
     def directory(self) -> Directory:
@@ -235,6 +264,7 @@ async def services(store: Store) -> Services:
         directory=Directory(dict(CALLERS)),
         readiness=Readiness(),
         prices=Prices(store, PACKAGED),
+        auditor=Auditor(),
         vault=vault,
         probe=api.Probe(Settings(), upstream, Resolver()),
         pepper=b"pepper",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from metering.core.difference import Difference, Pair
+from metering.duties.audit import Report
 from tests.api.conftest import MINE, OTHER, Bench
 
 AUDIT = "/api/v1/audit"
@@ -100,3 +102,32 @@ async def test_times_that_are_none_are_refused(bench: Bench) -> None:
     response = await bench.ask("GET", f"{AUDIT}?from=yesterday")
     assert response.status_code == 400
     assert "from" in response.text
+
+
+async def test_repairs_are_on_record(bench: Bench) -> None:
+    """An admin audits the books; what was repaired is told in USD, and is on record."""
+    difference = Difference(
+        kind="hold",
+        application_id=MINE,
+        about="team",
+        unit="usd",
+        numbers={"held_likely": Pair(1, 0), "holds": Pair(1, 0)},
+        cause="why",
+        repair="how",
+    )
+    bench.auditor.report = Report(differences=[difference], applications=2)
+    looked = await bench.ask("POST", f"{AUDIT}/check", key="admin-key")
+    done = await bench.ask("POST", f"{AUDIT}/check", {"repair": True}, key="admin-key")
+    assert looked.json()["repaired"] == done.json()["differences"] == []
+    assert looked.json()["differences"] == done.json()["repaired"]
+    assert b'"held_likely":{"found":1E-12,"expected":0}' in done.content
+    assert b'"holds":{"found":1,"expected":0}' in done.content
+    [entry] = await changes(bench, "object=books")
+    assert (entry["action"], entry["object_id"], entry["actor"]["role"]) == (
+        "repaired",
+        MINE,
+        "admin",
+    )
+    assert entry["after"]["differences"][0]["numbers"]["holds"] == [1, 0]
+    for key in ("app-key", "read-key"):
+        assert (await bench.ask("POST", f"{AUDIT}/check", key=key)).status_code == 403

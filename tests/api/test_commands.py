@@ -19,10 +19,12 @@ from metering.cli import main
 from metering.client import ClientError, find
 from metering.core import origins
 from metering.core.credentials import Credential
+from metering.core.difference import Difference, Pair
 from metering.core.keys import local_token, local_token_valid
 from metering.core.limits import Refusal
 from metering.core.money import PICO_PER_USD
 from metering.core.sealing import Master, Secret
+from metering.duties.audit import Report
 from tests.api.conftest import MASTER, MINE, OTHER, Bench, Known
 from tests.api.test_usage import land, row
 
@@ -122,6 +124,47 @@ async def test_life_of_a_key(xproxy: Run) -> None:
     assert cleared["permissions"] == ["price_as", "credential:a"]
     assert secret not in listed
     assert deleted == f"Revoked key {key_id}\n"
+
+
+MENDED = Difference(
+    kind="counter",
+    application_id=OTHER,
+    about="team",
+    unit="usd",
+    numbers={"settled": Pair(3 * PICO_PER_USD + 1, 3 * PICO_PER_USD), "ok": Pair(4, 5)},
+    cause="the live counters are not what rows charged",
+    repair="added to the counters what they lacked",
+)
+REMAINS = Difference(
+    kind="dead_letter", application_id=OTHER, about="r-1", cause="no table takes this row: why"
+)
+
+
+@pytest.mark.parametrize("command", [("audit",), ("audit", "check")])
+async def test_the_books_are_audited(bench: Bench, xproxy: Run, command: tuple[str, ...]) -> None:
+    """Without a command too: what differs is told with its numbers and cause, and fails."""
+    told = await output(xproxy(*command))
+    assert told.startswith("0 differences, 0 repaired; looked at 0 applications")
+    bench.auditor.report = Report(differences=[MENDED, REMAINS])
+    found = await xproxy(*command)
+    repaired = await xproxy(*command, "--repair", "--application", OTHER)
+    machine = await xproxy(*command, "--json")
+    assert [it.exit_code for it in (found, repaired, machine)] == [1, 1, 1]
+    assert "counter team: the live counters are not what rows charged" in found.output
+    assert "settled  3.000000000001  3" in found.output
+    assert "makes it good" in found.output
+    assert "2 differences, 0 repaired" in found.output
+    assert "Repaired: added to the counters what they lacked." in repaired.output
+    assert "1 differences, 1 repaired" in repaired.output
+    assert [it["about"] for it in json.loads(machine.output)["differences"]] == ["team", "r-1"]
+    assert bench.auditor.asked == [
+        ("check", None),
+        ("check", None),
+        ("repair", OTHER),
+        ("check", None),
+    ]
+    bench.auditor.report = Report(differences=[MENDED])
+    assert "0 differences, 1 repaired" in await output(xproxy(*command, "--repair"))
 
 
 async def test_why_a_limit_refused(bench: Bench, xproxy: Run) -> None:

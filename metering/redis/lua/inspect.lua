@@ -1,0 +1,26 @@
+-- One moment of an application's live books: no call comes between.
+-- KEYS: 1 holds, 2 outbox, 3.. limit hashes, then records that may be in no set
+-- ARGV: 1 how many limits, 2 what the application's records begin with
+-- Returns: {ms, entries of the outbox, {unit, epoch, counters, members of its holds} of each limit (false: not
+--          loaded), the application's holds, {record, status, shares} of all records that are named}
+local n, prefix = tonumber(ARGV[1]), ARGV[2]
+local limits, alive, records, named = {}, {}, {}, {}
+local function look(record)
+  if named[record] then return end
+  named[record] = true
+  local r = redis_call('HMGET', record, 'st', 'lim')
+  records[#records + 1] = {record, r[1], r[2]}
+end
+for i = 3, n + 2 do
+  local v, members = redis_call('HMGET', KEYS[i], 'unit', 'ep', 'cnt'), redis_call('ZRANGE', KEYS[i] .. ':h', 0, -1)
+  limits[#limits + 1] = {v[1], v[2], v[3], members}
+  for _, record in ipairs(members) do look(record) end
+end
+for _, record in ipairs(redis_call('ZRANGE', KEYS[1], 0, -1)) do
+  if string.sub(record, 1, #prefix) == prefix then
+    alive[#alive + 1] = record
+    look(record)
+  end
+end
+for i = n + 3, #KEYS do look(KEYS[i]) end
+return {s(now_ms()), redis_call('XRANGE', KEYS[2], '-', '+'), limits, alive, records}
