@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SCAN_S = 600
 """All rows are read to sum them up, however many there are."""
+SHOWN = 1_000
+"""So many differences of a kind are told; all are repaired."""
 _TOTALS = ("settled", "settled_input", "settled_output", *STATES)
 _decode_landed = msgspec.msgpack.Decoder(tuple[UsageRow, tuple[Charge, ...]]).decode
 
@@ -97,12 +99,15 @@ async def differences(
     async with still(store) if repair else store.connection() as connection:
         for kind in ("limit_total", "rollup"):
             records = await connection.fetch(
-                queries[f"read_{kind}_differences"], as_uuid(application_id), timeout=SCAN_S
+                queries[f"read_{kind}_differences"],
+                as_uuid(application_id),
+                None if repair else SHOWN,
+                timeout=SCAN_S,
             )
-            for record in records:
-                if repair:
+            if repair:
+                for record in records:
                     await _put(connection, kind, record)
-                found.append(_difference(kind, record))
+            found += [_difference(kind, record) for record in records[:SHOWN]]
     return found
 
 

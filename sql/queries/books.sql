@@ -68,7 +68,7 @@ WHERE (s.charged, s.input, s.output, s.ok, s.exceeded, s.overrun, s.blocked, s.b
     IS DISTINCT FROM
       (t.charged, t.input, t.output, t.ok, t.exceeded, t.overrun, t.blocked, t.blocked_external, t.failed)
 ORDER BY application_id, limit_id, epoch, unit
-LIMIT 1000;
+LIMIT $2;
 
 -- put_limit_total --
 -- Have a limit's total say what its rows sum up to.
@@ -116,7 +116,7 @@ WHERE (s.ok, s.failed, s.blocked, s.unresolved, s.estimated, s.unpriced, s.input
       (r.ok, r.failed, r.blocked, r.unresolved, r.estimated, r.unpriced, r.input_tokens,
        r.output_tokens, r.input_pico, r.output_pico, r.cost_pico)
 ORDER BY application_id, dimension, value, hour
-LIMIT 1000;
+LIMIT $2;
 
 -- put_rollup --
 -- Have a rollup say what its rows sum up to.

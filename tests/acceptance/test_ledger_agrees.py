@@ -320,6 +320,14 @@ async def test_no_rollup_differs_from_its_rows(books: Books) -> None:
         await store.close()
 
 
+def test_the_service_finds_no_difference(books: Books) -> None:
+    """Its own audit says so of all applications, of counters and holds as well."""
+    report = books.tenant.service.manage("POST", "audit/check", {})
+
+    assert report["differences"] == report["repaired"] == []
+    assert report["applications"] >= 1
+
+
 def test_nothing_of_ours_reached_the_provider(books: Books, standin: Standin) -> None:
     """No header, no key of ours in any request of the run; the stored credentials were used."""
     entries = [it for it in standin.ledger() if it.tag]

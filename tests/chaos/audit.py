@@ -139,6 +139,8 @@ def check_sums(rig: Rig, application_id: str, records: list[Any]) -> None:
     assert rig.query(queries["count_rollup_differences"])[0][0] == 0
     assert rig.query(queries["count_limit_total_differences"])[0][0] == 0
     assert not rig.query("SELECT reason FROM dead_letters")
+    audited = rig.service.manage("POST", "audit/check", {}, application=application_id)
+    assert audited["differences"] == []
     sums: Counter[tuple[str, str]] = Counter()
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for record in records:
