@@ -18,7 +18,8 @@ from metering.store import limits
 from metering.store.keys import KeyRow
 
 PERMISSIONS = (
-    *("own_credential", "price_as", "ingest", "unmetered", "base_uri", "manage_credentials"),
+    *("own_credential", "price_as", "ingest", "unmetered", "unbounded", "base_uri"),
+    "manage_credentials",
 )
 """What a key may be allowed beyond its role. Of credentials a key may use those of its application
 and bring its own, unless its permissions name any (`own_credential`, `credential:<slug>`,

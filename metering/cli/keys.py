@@ -10,7 +10,7 @@ import rich_click as click
 from metering.cli.session import Session, managed, moment
 
 PERMISSIONS = """own_credential, credential:SLUG, credential:*, price_as, ingest, unmetered,
-base_uri, manage_credentials. Repeatable."""
+unbounded, base_uri, manage_credentials. Repeatable."""
 
 
 RATES = {"rpm": "requests_per_minute", "tpm": "tokens_per_minute", "parallel": "parallel"}

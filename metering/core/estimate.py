@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from metering.core.limits import Bounds
+from metering.core.reach import PLAIN, Reach
 from pricing.rates import Rates
 
 What = TypeVar("What")
@@ -22,8 +23,9 @@ DEFAULT_OUTPUT_TOKENS = 1_000
 """Likely output of a call before anything was learned of its application and model."""
 DEFAULT_LATENCY_MS = 5_000
 """How long a call is expected to take before anything was learned: when to try again."""
-UNBOUNDED_OUTPUT_TOKENS = 1_000_000
-"""Stands in for the ceiling's output where nothing bounds it; `unbounded` says so."""
+UNBOUNDED_TOKENS = 1_000_000
+"""Stands in for what nothing bounds, which `unbounded` says; and the longest context there is of
+models with a price for more than their window."""
 SAMPLES = 64
 """How many of the latest calls a learned figure looks back on."""
 SAMPLES_MIN = 8
@@ -48,18 +50,31 @@ def first_factor_ppm(provider: str) -> int:
 
 
 def unbounded(
-    rates: Rates, output_cap: int | None, counts: Mapping[str, int] = NOTHING
+    rates: Rates,
+    output_cap: int | None,
+    counts: Mapping[str, int] = NOTHING,
+    reach: Reach = PLAIN,
 ) -> str | None:
     """Why the ceiling is not a bound, in words for the caller; None if it is one.
 
     `counts`, by unit, is what the request says beside its text: so many images of a size.
     """
+    if reach.unbounded:
+        return reach.unbounded
     if unsaid := rates.unbounded_by(counts):
         return f"{rates.model} is priced by {unsaid}, and the request does not say how many"
     if not rates.by_tokens:
         return None
-    if output_cap is None and not (rates.max_output_tokens or rates.context_window):
-        return f"the request sets no output cap, and none is known of {rates.model}"
+    if reach.whole_context and rates.context_window is None:
+        return (
+            "the request holds what only the provider can measure (files, images, earlier or "
+            f"encrypted content), and no context window is known of {rates.model}"
+        )
+    if _each(rates, output_cap, reach) is None:
+        return (
+            f"the request sets no output cap, and none is known of {rates.model}: set the "
+            "endpoint's max_tokens, max_completion_tokens or max_output_tokens"
+        )
     return None
 
 
@@ -74,44 +89,66 @@ def bounds(
     scope: str | None = None,
     input_factor_ppm: int | None = None,
     output_tokens: int | None = None,
-    extra_input_tokens: int = 0,
+    reach: Reach = PLAIN,
     without: AbstractSet[str] = frozenset(),
     counts: Mapping[str, int] = NOTHING,
-    fees: Mapping[str, int] = NOTHING,
     ceiling: bool = True,
 ) -> Bounds:
     """The likely and the highest cost and tokens of a call (without `ceiling`, only likely cost).
 
     `input_tokens` is our tokenizer's count of the prompt; `input_factor_ppm` and `output_tokens`
     are what was learned, if anything. `prompt_bytes` is at least the UTF-8 length of the prompt
-    (the body's will do): a byte-level tokenizer makes no more tokens than bytes.
-    `extra_input_tokens` bounds what bytes do not: images by the vendor's formula, tool preambles.
-    `counts` (by unit) is what is known beside the tokens of text, `fees` at most how many uses of
-    tools there are; `without` is as in `Rates.ceiling`.
+    (the body's will do): a byte-level tokenizer makes no more tokens than bytes. `reach` bounds
+    what bytes do not. `counts` (by unit) is what is known beside the tokens of text; `without` is
+    as in `Rates.ceiling`. The ceiling holds in every scope: the answer says where it was made.
     """
     factor = first_factor_ppm(rates.provider) if input_factor_ppm is None else input_factor_ppm
-    most_in = prompt_bytes + extra_input_tokens
-    likely_in = min(_scaled(input_tokens, factor), max(most_in, input_tokens))
-    most_in = max(most_in, likely_in)
-    each = output_cap if output_cap is not None else rates.max_output_tokens
+    likely_in = min(_scaled(input_tokens, factor), max(prompt_bytes, input_tokens))
+    each = _each(rates, output_cap, reach)
     if each is None:
-        each = rates.context_window or UNBOUNDED_OUTPUT_TOKENS
+        each = UNBOUNDED_TOKENS
+    most_in = max(_most_input(rates, prompt_bytes, each * choices, reach), likely_in)
+    most_out = each * choices * reach.passes + reach.output_tokens
     likely_out = likely_output(each, output_tokens) * choices
     return Bounds(
         likely_pico=rates.likely(likely_in, likely_out, service_tier, scope, counts),
         ceiling_pico=rates.ceiling(
             most_in,
-            each * choices,
+            most_out,
             service_tier=service_tier,
-            scope=scope,
             without=without,
-            counts={**counts, **fees},
+            counts={**counts, **reach.fees},
         )
         if ceiling
         else 0,
         likely_tokens=likely_in + likely_out,
-        ceiling_tokens=most_in + each * choices,
+        ceiling_tokens=most_in + most_out,
     )
+
+
+def _each(rates: Rates, output_cap: int | None, reach: Reach) -> int | None:
+    """At most so many tokens of one answer; None where nothing bounds them."""
+    if output_cap is not None:
+        return output_cap
+    return reach.output_cap or rates.max_output_tokens or rates.context_window
+
+
+def _most_input(rates: Rates, prompt_bytes: int, most_out: int, reach: Reach) -> int:
+    """At most so many tokens that the model is given, all its passes together."""
+    if reach.whole_context:
+        return _window(rates) * reach.passes
+    once = prompt_bytes - reach.not_text_bytes + reach.input_tokens
+    if reach.passes == 1:
+        return once
+    return (once + most_out * reach.passes) * reach.passes  # it reads what it wrote before
+
+
+def _window(rates: Rates) -> int:
+    """How many tokens a model can be given; of one that has a price beyond its window, more."""
+    known = rates.context_window or UNBOUNDED_TOKENS
+    if any(start >= known for table in rates.tiers.values() for start in table.starts):
+        return max(known, UNBOUNDED_TOKENS)
+    return known
 
 
 def likely_output(cap: int | None, learned: int | None) -> int:

@@ -32,7 +32,7 @@ from metering.meter.pricing import (
 )
 from metering.providers import provider_of
 from metering.providers.answer import bounded
-from metering.providers.base import Ask, Usage
+from metering.providers.base import NOTHING, Ask, Usage
 from pricing.cost import cost
 from pricing.rates import Rates
 
@@ -172,7 +172,7 @@ class Meter:
         self, row: UsageRow, ask: Ask, priced: Priced, tokens_asked: int, *, ceiling: bool
     ) -> Bounds:
         """What a call may cost: likely, and (for hard caps) at most. Without a price: tokens."""
-        if not ask.model:
+        if ask is NOTHING:
             return Bounds()
         if priced.rates is None:
             likely = tokens_asked + (ask.max_output_tokens or estimate.DEFAULT_OUTPUT_TOKENS)
@@ -198,6 +198,20 @@ class Meter:
             limits={name: (its.likely_pico, its.ceiling_pico) for name, its in owns.items()},
         )
 
+    def unbounded(self, row: UsageRow, ask: Ask, priced: Priced) -> str | None:
+        """Why nothing bounds what a call may cost, for the caller; None: its ceiling does."""
+        if ask is NOTHING:
+            return None
+        if priced.rates is None:
+            return ask.reach.unbounded or f"no price is known for {priced.provider} {priced.model}"
+        counts = units_of(ask.counted, [])
+        owns = [own.of(priced.rates, row.at_ms) for _, own in priced.limits]
+        found = [
+            estimate.unbounded(rates, ask.max_output_tokens, counts, ask.reach)
+            for rates in (priced.rates, *owns)
+        ]
+        return next((reason for reason in found if reason), None)
+
     def _bounds(
         self,
         row: UsageRow,
@@ -210,8 +224,10 @@ class Meter:
     ) -> Bounds:
         """The same at some rates. `counts`: units beside the tokens that are charged too."""
         if not rates.by_tokens:
-            shown_pico = _shown_pico(ask, rates)
-            return Bounds(likely_pico=shown_pico, ceiling_pico=shown_pico)
+            return Bounds(
+                likely_pico=_shown_pico(ask.counted, rates),
+                ceiling_pico=_shown_pico(_most_shown(ask), rates),
+            )
         return estimate.bounds(
             rates,
             input_tokens=tokens_asked + _heard(ask),
@@ -222,6 +238,7 @@ class Meter:
             scope=row.scope,
             input_factor_ppm=self.learned.input_factor_ppm(ask.model),
             output_tokens=self.learned.output_tokens(row.application_id, ask.model),
+            reach=ask.reach,
             counts=counts,
             ceiling=ceiling,
         )
@@ -284,15 +301,20 @@ def _heard(ask: Ask) -> int:
     return ask.counted.get("audio_seconds", 0) * estimate.AUDIO_TOKENS_PER_S["input"]
 
 
-def _shown_pico(ask: Ask, rates: Rates) -> int:
+def _most_shown(ask: Ask) -> dict[str, int]:
+    """The units that the request itself shows, at most."""
+    return {unit: max(n, ask.reach.fees.get(unit, 0)) for unit, n in ask.counted.items()}
+
+
+def _shown_pico(counted: Mapping[str, int], rates: Rates) -> int:
     """What the units cost that the request itself shows."""
-    return cost(units_of(with_request(ask.counted, rates), []), rates).total_pico
+    return cost(units_of(with_request(counted, rates), []), rates).total_pico
 
 
 def _floor_pico(ask: Ask, rates: Rates, into: int, out: int) -> int:
     """What is certain of a call at some rates, of which so many tokens are."""
     if not rates.by_tokens:
-        return _shown_pico(ask, rates)
+        return _shown_pico(ask.counted, rates)
     return rates.likely(into, out, ask.service_tier)
 
 

@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from metering.core.reach import PLAIN, Reach
+
 Kind = Literal["metered", "free", "unmetered"]
 
 
@@ -49,6 +51,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     make. It is what is charged where the model is priced by them, and the answer says no more."""
     plain: bool = False
     """Whether an answer is asked for that is no JSON: text or sound."""
+    reach: Reach = PLAIN
+    """What it may come to beyond that; read for hard caps alone."""
     body_bytes: int = 0
     changed_body: bytes | None = None
     """What goes upstream in place of the caller's bytes, where members must be set or were sent
@@ -115,6 +119,9 @@ class Form(Protocol):
         """Read a request; InvalidRequest names the member that is missing or wrong. `named` is the
         model of one that names none."""
 
+    def reach(self, body: bytes, ask: Ask) -> Reach:
+        """What a request that was read may cost that its bytes do not bound."""
+
     def read(self, body: bytes, ask: Ask) -> Usage:
         """Read a whole answer: JSON, or what else the request asked for. One that cannot be read
         is not `finished`."""
@@ -144,6 +151,9 @@ class Dialect(Protocol):
 
     def ask(self, endpoint: Endpoint, body: bytes, content_type: bytes = b"") -> Ask:
         """Read a metered request; InvalidRequest names the member that is missing or wrong."""
+
+    def reach(self, endpoint: Endpoint, body: bytes, ask: Ask) -> Reach:
+        """What a metered request may cost that its bytes do not bound."""
 
     def upstream_body(self, ask: Ask, body: bytes) -> bytes:
         """The body to send: the caller's bytes, but for members we must set."""

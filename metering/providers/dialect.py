@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from metering.core.reach import Reach
 from metering.providers.base import NOTHING, Ask, Endpoint, Form, StreamTap, Usage
 from metering.providers.paths import classify
 
@@ -29,6 +30,10 @@ class FormDialect:
     def ask(self, endpoint: Endpoint, body: bytes, content_type: bytes = b"") -> Ask:
         """See `base.Dialect`."""
         return self.forms[endpoint.name].ask(body, content_type, endpoint.model)
+
+    def reach(self, endpoint: Endpoint, body: bytes, ask: Ask) -> Reach:
+        """See `base.Dialect`."""
+        return self.forms[endpoint.name].reach(body, ask)
 
     def upstream_body(self, ask: Ask, body: bytes) -> bytes:
         """See `base.Dialect`."""

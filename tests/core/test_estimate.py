@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.core.estimate import NEW_SHARE, SAMPLES, SAMPLES_MIN, Learned, bounds, unbounded
+from metering.core.reach import Reach
 from pricing.cost import cost
 from pricing.load import load
 from pricing.rates import Rates
@@ -70,7 +71,6 @@ def test_likely_is_exact_for_openai_under_a_cap(
         # a learned factor, rounded up; never more tokens than bytes
         (GPT_4O, {"input_factor_ppm": 1_234_567}, 124 + 1_000),
         (CLAUDE, {"prompt_bytes": 120}, 120 + 1_000),
-        (CLAUDE, {"prompt_bytes": 120, "extra_input_tokens": 5}, 125 + 1_000),
         # counted without bytes (nothing to bound with): what was counted stands
         (CLAUDE, {"prompt_bytes": 0}, 100 + 1_000),
     ],
@@ -146,7 +146,7 @@ def test_no_call_costs_more_than_its_ceiling(
         prompt_bytes=prompt,
         output_cap=cap,
         choices=choices,
-        fees={"web_search": searches},
+        reach=Reach(fees={"web_search": searches}),
     )
     left = data.draw(st.integers(0, prompt))
     counts = {"input": left}
@@ -173,7 +173,6 @@ def test_a_ceiling_takes_what_the_caller_knows() -> None:
         prompt_bytes=100,
         output_cap=10,
         service_tier="standard",
-        scope="global",
         without=writes,
     )
     wide = bounds(CLAUDE, input_tokens=10, prompt_bytes=100, output_cap=10)

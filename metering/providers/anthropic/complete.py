@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from metering.core.reach import PLAIN, Reach
 from metering.core.sse import Event
 from metering.providers import request
 from metering.providers.answer import loose_str, read_object
@@ -43,6 +44,10 @@ class Complete:
             body_bytes=len(body),
             changed_body=request.once(body, fields),
         )
+
+    def reach(self, body: bytes, ask: Ask) -> Reach:  # noqa: ARG002
+        """See `base.Form`. Its text is all there is."""
+        return PLAIN
 
     def read(self, body: bytes, ask: Ask) -> Usage:  # noqa: ARG002
         """See `base.Form`."""

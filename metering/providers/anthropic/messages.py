@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from metering.core.reach import Reach
 from metering.core.sse import Event
 from metering.providers import request
 from metering.providers.answer import (
@@ -23,6 +24,7 @@ from metering.providers.answer import (
     said,
     strings,
 )
+from metering.providers.anthropic import beyond
 from metering.providers.base import Ask, StreamTap, Usage
 from metering.providers.holding import HoldingTap
 
@@ -201,6 +203,10 @@ class Messages:
             body_bytes=len(body),
             changed_body=request.once(body, fields),
         )
+
+    def reach(self, body: bytes, ask: Ask) -> Reach:  # noqa: ARG002
+        """See `base.Form`."""
+        return beyond.reach(body)
 
     def read(self, body: bytes, ask: Ask) -> Usage:  # noqa: ARG002
         """See `base.Form`."""

@@ -11,6 +11,7 @@ from decimal import ROUND_CEILING, Decimal
 import msgspec
 from msgspec import Raw
 
+from metering.core.reach import PLAIN, Reach
 from metering.providers import form_data, request
 from metering.providers.answer import Count, nonzero, read_object, said
 from metering.providers.base import Ask, StreamTap, Usage
@@ -19,6 +20,8 @@ from metering.providers.request import COUNT_MAX
 
 PLAIN_FORMATS = frozenset({"text", "srt", "vtt"})
 """Transcripts that are no JSON."""
+BYTES_PER_S_MIN = 500
+"""Of the sparsest recording of speech that a codec makes: Opus begins at 6 kbit/s, MP3 at 8."""
 
 
 class _Details(msgspec.Struct, gc=False):
@@ -67,6 +70,10 @@ class Speech:
             changed_body=request.once(body, fields),
         )
 
+    def reach(self, body: bytes, ask: Ask) -> Reach:  # noqa: ARG002
+        """See `base.Form`. Its text is all there is."""
+        return PLAIN
+
     def read(self, body: bytes, ask: Ask) -> Usage:
         """See `base.Form`."""
         return Usage(counted=ask.counted, output_audio=body, finished=True)
@@ -91,6 +98,10 @@ class Transcriptions:
             body_bytes=len(body),
             changed_body=None if sent.is_form else request.once(body, sent.fields),
         )
+
+    def reach(self, body: bytes, ask: Ask) -> Reach:  # noqa: ARG002
+        """See `base.Form`. What a recording says of its length may be less than it is."""
+        return Reach(fees={"audio_seconds": -(-len(body) // BYTES_PER_S_MIN)})
 
     def read(self, body: bytes, ask: Ask) -> Usage:
         """See `base.Form`."""

@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from metering.core.reach import PLAIN, Reach
 from metering.core.sse import Event
 from metering.errors import InvalidRequest
 from metering.providers import request
 from metering.providers.answer import Count, flat, loose, loose_str, read_object, said, strings
 from metering.providers.base import Ask, StreamTap, Usage
 from metering.providers.holding import HoldingTap
+from metering.providers.openai import beyond
 from metering.providers.openai.details import InputDetails, OutputDetails, token_counts
 
 DEFAULT_MAX_TOKENS = 16
@@ -112,6 +114,10 @@ class Chat:
             changed_body=request.encode(fields) if changed else None,
         )
 
+    def reach(self, body: bytes, ask: Ask) -> Reach:
+        """See `base.Form`."""
+        return beyond.chat(body, ask.model)
+
     def read(self, body: bytes, ask: Ask) -> Usage:  # noqa: ARG002
         """See `base.Form`."""
         answer = read_object(_answer_decoder, body)
@@ -155,6 +161,10 @@ class Completions(Chat):
             body_bytes=len(body),
             changed_body=request.encode(fields) if changed else None,
         )
+
+    def reach(self, body: bytes, ask: Ask) -> Reach:  # noqa: ARG002
+        """See `base.Form`. Its text is all there is."""
+        return PLAIN
 
 
 def _stream(body: bytes, fields: dict[str, Raw]) -> tuple[bool, bool, bool]:

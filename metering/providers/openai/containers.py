@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
+from metering.core.reach import PLAIN, Reach
 from metering.providers import request
 from metering.providers.answer import read_object, said
 from metering.providers.base import Ask, StreamTap, Usage
@@ -34,6 +35,10 @@ class Containers:
             body_bytes=len(body),
             changed_body=request.once(body, fields),
         )
+
+    def reach(self, body: bytes, ask: Ask) -> Reach:  # noqa: ARG002
+        """See `base.Form`. Its text is all there is."""
+        return PLAIN
 
     def read(self, body: bytes, ask: Ask) -> Usage:
         """See `base.Form`."""

@@ -6,9 +6,12 @@ whose tokens are stated apart.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from msgspec import Raw
 
+from metering.core.reach import PLAIN, Reach
 from metering.core.sse import MEDIA_BYTES_MAX
 from metering.providers import form_data, request
 from metering.providers.answer import Count, nonzero, read_object, said
@@ -20,6 +23,12 @@ DEFAULT_SIZE = "1024x1024"
 DEFAULT_QUALITY = "standard"
 DALL_E_2 = "dall-e-2"
 """The one model whose images have a price by size alone."""
+TABULATED = re.compile(r"gpt-image-1(-mini)?(-20[0-9-]+)?")
+"""Models of which OpenAI states how many tokens an image has."""
+MOST_TOKENS = {"low": 408, "medium": 1_584, "high": 6_240}
+"""By quality, those of the largest image."""
+PARTIAL_TOKENS = 100
+"""Of each image that is sent before it is finished."""
 
 
 class _Details(msgspec.Struct, gc=False):
@@ -79,6 +88,20 @@ class Images:
             counted=dict.fromkeys(_units(sent.fields, model), images),
             body_bytes=len(body),
             changed_body=None if sent.is_form else request.once(body, sent.fields),
+        )
+
+    def reach(self, body: bytes, ask: Ask) -> Reach:
+        """See `base.Form`."""
+        if not TABULATED.fullmatch(ask.model):
+            return PLAIN  # billed by the image, or by tokens of which no table is known
+        if not body.lstrip().startswith(b"{"):
+            return Reach(whole_context=True)
+        fields = request.members(body)
+        most = MOST_TOKENS.get(request.word(fields, "quality") or "", max(MOST_TOKENS.values()))
+        partial = request.count(fields, "partial_images") or 0
+        return Reach(
+            output_cap=most + partial * PARTIAL_TOKENS,
+            whole_context=not fields.keys().isdisjoint(("image", "images", "mask")),
         )
 
     def read(self, body: bytes, ask: Ask) -> Usage:

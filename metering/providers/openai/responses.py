@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from metering.core.reach import Reach
 from metering.core.sse import MEDIA_BYTES_MAX, Event
 from metering.providers import request
 from metering.providers.answer import (
@@ -20,7 +21,7 @@ from metering.providers.answer import (
 )
 from metering.providers.base import Ask, StreamTap, Usage
 from metering.providers.holding import HoldingTap
-from metering.providers.openai import tools
+from metering.providers.openai import beyond, tools
 from metering.providers.openai.details import InputDetails, OutputDetails, token_counts
 
 PENDING = ("queued", "in_progress")
@@ -78,6 +79,10 @@ class Responses:
             body_bytes=len(body),
             changed_body=request.once(body, fields),
         )
+
+    def reach(self, body: bytes, ask: Ask) -> Reach:
+        """See `base.Form`."""
+        return beyond.response(body, ask.model)
 
     def read(self, body: bytes, ask: Ask) -> Usage:  # noqa: ARG002
         """See `base.Form`."""
