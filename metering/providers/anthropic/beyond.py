@@ -63,7 +63,7 @@ def reach(body: bytes) -> Reach:
             for part in parts(member(fields, name)):
                 _part(tally, part)
     except Unreadable as fault:
-        tally.has_no_bound(str(fault), "cannot be read: nest it less deep")
+        tally.has_no_bound(str(fault), "cannot be read: send it as UTF-8, nested less deep")
     return tally.reach()
 
 

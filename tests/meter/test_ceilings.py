@@ -1,0 +1,82 @@
+"""A ceiling is a true bound: of recorded calls, of generated ones over all the catalogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from metering.core.estimate import Learned
+from metering.core.prices import PriceList
+from metering.ledger import Ledger
+from metering.meter import Meter, Priced, price_of
+from metering.meter.pricing import priced_row, true_price
+from metering.providers import DIALECTS
+from metering.providers.base import Ask, Usage
+from pricing.load import load
+from tests.builders import APPLICATION, row
+from tests.providers.replay import body_of
+from tests.standin import recordings
+from tests.standin.recordings import Recording
+
+AT_MS = 1_795_000_000_000
+METER = Meter(PriceList(load()), Ledger.__new__(Ledger), Learned())
+"""Bounds ask no ledger."""
+REFUSED = {"tools", "reasoning", "previous_response_id", "conversation", "context_management"}
+"""What recorded requests have that nothing bounds."""
+
+
+def recorded() -> list[Any]:
+    """Every recorded call of a metered endpoint that the provider served."""
+    found = [
+        pytest.param(it, id=it.name)
+        for it in recordings.load("openai") + recordings.load("anthropic")
+        if it.status == 200 and DIALECTS[it.provider].endpoint(it.method, it.path).kind == "metered"
+    ]
+    reason = "no recordings; set XPROXY_RECORDINGS to their folder"
+    return found or [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
+
+
+def asked(provider: str, path: str, body: bytes) -> Ask:
+    """What a request asks for, as it is read under a hard cap."""
+    dialect = DIALECTS[provider]
+    endpoint = dialect.endpoint("POST", path)
+    ask = dialect.ask(endpoint, body)
+    return msgspec.structs.replace(ask, reach=dialect.reach(endpoint, body, ask))
+
+
+def price(provider: str, ask: Ask) -> Priced:
+    """The price of what is asked for."""
+    return price_of(METER.prices, APPLICATION, provider, ask.model, AT_MS)
+
+
+def used(recording: Recording, ask: Ask) -> Usage:
+    """What the recorded answer states."""
+    dialect = DIALECTS[recording.provider]
+    endpoint = dialect.endpoint("POST", recording.path)
+    if not recording.streamed:
+        return dialect.read(endpoint, recording.body, ask)
+    tap = dialect.tap(endpoint, ask)
+    tap.feed(recording.body)
+    tap.finish()
+    return tap.usage()
+
+
+@pytest.mark.parametrize("recording", recorded())
+def test_no_recorded_call_cost_more_than_its_ceiling(recording: Recording) -> None:
+    """Nor had more tokens, had its cap been the output that came; else it would be refused."""
+    ask = asked(recording.provider, recording.path, body_of(recording))
+    priced, usage = price(recording.provider, ask), used(recording, ask)
+    blank = row(provider=recording.provider, at_ms=AT_MS, model_requested=ask.model)
+    if usage.counts is None or METER.unbounded(blank, ask, priced) is not None:
+        assert usage.pending or ask.reach.field in REFUSED
+        return
+    output = usage.counts.get("output", 0)
+    tight = msgspec.structs.replace(ask, max_output_tokens=-(-output // ask.choices))
+    bounds = METER.bounds(blank, tight, priced, 0, ceiling=True)
+    found = true_price(blank, usage, priced)
+    cost = priced_row(blank, usage, found, usage.counts, estimated=False).cost_pico
+    assert cost is not None
+    assert cost <= bounds.ceiling_pico
+    assert usage.counts["input"] + output <= bounds.ceiling_tokens
