@@ -137,3 +137,27 @@ def test_the_proxy_dies_while_redis_is_away(rig: Rig) -> None:
     assert [it.status for it in ended] == [200] * 5
     assert figures.rows == {"ok": 7, "unresolved": 1}
     assert not list((rig.folder / "data" / "spool").glob("*.unreadable"))
+
+
+def test_a_burst_under_a_hard_cap_while_redis_is_away(rig: Rig) -> None:
+    """30 calls at once: none is let through on trust, no provider is asked, nothing is charged."""
+    application_id, everything = rig.tenant()
+    capped = Target(url=everything.url, key=everything.key, limits=("hard",))
+    before = asyncio.run(some(capped, "before", 1))  # so that the limit is known
+    came_back = kill(rig, 0)
+
+    async def burst() -> list[Seen]:
+        return [
+            seen
+            for group in await asyncio.gather(*(some(capped, f"away-{n}", 1) for n in range(30)))
+            for seen in group
+        ]
+
+    refused = asyncio.run(burst())
+    came_back()
+    assert [it.status for it in refused] == [503] * 30
+    assert [it.tag for it in rig.standin.ledger()] == [before[0].tag]
+    until(lambda: asyncio.run(some(capped, f"back-{time.monotonic_ns()}", 1))[0].status == 200, 5)
+    rig.quiet()
+    billed_pico = sum(it.cost_pico or 0 for it in rig.standin.ledger())
+    assert rig.spent(application_id, "hard") == billed_pico
