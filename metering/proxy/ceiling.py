@@ -8,15 +8,16 @@ from collections.abc import Iterable
 import msgspec
 
 from metering.core.limits import Limit
-from metering.core.record import UsageRow
-from metering.directory import Caller
+from metering.core.reach import Reach
 from metering.errors import NotAllowed
-from metering.meter import Meter, Priced
-from metering.providers.base import Ask, Dialect, Endpoint
+from metering.meter import Meter
+from metering.providers.base import Endpoint
+from metering.proxy.call import Call
 from metering.tokens import THREAD_FROM_BYTES
 
 PERMISSION = "unbounded"
-"""What a key needs to make calls under a hard cap that nothing bounds."""
+"""What a key needs to make calls under a hard cap that nothing bounds: named on it, an admin's too,
+since who caps hard and who may everything are often the same."""
 DEPLOYMENT = "the answer alone says what a deployment is: name it with xProxy-PriceAs-Resource"
 
 
@@ -27,31 +28,20 @@ def capping(endpoint: Endpoint, limits: Iterable[Limit]) -> Limit | None:
     return next((it for it in limits if it.mode == "hard" and it.unit in ("usd", "tokens")), None)
 
 
-async def with_reach(
-    dialect: Dialect, endpoint: Endpoint, ask: Ask, body: bytes, row: UsageRow
-) -> Ask:
-    """What is asked for, with what it may come to beyond its bytes; a large body's is read off
-    the event loop."""
-    if len(body) < THREAD_FROM_BYTES:
-        reach = dialect.reach(endpoint, body, ask)
-    else:
-        reach = await asyncio.to_thread(dialect.reach, endpoint, body, ask)
-    if dialect.deployed and row.price_as_resource is None and not reach.unbounded:
-        reach = msgspec.structs.replace(
-            reach, unbounded=DEPLOYMENT, field="xProxy-PriceAs-Resource"
-        )
-    return msgspec.structs.replace(ask, reach=reach)
+async def bounded(call: Call, meter: Meter) -> Call:
+    """The call with what it may come to beyond its bytes, if it is under a hard cap.
 
-
-def admitted(
-    row: UsageRow, ask: Ask, priced: Priced, *, meter: Meter, caller: Caller, cap: Limit
-) -> UsageRow:
-    """The row of a call under a hard cap; one that nothing bounds is refused, or says so on its
-    row if the key may make such calls. What it costs more than is held is then overrun."""
-    reason = meter.unbounded(row, ask, priced)
+    One that nothing bounds is refused, or says so on its row if the key may make such calls: what
+    it costs more than is held is then overrun.
+    """
+    cap = capping(call.endpoint, call.limits)
+    if cap is None:
+        return call
+    ask = msgspec.structs.replace(call.ask, reach=await _reach(call))
+    reason = meter.unbounded(call.row, ask, call.priced)
     if reason is None:
-        return row
-    if not caller.may(PERMISSION):
+        return msgspec.structs.replace(call, ask=ask)
+    if PERMISSION not in call.caller.permissions:
         raise NotAllowed(
             f"limit {cap.limit_id!r} is a hard cap, and nothing bounds what this call may cost: "
             f"{reason}; or call with a key that has the permission `{PERMISSION}`",
@@ -59,4 +49,17 @@ def admitted(
             field=ask.reach.field or None,
         )
     warning = f"nothing bounded the cost of this call under the hard cap {cap.limit_id}: {reason}"
-    return msgspec.structs.replace(row, warnings=[*row.warnings, warning])
+    row = msgspec.structs.replace(call.row, warnings=[*call.row.warnings, warning])
+    return msgspec.structs.replace(call, ask=ask, row=row)
+
+
+async def _reach(call: Call) -> Reach:
+    """What the request may come to; that of a large body is read off the event loop."""
+    asked = (call.endpoint, call.body, call.ask)
+    if len(call.body) < THREAD_FROM_BYTES:
+        reach = call.dialect.reach(*asked)
+    else:
+        reach = await asyncio.to_thread(call.dialect.reach, *asked)
+    if call.dialect.deployed and call.row.price_as_resource is None and not reach.unbounded:
+        return msgspec.structs.replace(reach, unbounded=DEPLOYMENT, field="xProxy-PriceAs-Resource")
+    return reach

@@ -22,6 +22,7 @@ from metering.ledger import Ledger
 from metering.ledger.replies import blocked
 from metering.meter import Meter
 from metering.proxy.call import Call
+from metering.proxy.ceiling import bounded
 from metering.proxy.exchange import ClientLeft, Copy, Exchange
 from metering.proxy.plan import Planner
 from metering.proxy.pump import Pump
@@ -88,6 +89,7 @@ class Flow:
         call = await self._planner.plan(
             exchange, request_id=request_id, now_ms=now_ms, started_s=started_s
         )
+        call = await bounded(call, self._meter)
         key_id = call.caller.key_id
         self._calls_by_key[key_id] = self._admit(key_id)
         try:

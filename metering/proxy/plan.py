@@ -16,7 +16,6 @@ from metering.meter import Meter, Priced, price_of
 from metering.providers import DIALECTS, provider_of
 from metering.providers.base import NOTHING, Ask, Dialect, Endpoint
 from metering.proxy.call import Call
-from metering.proxy.ceiling import admitted, capping, with_reach
 from metering.proxy.credentials import Credentials
 from metering.proxy.destination import Destinations, missing, no_stored_key
 from metering.proxy.exchange import Exchange
@@ -70,22 +69,6 @@ class Planner:
         priced = self._price(
             dialect, ask, annotations, limits, caller=caller, credential=slug, now_ms=now_ms
         )
-        row = _row(
-            caller,
-            annotations,
-            dialect,
-            endpoint,
-            ask,
-            method=exchange.method,
-            path=path,
-            provider_host=None if chosen is None else chosen.authority,
-            credential=slug,
-            request_id=request_id,
-            now_ms=now_ms,
-        )
-        if cap := capping(endpoint, limits):
-            ask = await with_reach(dialect, endpoint, ask, body, row)
-            row = admitted(row, ask, priced, meter=self._meter, caller=caller, cap=cap)
         headers = said.passed(dialect, None if secret is None else dialect.credential(secret))
         return Call(
             caller=caller,
@@ -95,7 +78,19 @@ class Planner:
             ask=ask,
             limits=limits,
             priced=priced,
-            row=row,
+            row=_row(
+                caller,
+                annotations,
+                dialect,
+                endpoint,
+                ask,
+                method=exchange.method,
+                path=path,
+                provider_host=None if chosen is None else chosen.authority,
+                credential=slug,
+                request_id=request_id,
+                now_ms=now_ms,
+            ),
             method=exchange.method,
             url=payi.upstream_url(
                 provider,

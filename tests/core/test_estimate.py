@@ -128,6 +128,50 @@ def test_what_the_request_says_bounds_its_cost(
     assert (reason is None) if why is None else (reason and why in reason)
 
 
+SEARCHES = Reach(whole_context=True, passes=11, fees={"web_search": 3})
+
+
+@pytest.mark.parametrize(
+    ("found", "reach", "ceiling_tokens", "why"),
+    [
+        (CLAUDE, Reach(), 400 + 50, None),
+        # images in place of their base64; a prediction's tokens are output that no cap counts
+        (CLAUDE, Reach(not_text_bytes=300, input_tokens=5_000), 5_100 + 50, None),
+        (GPT_4O, Reach(output_tokens=7), 400 + 57, None),
+        # what bytes do not show is the window, or more where more than that has a price
+        (GPT_4O, Reach(whole_context=True), 128_000 + 50, None),
+        (CLAUDE, Reach(whole_context=True), 1_000_000 + 50, None),
+        (rates(), Reach(whole_context=True), 1_000_000 + 50, "no context window is known of m"),
+        # each pass reads all of it, or what there was and what it wrote
+        (GPT_4O, SEARCHES, 11 * (128_000 + 50), None),
+        (GPT_4O, Reach(passes=3), 3 * (400 + 3 * 50) + 3 * 50, None),
+        (GPT_4O, Reach(unbounded="tools has no bound"), 400 + 50, "tools has no bound"),
+    ],
+)
+def test_what_bytes_do_not_bound(
+    found: Rates, reach: Reach, ceiling_tokens: int, why: str | None
+) -> None:
+    """Is bounded by what the request reaches for, and is no part of what is likely."""
+    made = bounds(found, input_tokens=100, prompt_bytes=400, output_cap=50, reach=reach)
+    plain = bounds(found, input_tokens=100, prompt_bytes=400, output_cap=50)
+    assert made.ceiling_tokens == ceiling_tokens
+    assert (made.likely_pico, made.likely_tokens) == (plain.likely_pico, plain.likely_tokens)
+    reason = unbounded(found, 50, reach=reach)
+    assert (reason is None) if why is None else (reason and why in reason)
+
+
+def test_an_image_has_a_cap_of_its_own() -> None:
+    """Its vendor's table stands in for a cap that nobody can set; a cap that is set goes before."""
+    found = priced("openai", "gpt-image-1-mini")
+    reach = Reach(output_cap=408)
+    assert "sets no output cap" in (unbounded(found, None) or "")
+    assert unbounded(found, None, reach=reach) is None
+    made = bounds(found, input_tokens=5, prompt_bytes=50, choices=2, reach=reach)
+    assert made.ceiling_tokens == 50 + 2 * 408
+    capped = bounds(found, input_tokens=5, prompt_bytes=50, output_cap=9, reach=reach)
+    assert capped.ceiling_tokens == 50 + 9
+
+
 TIERS = st.sampled_from([None, "default", "flex", "priority", "fast", "batch", "nonsense"])
 PARTS = ("input_audio", "input_image", "cache_read", "cache_write_5m", "cache_write_1h")
 

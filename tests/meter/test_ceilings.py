@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 
 from metering.core.estimate import Learned
+from metering.core.limits import Bounds
 from metering.core.prices import PriceList
 from metering.ledger import Ledger
 from metering.meter import Meter, Priced, price_of
@@ -25,6 +27,23 @@ METER = Meter(PriceList(load()), Ledger.__new__(Ledger), Learned())
 """Bounds ask no ledger."""
 REFUSED = {"tools", "reasoning", "previous_response_id", "conversation", "context_management"}
 """What recorded requests have that nothing bounds."""
+
+
+def bounds_of(path: str, body: dict[str, Any], counted: dict[str, int]) -> Bounds:
+    """The bounds of a request to OpenAI that was found to count so much."""
+    sent = json.dumps(body).encode()
+    ask = msgspec.structs.replace(asked("openai", path, sent), counted=counted)
+    return METER.bounds(row(at_ms=AT_MS), ask, price("openai", ask), 0, ceiling=True)
+
+
+@pytest.mark.parametrize(("said_s", "most_s"), [(3, 20), (60, 60)])
+def test_a_recording_that_says_little(said_s: int, most_s: int) -> None:
+    """Likely is what its header says; at most it lasts as long as so many bytes may."""
+    body = {"model": "whisper-1", "prompt": "x" * 9_500}
+    bounds = bounds_of("/v1/audio/transcriptions", body, {"audio_seconds": said_s})
+    a_second_pico = 10**8
+    assert bounds.likely_pico == said_s * a_second_pico
+    assert bounds.ceiling_pico == most_s * a_second_pico
 
 
 def recorded() -> list[Any]:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import json
 import threading
+from typing import Any
 
 import pytest
 
+from metering.core.annotations import Annotations
+from metering.core.estimate import Learned
 from metering.core.limits import Limit
-from metering.core.reach import Reach
+from metering.core.prices import PriceList
+from metering.core.reach import PLAIN, Reach
+from metering.directory import Caller
+from metering.errors import NotAllowed
+from metering.ledger import Ledger
+from metering.meter import Meter, price_of
 from metering.providers import DIALECTS
-from metering.providers.base import Ask, Endpoint
+from metering.providers.base import Ask, Dialect, Endpoint
 from metering.providers.openai import OpenAI
-from metering.proxy.ceiling import DEPLOYMENT, capping, with_reach
+from metering.proxy.call import Call
+from metering.proxy.ceiling import DEPLOYMENT, bounded, capping
 from metering.tokens import THREAD_FROM_BYTES
-from tests.builders import limit, row
+from pricing.load import load
+from tests.builders import APPLICATION, NOW_MS, limit, row
 
-METERED = Endpoint("chat.completions", "metered")
+METER = Meter(PriceList(load()), Ledger.__new__(Ledger), Learned())
+"""Bounds ask no ledger."""
+HARD = limit(mode="hard")
 
 
 class Watched(OpenAI):
@@ -31,35 +43,101 @@ class Watched(OpenAI):
         return super().reach(endpoint, body, ask)
 
 
+def call(
+    dialect: Dialect,
+    body: dict[str, Any],
+    *limits: Limit,
+    path: str = "/v1/chat/completions",
+    resource: str | None = None,
+    **caller: Any,
+) -> Call:
+    """A call of gpt-4o, as it is planned."""
+    endpoint = dialect.endpoint("POST", path)
+    sent = json.dumps({"model": "gpt-4o"} | body).encode()
+    return Call(
+        caller=Caller(**{"application_id": APPLICATION, "key_id": None, "role": "app"} | caller),
+        annotations=Annotations(),
+        dialect=dialect,
+        endpoint=endpoint,
+        ask=dialect.ask(endpoint, sent),
+        limits=limits,
+        priced=price_of(METER.prices, APPLICATION, "openai", "gpt-4o", NOW_MS),
+        row=row(price_as_resource=resource),
+        method="POST",
+        url="",
+        headers=[],
+        body=sent,
+        stored_key=None,
+        started_s=0.0,
+    )
+
+
 @pytest.mark.parametrize("size", [10, THREAD_FROM_BYTES, 10 * 1024 * 1024])
 async def test_large_bodies_are_read_off_the_loop(size: int) -> None:
     """From a size on a thread reads them, as it counts their tokens; the reach is the same."""
     dialect = Watched()
-    parts = [
-        {"type": "text", "text": "x" * size},
-        {"type": "image_url", "image_url": {"url": "https://x"}},
-    ]
-    messages = [{"role": "user", "content": parts}]
-    body = json.dumps({"model": "gpt-4o", "messages": messages}).encode()
-    ask = await with_reach(dialect, METERED, Ask(model="gpt-4o"), body, row())
-    assert ask.reach == Reach(input_tokens=1_500)
-    assert (dialect.threads == [threading.get_ident()]) is (len(body) < THREAD_FROM_BYTES)
+    image = {"type": "image_url", "image_url": {"url": "https://x"}}
+    content = [{"type": "text", "text": "x" * size}, image]
+    planned = call(dialect, {"messages": [{"role": "user", "content": content}]}, HARD)
+    found = await bounded(planned, METER)
+    assert found.ask.reach == Reach(input_tokens=1_500)
+    here = dialect.threads == [threading.get_ident()]
+    assert here is (len(planned.body) < THREAD_FROM_BYTES)
+
+
+@pytest.mark.parametrize(
+    "limits", [(), (limit(mode="block"),), (limit(mode="hard", unit="requests"),)]
+)
+async def test_other_calls_are_not_read_again(limits: tuple[Limit, ...]) -> None:
+    """Only a hard cap on money or tokens asks what bounds a call."""
+    dialect = Watched()
+    planned = call(dialect, {"messages": []}, *limits)
+    assert await bounded(planned, METER) is planned
+    assert dialect.threads == []
 
 
 @pytest.mark.parametrize(
     ("provider", "resource", "reason"),
     [
         ("azure.openai", None, DEPLOYMENT),
-        ("azure.openai", "gpt-4o", ""),
-        ("openai", None, ""),
+        ("azure.openai", "gpt-4o", None),
+        ("openai", None, None),
     ],
 )
-async def test_a_deployment_must_be_named(provider: str, resource: str | None, reason: str) -> None:
+async def test_a_deployment_must_be_named(
+    provider: str, resource: str | None, reason: str | None
+) -> None:
     """Its model, and so its price, is only in its answer."""
-    body = b'{"model":"gpt-4o","messages":[]}'
-    blank = row(price_as_resource=resource)
-    ask = await with_reach(DIALECTS[provider], METERED, Ask(model="gpt-4o"), body, blank)
-    assert ask.reach.unbounded == reason
+    planned = call(DIALECTS[provider], {"messages": []}, HARD, resource=resource)
+    if reason is None:
+        assert (await bounded(planned, METER)).ask.reach == PLAIN
+        return
+    with pytest.raises(NotAllowed, match="what a deployment is") as refused:
+        await bounded(planned, METER)
+    assert refused.value.field == "xProxy-PriceAs-Resource"
+
+
+@pytest.mark.parametrize(
+    ("caller", "admitted"),
+    [
+        ({}, False),
+        ({"role": "admin"}, False),
+        ({"permissions": frozenset({"unmetered"})}, False),
+        ({"permissions": frozenset({"unbounded"})}, True),
+        ({"permissions": frozenset({"unbounded"}), "role": "admin"}, True),
+    ],
+)
+async def test_who_may_make_unbounded_calls(caller: dict[str, Any], admitted: bool) -> None:  # noqa: FBT001
+    """A key on which it is named, and no other, an admin's neither; its row says why."""
+    body = {"input": "x", "previous_response_id": "resp_1"}
+    planned = call(DIALECTS["openai"], body, HARD, path="/v1/responses", **caller)
+    if admitted:
+        [warning] = (await bounded(planned, METER)).row.warnings
+        assert "hard cap team: previous_response_id" in warning
+        return
+    with pytest.raises(NotAllowed, match="permission `unbounded`") as refused:
+        await bounded(planned, METER)
+    assert (refused.value.code, refused.value.field) == ("unbounded_cost", "previous_response_id")
 
 
 @pytest.mark.parametrize(
