@@ -55,11 +55,14 @@ async def bounded(call: Call, meter: Meter) -> Call:
 
 async def _reach(call: Call) -> Reach:
     """What the request may come to; that of a large body is read off the event loop."""
-    asked = (call.endpoint, call.body, call.ask)
+    ask, resource = call.ask, call.row.price_as_resource
+    if call.dialect.deployed and resource is not None:  # what its name says is nothing
+        ask = msgspec.structs.replace(ask, model=resource)
+    asked = (call.endpoint, call.body, ask)
     if len(call.body) < THREAD_FROM_BYTES:
         reach = call.dialect.reach(*asked)
     else:
         reach = await asyncio.to_thread(call.dialect.reach, *asked)
-    if call.dialect.deployed and call.row.price_as_resource is None and not reach.unbounded:
+    if call.dialect.deployed and resource is None and not reach.unbounded:
         return msgspec.structs.replace(reach, unbounded=DEPLOYMENT, field="xProxy-PriceAs-Resource")
     return reach

@@ -92,6 +92,8 @@ PLAN: list[tuple[str, dict[str, Any], Reach | None]] = [
     ),
     (MESSAGES, {"messages": says({"type": "container_upload"})}, Reach(whole_context=True)),
     (MESSAGES, {"messages": says({"type": "unheard_of"})}, Reach(whole_context=True)),
+    (MESSAGES, {"messages": says({"type": "video", "url": "u"})}, Reach(whole_context=True)),
+    (MESSAGES, {"messages": says({"type": "audio", "data": "d"})}, Reach(whole_context=True)),
     (CHAT, {"messages": says({"type": "file", "file": {}})}, Reach(whole_context=True)),
     (
         CHAT,
@@ -156,6 +158,12 @@ PLAN: list[tuple[str, dict[str, Any], Reach | None]] = [
     (MESSAGES, {"messages": [], "context_management": {"edits": []}}, Reach(passes=2)),
     # output that no cap counts; images by OpenAI's table
     (CHAT, {"messages": [], "prediction": {}}, Reach(output_tokens=2)),
+    (
+        MESSAGES,
+        {"messages": [], "max_tokens": 100, "thinking": {"budget_tokens": 900}},
+        Reach(output_tokens=900),
+    ),
+    (MESSAGES, {"messages": [], "max_tokens": 100, "thinking": {"budget_tokens": 90}}, PLAIN),
     (
         CHAT,
         {"messages": [], "web_search_options": {}},

@@ -117,6 +117,14 @@ async def test_a_deployment_must_be_named(
     assert refused.value.field == "xProxy-PriceAs-Resource"
 
 
+async def test_a_deployments_images_are_of_what_it_is() -> None:
+    """Not of what it is called."""
+    image = {"type": "image_url", "image_url": {"url": "https://x"}}
+    body = {"messages": [{"role": "user", "content": [image]}]}
+    planned = call(DIALECTS["azure.openai"], body, HARD, resource="gpt-4o-mini")
+    assert (await bounded(planned, METER)).ask.reach == Reach(input_tokens=50_000)
+
+
 @pytest.mark.parametrize(
     ("caller", "admitted"),
     [

@@ -30,6 +30,7 @@ TEXT = frozenset(
         *("tool_use", "tool_result", "tool_reference", "tool_addition", "tool_removal"),
         *("server_tool_use", "mcp_tool_use", "mcp_tool_result", "compaction"),
         *("tool_search_tool_result", "tool_search_tool_search_result"),
+        *("base64", "url", "file"),  # sources, which count as what they are the source of
     )
 )
 """Parts that have at most a token a byte. Of thinking, a signature holds it encrypted: the densest
@@ -59,12 +60,20 @@ def reach(body: bytes) -> Reach:
             tally.runs(PASSES)
         if "context_management" in fields:
             tally.runs(2 * PASSES if tools or "mcp_servers" in fields else 2)
+        _budget(tally, member(fields, "thinking"), request.count(fields, "max_tokens"))
         for name in ("system", "messages"):
             for part in parts(member(fields, name)):
                 _part(tally, part)
     except Unreadable as fault:
         tally.has_no_bound(str(fault), "cannot be read: send it as UTF-8, nested less deep")
     return tally.reach()
+
+
+def _budget(tally: Tally, thinking: Any, max_tokens: int | None) -> None:
+    """A budget for thinking between tools may be more than the cap, and is then not part of it."""
+    budget = count(thinking, "budget_tokens") if isinstance(thinking, dict) else None
+    if budget is not None and budget >= (max_tokens or 0):
+        tally.writes(budget)
 
 
 def _part(tally: Tally, part: dict[str, Any]) -> None:
@@ -80,7 +89,7 @@ def _part(tally: Tally, part: dict[str, Any]) -> None:
         source = part.get("source")
         if not isinstance(source, dict) or kind(source) not in ("text", "content"):
             tally.is_unknown()
-    elif of not in TEXT and not ("data" in part or "url" in part or "file_id" in part):
+    elif of not in TEXT:
         tally.is_unknown()
 
 
