@@ -1,5 +1,5 @@
 """Stored credentials by name, opened. They are in the memory of this process and in no other place:
-what workers share in Redis has none of them."""
+what workers share in Redis has none of them, only which ones serve an application by default."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Credentials:
         slugs = self._names.kept(name)
         if slugs is UNKNOWN:
             read = partial(credentials.defaults, self._store, application_id)
-            slugs = await self._names.find(name, read)
+            slugs = await self._names.find(name, read, dict[str, str])
         slug = slugs.get(provider)
         return None if slug is None else await self.get(application_id, slug)
 
