@@ -339,7 +339,7 @@ class Machine(RuleBasedStateMachine):
                 assert charged == b""
                 return
             call.corrected = True
-            self.correct(call, into, out, used)
+            self.correct(call, truth)
         assert parse_charges(charged) == call.charges
         assert states_of(charged) == {it.limit_id: it.state for it in call.charges}
 
@@ -374,15 +374,16 @@ class Machine(RuleBasedStateMachine):
             charges.append(Charge(name, its.epoch, twin.unit, amount, state))
         call.charges = tuple(charges)
 
-    def correct(self, call: Call, into: int, out: int, used: int) -> None:
+    def correct(self, call: Call, truth: Truth) -> None:
         """Replace what an expired call was charged by the truth."""
         self.rows += 1
         charges = []
         for name, its in call.shares.items():
             twin = self.twins[name]
             counted = twin.unit in ("usd", "tokens")
-            its_into, its_out = its.usd(into, out)
-            delta = twin.own(its_into + its_out, used) - its.charged if counted else 0
+            released = truth.verb == "release"  # it has used nothing, by whatever rates
+            its_into, its_out = (0, 0) if released else its.usd(truth.into, truth.out)
+            delta = twin.own(its_into + its_out, truth.used) - its.charged if counted else 0
             state: State = "ok"
             if twin.epoch == its.epoch:
                 twin.settled += delta
