@@ -45,11 +45,12 @@ def test_requests_per_minute(tenant: Tenant, standin: Standin) -> None:
 
 def test_tokens_per_minute(tenant: Tenant, standin: Standin) -> None:
     """What calls really used counts; one that no minute has room for is not tried again."""
-    limited(tenant, tokens_per_minute=1_000)
+    limited(tenant, tokens_per_minute=300)
+    standin.script({"usage": {"input_tokens": 100, "output_tokens": 150}})
     client = clients.anthropic_client(tenant, max_retries=0)
-    clients.message(client, max_tokens=900)
+    clients.message(client, max_tokens=200)
     with pytest.raises(anthropic.RateLimitError) as soon:
-        clients.message(client, max_tokens=990)
+        clients.message(client, max_tokens=100)
     with pytest.raises(anthropic.RateLimitError) as never:
         clients.message(client, max_tokens=2_000)
     assert soon.value.response.headers["x-should-retry"] == "true"
@@ -59,7 +60,7 @@ def test_tokens_per_minute(tenant: Tenant, standin: Standin) -> None:
     assert "alone" in never.value.response.text
     row = tenant.row()
     used = row["input_tokens"] + row["output_tokens"]
-    assert soon.value.response.headers["x-ratelimit-remaining-tokens"] == str(1_000 - used)
+    assert soon.value.response.headers["x-ratelimit-remaining-tokens"] == str(300 - used)
     assert standin.stats()["calls"] == 1
 
 
