@@ -37,7 +37,7 @@ def test_sigterm_under_load(tmp_path: Path, seed: int, full: bool) -> None:  # n
     slowest_s = 0.0
     with Rig(tmp_path, outlive=True) as rig:
         application_id, target = rig.tenant()
-        for number in range(stops):
+        for _ in range(stops):
             load = Load(target, seed=rng.getrandbits(32), clients=16, pace=lengthy).start()
             time.sleep(rng.uniform(0.6, 1.5))
             began_s = time.monotonic()
