@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from metering.core import origins
-from metering.core.credentials import RESERVED, SLUG
+from metering.core.credentials import RESERVED, checked_slug
 from metering.core.keys import looks_ours
 from metering.core.sealing import Secret
 from metering.errors import InvalidRequest
@@ -47,13 +47,9 @@ class RotateCredential(msgspec.Struct, kw_only=True):
     secret: str
 
 
-def checked_slug(slug: str) -> str:
-    """What a credential is called."""
-    if not SLUG.fullmatch(slug):
-        raise InvalidRequest(
-            "slug must be 1 to 64 of the characters a-z 0-9 _ -, a letter or digit first",
-            field="slug",
-        )
+def checked_new_slug(slug: str) -> str:
+    """What a new credential is called."""
+    checked_slug(slug, "slug")
     if slug.startswith(RESERVED):
         raise InvalidRequest(
             f"slug must not begin with {RESERVED}: so the operator's own keys are called",

@@ -18,10 +18,10 @@ from metering.api.credential_shapes import (
     CreateCredential,
     RotateCredential,
     UpdateCredential,
+    checked_new_slug,
     checked_origin,
     checked_provider,
     checked_secret,
-    checked_slug,
     last4,
 )
 from metering.api.limit_shapes import DefaultResponse
@@ -98,7 +98,7 @@ class CredentialController(Controller):
         """Store a credential of a provider; its secret is in no answer, this one included."""
         _check_may_manage(request)
         services, now_ms = request.services, request.services.clock()
-        slug, provider = checked_slug(data.slug), checked_provider(data.provider)
+        slug, provider = checked_new_slug(data.slug), checked_provider(data.provider)
         secret = checked_secret(data.secret)
         row = CredentialRow(
             credential_id=str(uuid7(now_ms, services.random(10))),

@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from metering.api.server import ApiRequest
 from metering.api.text import checked_name, has_control, moment, span_s, time_ms
+from metering.core.credentials import SLUG
 from metering.core.rates import RATE_MAX, Kind
 from metering.errors import InvalidRequest
 from metering.store import limits
@@ -24,7 +25,7 @@ PERMISSIONS = (
 """What a key may be allowed beyond its role. Of credentials a key may use those of its application
 and bring its own, unless its permissions name any (`own_credential`, `credential:<slug>`,
 `credential:*`): then only what they name."""
-_PERMISSION = re.compile("|".join((*PERMISSIONS, r"credential:([A-Za-z0-9._-]{1,64}|\*)")))
+_PERMISSION = re.compile("|".join((*PERMISSIONS, rf"credential:({SLUG.pattern}|\*)")))
 _RATES: dict[str, Kind] = {
     "requests_per_minute": "requests",
     "tokens_per_minute": "tokens",

@@ -18,8 +18,9 @@ from metering.api.limits import existing
 from metering.api.server import ApiRequest
 from metering.api.services import Services
 from metering.api.text import moment
+from metering.core.credentials import checked_slug
 from metering.core.price_changes import listed
-from metering.core.prices import OwnRate, PriceList, checked, checked_slug, own_name
+from metering.core.prices import OwnRate, PriceList, checked, own_name
 from metering.errors import InvalidRequest
 from metering.store import prices as stored
 from metering.store.prices import Kind, OwnPrices

@@ -13,7 +13,7 @@ import msgspec
 
 from metering.core.origins import Origin
 from metering.core.sealing import Secret, context
-from metering.errors import NotAllowed
+from metering.errors import InvalidRequest, NotAllowed
 
 HEADER = "xProxy-Credential"
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -47,6 +47,17 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
 def bound_to(application_id: str, credential_id: str, provider: str, origin: str | None) -> bytes:
     """What the secret of a credential is sealed for: it opens nowhere else."""
     return context("credential", application_id, credential_id, provider, origin or "")
+
+
+def checked_slug(text: str, field: str) -> str:
+    """What a credential is called; raises InvalidRequest naming `field`."""
+    if not SLUG.fullmatch(text):
+        raise InvalidRequest(
+            f"{field} must be the slug of a credential: 1 to 64 of the characters a-z 0-9 _ -, a "
+            "letter or digit first",
+            field=field,
+        )
+    return text
 
 
 def environment_slug(provider: str) -> str:

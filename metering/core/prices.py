@@ -42,7 +42,6 @@ RATES_MAX = 500
 """So many rates one application may have."""
 _MATCH = re.compile(r"\*|[a-z0-9_.-]+/(\*|[^*\s]+\*?)")
 _MULTIPLIER = re.compile(r"\d(\.\d{1,6})?", re.ASCII)
-_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DATED = re.compile(r"[-@](\d{4}|\d{8}|\d{4}-\d{2}-\d{2})|")
 _PRICE = re.compile(r"\d{1,9}(\.\d{1,12})?", re.ASCII)
 
@@ -126,17 +125,6 @@ def _is_multiplier(text: str) -> bool:
 def own_name(revision: int) -> str:
     """What the ids of own prices end in: `openai/gpt-4o@2026-12-01*own-7`."""
     return f"own-{revision}"
-
-
-def checked_slug(text: str, field: str) -> str:
-    """The slug of a credential; raises InvalidRequest naming `field`."""
-    if not _SLUG.fullmatch(text):
-        raise InvalidRequest(
-            f"{field} must be the slug of a credential: 1 to 64 of a-z, 0-9, - and _, the first "
-            "a letter or digit",
-            field=field,
-        )
-    return text
 
 
 class OwnRates:

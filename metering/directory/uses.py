@@ -37,6 +37,6 @@ class Uses:
         writing, self._unwritten = self._unwritten, {}
         try:
             await stored_keys.note_use(store, writing)
-        except BaseException:
+        except BaseException:  # cancelled too, as a process ends: its last try has all of it then
             self._unwritten = writing | self._unwritten
             raise
