@@ -16,8 +16,9 @@ TEXT = """
     demo limit        {limit_id}  (${limit_usd}, blocks when it is spent)
 
   Callers bring their provider's key as ever, and say who they are in a header. Where xproxy was
-  started with OPENAI_API_KEY or ANTHROPIC_API_KEY, the application key alone is enough: put it
-  where the provider's key would be.
+  started with OPENAI_API_KEY or ANTHROPIC_API_KEY, or has a key stored (xproxy credentials create
+  main --provider openai --default), the application key alone is enough: put it where the
+  provider's key would be.
 
   # OpenAI SDK
   from openai import OpenAI
