@@ -212,6 +212,24 @@ def test_a_credentials_rates(tenant: Tenant) -> None:
     }
 
 
+def test_a_stored_credentials_rates_and_limits(tenant: Tenant) -> None:
+    """A call that a stored credential serves costs what its rates say, is on record under its slug,
+    and counts against what is attached to it, whatever headers say."""
+    tenant.limit("contract")
+    whose = {"application": tenant.application_id}
+    secret = {"slug": "main", "provider": "openai", "secret": "sk-of-the-contract-7c1e"}
+    tenant.service.manage("POST", "credentials", secret | {"is_default": True}, **whose)
+    tenant.service.manage("PUT", "attachments/credential/main/contract", **whose)
+    rates(tenant, {"match": "openai/*", "multiplier": "0.5"}, credential="main")
+    until(lambda: pico(call(tenant)) == LISTED_PICO // 2)
+    rows = tenant.rows(8)
+    assert {it["credential"] for it in rows[-8:]} == {"main"}
+    before = spent(tenant, "contract")["total"]
+    assert pico(call(tenant, path=MESSAGES)) == CLAUDE_PICO
+    assert pico(call(tenant)) == LISTED_PICO // 2
+    assert spent(tenant, "contract")["total"] == before + LISTED_PICO // 2
+
+
 def test_repricing_charges_a_limit_its_own(tenant: Tenant) -> None:
     """Rates that come afterwards are charged by a run, to the limit alone, once."""
     for name in ("team", "plain"):
