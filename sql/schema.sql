@@ -99,6 +99,7 @@ CREATE TABLE limits (
     properties      jsonb NOT NULL DEFAULT '{}',
     created_at      timestamptz NOT NULL,
     updated_at      timestamptz NOT NULL,
+    "window"        jsonb,                            -- {every, zone, ...} or {rolling}: see core.windows
     PRIMARY KEY (application_id, limit_id),
     UNIQUE (application_id, limit_name)
 );
@@ -388,8 +389,8 @@ CREATE TABLE rollups (
     PRIMARY KEY (application_id, dimension, value, hour)
 );
 
--- What each limit was charged in each of its lives, fed the same way; emptied counters are rebuilt
--- from here. `input` and `output` are kept for usd alone. A limit that is deleted leaves its totals.
+-- What each limit was charged in each of its epochs, fed the same way; emptied counters are rebuilt
+-- from here. A window has an epoch of its own, and so has each part of a rolling one. `input` and `output` are kept for usd alone. A limit that is deleted leaves its totals.
 CREATE TABLE limit_totals (
     application_id    uuid NOT NULL,
     limit_id          text NOT NULL,

@@ -16,6 +16,7 @@ from metering.api.budgets import BudgetController
 from metering.api.credentials import CredentialController
 from metering.api.health import HealthController
 from metering.api.keys import KeyController
+from metering.api.limit_history import LimitHistoryController
 from metering.api.limits import LimitController
 from metering.api.own_prices import OwnPriceController
 from metering.api.price_versions import PriceVersionController
@@ -52,6 +53,7 @@ def build(services: Services) -> ManagementApi:
             CredentialController,
             KeyController,
             LimitController,
+            LimitHistoryController,
             OwnPriceController,
             PriceController,
             PriceVersionController,

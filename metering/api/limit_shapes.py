@@ -14,6 +14,7 @@ import msgspec
 from metering.api.text import checked_id, checked_name, checked_properties, moment
 from metering.core.limits import STATES, Limit, Mode, Totals, Unit, state_after
 from metering.core.money import EXACT, parse_usd, usd
+from metering.core.windows import Window, checked
 from metering.errors import InvalidRequest
 
 COUNT_MAX = 10**15
@@ -21,6 +22,12 @@ COUNT_MAX = 10**15
 PPM = 1_000_000
 THRESHOLD_MIN, THRESHOLD_MAX = Decimal("0.75"), Decimal("0.99")
 _VALIDATION = "create_limit_validation_failed"
+
+
+class AskedWindow(Window, frozen=True, forbid_unknown_fields=True):
+    """A window: `every` hour, day, week, month, quarter, year or "N days" in a `zone` (UTC), a week
+    from its `first_day` (monday), N days from an `anchor` (2026-01-31); or `rolling` ("24 hours").
+    """
 
 
 class CreateLimit(msgspec.Struct, kw_only=True):
@@ -33,14 +40,16 @@ class CreateLimit(msgspec.Struct, kw_only=True):
     hard_cap: bool | None = None
     unit: str | None = None
     threshold: Decimal | None = None
+    window: AskedWindow | None = None
     properties: dict[str, str | None] | None = None
 
 
 class UpdateLimit(msgspec.Struct, kw_only=True):
-    """The body of a change; what is absent or null stays as it is."""
+    """The body of a change; what is absent or null stays as it is, and `window` stays anyway."""
 
     max: Decimal | None = None
     limit_name: str | None = None
+    window: AskedWindow | None = None
 
 
 class Properties(msgspec.Struct, kw_only=True):
@@ -82,7 +91,7 @@ class Requests(msgspec.Struct, kw_only=True):
 
 
 class LimitTotals(msgspec.Struct, kw_only=True):
-    """What a limit has counted since its last reset."""
+    """What a limit has counted in its window that is now, and since its last reset."""
 
     cost: Costs
     requests: Requests
@@ -101,6 +110,9 @@ class LimitObject(msgspec.Struct, kw_only=True, omit_defaults=True):
     limit_update_timestamp: datetime
     totals: LimitTotals
     threshold: Decimal | None = None
+    window: Window | None = None
+    window_starts_at: datetime | None = None
+    resets_at: datetime | None = None
     properties: dict[str, str | None] | None = None
 
 
@@ -120,6 +132,15 @@ class LimitHistory(msgspec.Struct, kw_only=True):
     limit_type: Literal["allow", "block"]
     max: Decimal
     limit_reset_timestamp: datetime
+    totals: LimitTotals
+
+
+class LimitPeriod(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a limit came to in a window that has ended, or between two resets."""
+
+    starts_at: datetime
+    ends_at: datetime
+    max: Decimal
     totals: LimitTotals
 
 
@@ -189,6 +210,15 @@ def parse_unit(unit: str | None) -> Unit:
     return cast(Unit, known)
 
 
+def parse_window(asked: AskedWindow | None, unit: Unit) -> Window | None:
+    """The window of a limit, in one spelling."""
+    if asked is None:
+        return None
+    if unit == "concurrent":
+        raise _invalid("window goes with what adds up, and concurrent calls do not", "window")
+    return checked(asked)
+
+
 def parse_limit(body: CreateLimit, application_id: str, limit_id: str, now_ms: int) -> Limit:
     """The limit a body asks for; `limit_id` is for when it names none."""
     unit = parse_unit(body.unit)
@@ -204,6 +234,7 @@ def parse_limit(body: CreateLimit, application_id: str, limit_id: str, now_ms: i
         created_ms=now_ms,
         updated_ms=now_ms,
         properties=without_nulls(checked_properties(body.properties or {})),
+        window=parse_window(body.window, unit),
     )
 
 
@@ -219,6 +250,7 @@ def differences(asked: Limit, existing: Limit) -> list[str]:
         "threshold": (asked.threshold_ppm, existing.threshold_ppm),
         "limit_type or hard_cap": (asked.mode, existing.mode),
         "unit": (asked.unit, existing.unit),
+        "window": (asked.window, existing.window),
     }
     return [member for member, (left, right) in pairs.items() if left != right]
 
@@ -228,9 +260,9 @@ def limit_type(limit: Limit) -> Literal["allow", "block"]:
     return "allow" if limit.mode == "allow" else "block"
 
 
-def totals_of(limit: Limit, totals: Totals) -> LimitTotals:
+def totals_of(limit: Limit, totals: Totals, maximum: int | None = None) -> LimitTotals:
     """The counters of a limit, with `overrun_base` = max(0, total - max)."""
-    overrun = max(0, totals.settled - limit.max)
+    overrun = max(0, totals.settled - (limit.max if maximum is None else maximum))
     counts = {state: totals.counts.get(state, 0) for state in STATES}
     return LimitTotals(
         cost=Costs(
@@ -247,6 +279,7 @@ def totals_of(limit: Limit, totals: Totals) -> LimitTotals:
 def limit_object(limit: Limit, totals: Totals) -> LimitObject:
     """A limit and its counters, as callers see them."""
     ppm = limit.threshold_ppm
+    starts_at, resets_at = bounds(limit, totals)
     return LimitObject(
         limit_id=limit.limit_id,
         limit_name=limit.limit_name,
@@ -258,8 +291,19 @@ def limit_object(limit: Limit, totals: Totals) -> LimitObject:
         limit_creation_timestamp=moment(limit.created_ms),
         limit_update_timestamp=moment(limit.updated_ms),
         totals=totals_of(limit, totals),
+        window=limit.window,
+        window_starts_at=starts_at,
+        resets_at=resets_at,
         properties=limit.properties or None,
     )
+
+
+def bounds(limit: Limit, totals: Totals) -> tuple[datetime | None, datetime | None]:
+    """When the window of these counters began, and when it ends; a rolling one does neither."""
+    resets_ms = limit.resets_ms(totals.epoch)
+    if limit.window is None or resets_ms is None:
+        return None, None
+    return moment(limit.window.bounds(resets_ms - 1)[0]), moment(resets_ms)
 
 
 def history_of(limit: Limit, totals: Totals, reset_ms: int) -> LimitHistory:
@@ -282,6 +326,7 @@ def budget(limit: Limit, totals: Totals) -> dict[str, Any]:
     """What is left of a limit: `remaining` = max - spent - held, and never below 0."""
     held = totals.held_ceiling if limit.mode == "hard" else totals.held_likely
     remaining = max(0, limit.max - totals.settled - held)
+    _, resets_at = bounds(limit, totals)
     return {
         "limit_id": limit.limit_id,
         "limit_name": limit.limit_name,
@@ -294,7 +339,8 @@ def budget(limit: Limit, totals: Totals) -> dict[str, Any]:
         "remaining": amount(remaining, limit.unit),
         "percent": _percent(totals.settled, limit.max),
         "state": state_after(totals.settled, limit),
-        "resets_at": None,
+        "window": limit.window,
+        "resets_at": resets_at,
     }
 
 

@@ -12,6 +12,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from metering.api import pages
 from metering.api.limit_shapes import (
+    AskedWindow,
     CreateLimit,
     DefaultResponse,
     LimitHistoryResponse,
@@ -24,6 +25,7 @@ from metering.api.limit_shapes import (
     limit_object,
     parse_limit,
     parse_max,
+    parse_window,
 )
 from metering.api.server import ApiRequest
 from metering.api.text import checked_name, checked_properties, time_ms
@@ -92,6 +94,7 @@ class LimitController(Controller):
     ) -> LimitResponse:
         """Change max or name; max may not go below what is spent."""
         limit = await changeable(request, limit_id)
+        check_window(limit, data.window)
         maximum = None if data.max is None else await checked_max(request, limit, data.max)
         name = None if data.limit_name is None else checked_name(data.limit_name, "limit_name")
         changed = await change(request, limit, maximum, name)
@@ -130,7 +133,8 @@ class LimitController(Controller):
         limit = await changeable(request, limit_id)
         now_ms = services.clock()
         reset_ms = parse_reset_date(reset_date, now_ms)
-        epoch = max(now_ms, limit.epoch + 1)
+        [present] = await totals_of(request, (limit,))
+        epoch = max(now_ms, limit.epoch + 1, present.epoch + 1)
         totals = await services.ledger.reset(limit, epoch)
         await limits.set_epoch(
             services.store,
@@ -194,6 +198,16 @@ def check_same(asked: Limit, existing: Limit, *, chosen: bool) -> None:
         )
 
 
+def check_window(limit: Limit, asked: AskedWindow | None) -> None:
+    """A limit keeps its window: what it has counted would be of neither the old nor the new one."""
+    if asked is not None and parse_window(asked, limit.unit) != limit.window:
+        raise InvalidRequest(
+            "window of a limit stays as it was created: make another limit",
+            code="update_limit_validation_failed",
+            field="window",
+        )
+
+
 def parse_reset_date(text: str | None, now_ms: int) -> int:
     """When a reset counts from: now, or the past moment that was given, for the record."""
     if not text:
@@ -231,11 +245,8 @@ async def changeable(request: ApiRequest, limit_id: str) -> Limit:
 
 
 async def totals_of(request: ApiRequest, found: tuple[Limit, ...]) -> list[Totals]:
-    """The live counters of limits, in their order."""
-    if not found:
-        return []
-    limit_ids = [limit.limit_id for limit in found]
-    return await request.services.ledger.totals(request.user.application_id, limit_ids)
+    """The live counters of limits in the windows that are now, in their order."""
+    return await request.services.ledger.present(found)
 
 
 async def answer(request: ApiRequest, limit: Limit, message: str | None = None) -> LimitResponse:

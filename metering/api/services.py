@@ -53,8 +53,11 @@ class Ledger(Protocol):
     async def define(self, limit: Limit) -> None:
         """Create or update the counters' definition of a limit."""
 
-    async def totals(self, application_id: str, limit_ids: Sequence[str]) -> list[Totals]:
-        """The counters of limits, in the order asked for; what is missing is rebuilt from rows."""
+    async def present(self, limits: Sequence[Limit]) -> list[Totals]:
+        """The counters of limits of one application, in order, each in the window that is now."""
+
+    async def now_ms(self) -> int:
+        """The time by the clock that decides which window is now."""
 
     async def reset(self, limit: Limit, epoch: int) -> Totals:
         """Begin a new epoch; the counters of the one before."""

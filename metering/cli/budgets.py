@@ -17,7 +17,7 @@ def command(session: Session) -> None:
     xproxy budgets --json | jq '.[] | select(.percent > 80)'
     """
     found = list(session.client.items("budgets"))
-    columns = ("limit", "mode", "max", "spent", "held", "remaining", "used", "state")
+    columns = ("limit", "mode", "max", "spent", "held", "remaining", "used", "state", "resets at")
     rows = (
         (
             one["limit_id"],
@@ -25,6 +25,7 @@ def command(session: Session) -> None:
             *(amount(one[name], one["unit"]) for name in ("max", "spent", "held", "remaining")),
             f"{one['percent']}%",
             one["state"],
+            one["resets_at"],
         )
         for one in found
     )

@@ -19,7 +19,8 @@ def command() -> None:
     \b
     xproxy limits create team-budget --max 10 --type block
     xproxy limits create cap --max 2.50 --type block --hard-cap
-    xproxy limits create calls --max 1000 --unit requests --type block
+    xproxy limits create calls --max 1000 --unit requests --type block --every day
+    xproxy limits create monthly --max 50 --type block --every month --zone Europe/Berlin
     xproxy limits list
     xproxy limits update team-budget --max 25
     xproxy limits reset team-budget
@@ -56,10 +57,16 @@ for _command in (attach, detach, attachments):
     help="What is counted.",
 )
 @click.option("--threshold", callback=number, help="Share of max that counts as exceeded: 0.8.")
+@click.option("--every", help='Begin anew every hour, day, week, month, quarter, year, "10 days".')
+@click.option("--zone", help="Whose clocks say when: Europe/Berlin. UTC, unless given.")
+@click.option("--first-day", help="Of --every week: monday, unless given.")
+@click.option("--anchor", help='Of --every "10 days": the day to count from, 2026-01-31.')
+@click.option("--rolling", help='Count what the last "24 hours" (or minutes, days) came to.')
 @click.option("--property", "properties", multiple=True, callback=pairs, help="name=value.")
 @managed
 def create(
     session: Session,
+    /,
     *,
     name: str,
     maximum: Decimal,
@@ -69,12 +76,17 @@ def create(
     unit: str,
     threshold: Decimal | None,
     properties: dict[str, str],
+    **window: str | None,
 ) -> None:
     """Create the limit NAME. Creating the same limit again changes nothing.
 
     \b
     xproxy limits create team-budget --max 10 --type block --threshold 0.8
+    xproxy limits create monthly --max 50 --type block --every month --zone Asia/Tokyo
+    xproxy limits create sprint --max 50 --every "14 days" --anchor 2026-01-05
+    xproxy limits create lately --max 5 --type block --rolling "24 hours"
     """
+    said = {member: text for member, text in window.items() if text is not None}
     body = {
         "limit_name": name,
         "limit_id": limit_id or name,
@@ -83,6 +95,7 @@ def create(
         "hard_cap": hard_cap,
         "unit": unit,
         "threshold": threshold,
+        "window": said or None,
         "properties": properties,
     }
     _show_one(session, session.client.post("limits", body=body))
@@ -155,6 +168,26 @@ def delete(session: Session, limit_id: str) -> None:
     session.say(answer, f"Deleted limit {limit_id}")
 
 
+@command.command("history")
+@click.argument("limit_id")
+@managed
+def history(session: Session, limit_id: str) -> None:
+    """Show what a limit came to in the windows that have ended, and between resets."""
+    unit = session.client.get("limits", limit_id)["limit"]["unit"]
+    found = list(session.client.items("limits", limit_id, "history"))
+    rows = (
+        (
+            one["starts_at"],
+            one["ends_at"],
+            amount(one["max"], unit),
+            amount(one["totals"]["cost"]["total"]["base"], unit),
+            one["totals"]["requests"]["total"],
+        )
+        for one in found
+    )
+    session.show(found, ("from", "to", "max", "spent", "calls"), rows)
+
+
 _WHY = ("at", "request", "model", "final", "max", "settled", "held", "needed", "holds", "resets")
 
 
@@ -191,7 +224,10 @@ def sentences(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"Now {spent} of {amount(now['max'], unit)} are settled, {held}, {left} left."
 
 
-_COLUMNS = ("id", "name", "type", "max", "spent", "threshold", "calls", "blocked")
+_COLUMNS = (
+    *("id", "name", "type", "max", "spent", "threshold", "calls", "blocked"),
+    *("window", "resets at"),
+)
 
 
 def _row(limit: Mapping[str, Any]) -> tuple[object, ...]:
@@ -205,7 +241,20 @@ def _row(limit: Mapping[str, Any]) -> tuple[object, ...]:
         limit.get("threshold"),
         totals["requests"]["total"],
         totals["requests"]["blocked"],
+        window_text(limit),
+        limit.get("resets_at"),
     )
+
+
+def window_text(limit: Mapping[str, Any]) -> str | None:
+    """A limit's window in a few words: `every month, Europe/Berlin`, `rolling 24 hours`."""
+    window = limit.get("window") or {}
+    if "rolling" in window:
+        return f"rolling {window['rolling']}"
+    if not window:
+        return None
+    parts = (window.get(name) for name in ("first_day", "anchor", "zone"))
+    return ", ".join([f"every {window['every']}", *filter(None, parts)])
 
 
 def _show_one(session: Session, answer: Mapping[str, Any]) -> None:

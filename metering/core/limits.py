@@ -25,6 +25,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from metering.core.windows import Window
+
 Mode = Literal["allow", "block", "hard"]
 Unit = Literal["usd", "tokens", "requests", "concurrent"]
 State = Literal["ok", "exceeded", "overrun", "blocked", "blocked_external", "failed"]
@@ -43,10 +45,21 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     threshold_ppm: int | None = None
     """Fraction of max (in millionths, 750000..990000) at which the state becomes `exceeded`."""
     epoch: int
-    """Which life of the counters this is; a reset makes a larger one. Starts as the creation ms."""
+    """Of the counters: the creation ms, or that of the last reset. Windows have later ones."""
     created_ms: int
     updated_ms: int
     properties: dict[str, str | None] = {}
+    window: Window | None = None
+    """In which spans of time it counts; without one, until it is reset."""
+
+    def epoch_at(self, at_ms: int) -> int:
+        """Where a call that is admitted then is counted: an epoch begins with a window, and within
+        one with a reset."""
+        return self.epoch if self.window is None else max(self.epoch, self.window.start(at_ms))
+
+    def resets_ms(self, epoch: int) -> int | None:
+        """When the window ends that an epoch is in; None: nothing but a reset ends it."""
+        return self.window.bounds(max(self.epoch, epoch))[1] if self.window is not None else None
 
     @property
     def binding(self) -> bool:

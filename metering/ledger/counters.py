@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from metering.core.limits import STATES, Charge, Limit, Totals
+from metering.core.limits import Charge, Limit, Totals
 from metering.core.record import UsageRow, decode_row
 from metering.core.result import result_json
 from metering.ledger.replies import (
@@ -15,7 +15,9 @@ from metering.ledger.replies import (
     pair,
     parse_charges,
     parse_refusals,
+    starts_text,
     totals_of,
+    totals_parts,
 )
 from metering.redis import SCRIPTS, Redis, share
 from metering.redis.outbox import Outbox
@@ -33,26 +35,41 @@ class Counters:
 
     async def define(self, limit: Limit) -> None:
         """Create a limit's live counters from its rows, or bring their definition up to date."""
-        place = share(limit.application_id)
-        seeds = Totals(epoch=limit.epoch)
-        if not await self._redis.call("EXISTS", place.limit(limit.limit_id)):
-            found = await stored_limits.totals(self._store, limit.application_id, [limit.limit_id])
-            seeds = next((it for it in found.values() if it.epoch == limit.epoch), seeds)
+        name = share(limit.application_id).limit(limit.limit_id)
+        epoch = limit.epoch
+        if limit.window is not None and not limit.window.bucket_ms:
+            epoch = limit.epoch_at(await self.now_ms())
+        counted: Sequence[Totals] = ()
+        if not await self._redis.call("EXISTS", name):
+            counted = await self._landed_totals(limit, epoch)
         await self._redis.run(
             SCRIPTS["define"],
-            [place.limit(limit.limit_id)],
+            [name],
             [
                 limit.mode,
                 limit.unit,
                 *pair(limit.unit, limit.max),
                 *pair(limit.unit, limit.threshold),
-                limit.epoch,
-                *pair(limit.unit, seeds.settled),
-                *pair(limit.unit, seeds.settled_input),
-                *pair(limit.unit, seeds.settled_output),
-                *(seeds.counts.get(state, 0) for state in STATES),
+                epoch,
+                limit.window.bucket_ms if limit.window is not None else 0,
+                *(part for its in counted for part in totals_parts(limit.unit, its)),
             ],
         )
+
+    async def _landed_totals(self, limit: Limit, epoch: int) -> Sequence[Totals]:
+        """What rows charged a limit in its epoch, or in each part of its rolling window."""
+        since, before = epoch, epoch + 1
+        if limit.window is not None and limit.window.bucket_ms:
+            since = max(epoch, limit.window.bounds(await self.now_ms())[0])
+            before = stored_limits.LAST_EPOCH
+        return await stored_limits.totals(
+            self._store, limit.application_id, limit.limit_id, since, before
+        )
+
+    async def now_ms(self) -> int:
+        """The time by Redis's clock, which decides which window is now."""
+        seconds, micros = await self._redis.call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
 
     async def load(self, application_id: str, limit_id: str) -> None:
         """Rebuild a limit's counters from its rows if Redis does not have them."""
@@ -71,12 +88,31 @@ class Counters:
             totals.append(totals_of(fields_of(found)) if found else Totals(epoch=0))
         return totals
 
+    async def present(self, limits: Sequence[Limit]) -> list[Totals]:
+        """The live counters of limits of one application, each in the window that is now."""
+        if not limits:
+            return []
+        application_id = limits[0].application_id
+        windowed = [it for it in limits if it.window is not None]
+        if windowed:
+            now_ms, place = await self.now_ms(), share(application_id)
+            await asyncio.gather(
+                *(
+                    self._redis.run(
+                        SCRIPTS["present"], [place.limit(it.limit_id)], [starts_text((it,), now_ms)]
+                    )
+                    for it in windowed
+                )
+            )
+        return await self.totals(application_id, [it.limit_id for it in limits])
+
     async def _loaded(self, application_id: str, limit_id: str) -> Any:
         await self.load(application_id, limit_id)
         return await self._redis.call("HGETALL", share(application_id).limit(limit_id))
 
     async def reset(self, limit: Limit, epoch: int) -> Totals:
-        """Begin a new epoch; gives the counters as they were."""
+        """Begin a new epoch; gives the counters as they were in the window that is now."""
+        await self.present((limit,))
         name = share(limit.application_id).limit(limit.limit_id)
         reply = await self._redis.run(SCRIPTS["reset"], [name], [epoch])
         if reply[0] == -1:
@@ -87,7 +123,7 @@ class Counters:
     async def forget(self, application_id: str, limit_id: str) -> None:
         """Drop the live counters of a limit that was deleted."""
         name = share(application_id).limit(limit_id)
-        await self._redis.call("DEL", name, f"{name}:h")
+        await self._redis.call("DEL", name, f"{name}:h", f"{name}:w")
 
     async def unlanded(self) -> int:
         """How many rows are not in Postgres yet."""

@@ -22,7 +22,7 @@ from metering.core.rates import Rate, Throttled, rates_text
 from metering.core.record import UsageRow, decode_row, encode_row
 from metering.errors import OutcomeUnknown, StoreAway
 from metering.ledger.corrections import Corrections
-from metering.ledger.replies import own_amounts, parse_own_amounts, refused, throttled
+from metering.ledger.replies import own_amounts, parse_own_amounts, refused, starts_text, throttled
 from metering.redis import SCRIPTS, Argument, Redis, keys, parse_record, share
 from metering.spool import Entry, Kind, Spool
 from metering.store import Store
@@ -94,6 +94,7 @@ class Ledger(Corrections):
             bounds.ceiling_tokens,
             own_amounts(bounds.limits),
             rates_text(rates, place.rate_prefix, bounds.likely_tokens) if rates else "",
+            starts_text(limits, row.at_ms),
             *limit_ids,
         ]
         try:
@@ -113,7 +114,7 @@ class Ledger(Corrections):
     async def _reserve_without_redis(
         self, row: UsageRow, limits: Sequence[Limit], fault: StoreAway
     ) -> Hold:
-        pairs = [(it.limit_id, 0) for it in limits]
+        pairs = [(it.limit_id, it.epoch_at(row.at_ms) if it.window else 0) for it in limits]
         if any(it.binding for it in limits):
             if isinstance(fault, OutcomeUnknown):  # the hold may be there: let it go later
                 failed = msgspec.structs.replace(row, status="failed", http_status=503)
@@ -240,8 +241,7 @@ class Ledger(Corrections):
 
     async def reap(self, most: int = 200) -> int:
         """Expire the holds whose worker has fallen silent; gives how many."""
-        seconds, micros = await self._redis.call("TIME")
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        now_ms = await self.now_ms()
         asked = [
             self._redis.call("ZRANGEBYSCORE", name, "-inf", now_ms, "LIMIT", 0, most)
             for name in keys.holds()

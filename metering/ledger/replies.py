@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from metering.core.limits import STATES, Charge, Refusal, Refused, State, Totals, Unit
+from metering.core.limits import STATES, Charge, Limit, Refusal, Refused, State, Totals, Unit
 from metering.core.money import join, split
 from metering.core.rates import Rate, Throttled
 from metering.core.record import UsageRow
@@ -99,6 +99,28 @@ def totals_of(fields: dict[bytes, bytes]) -> Totals:
         held_ceiling=pairs[4],
         holds=numbers[10],
         counts=dict(zip(STATES, numbers[11:], strict=True)),
+    )
+
+
+def totals_parts(unit: Unit, totals: Totals) -> list[int]:
+    """The same counters less the holds, as a script takes them, their epoch first."""
+    return [
+        totals.epoch,
+        *pair(unit, totals.settled),
+        *pair(unit, totals.settled_input),
+        *pair(unit, totals.settled_output),
+        *(totals.counts.get(state, 0) for state in STATES),
+    ]
+
+
+def starts_text(limits: Sequence[Limit], at_ms: int) -> str:
+    """When the windows of limits on the calendar begin, around a moment, as scripts take it."""
+    return "".join(
+        [
+            f"{it.limit_id}|{it.window.starts(at_ms).text};"
+            for it in limits
+            if it.window is not None and not it.window.bucket_ms
+        ]
     )
 
 

@@ -8,9 +8,13 @@ from decimal import Decimal
 import msgspec
 
 from metering.core.limits import STATES, Limit, Mode, Totals, Unit
+from metering.core.windows import Window
 from metering.errors import Conflict
 from metering.store import Record, Store, as_uuid, pages
 from metering.store.pages import Page
+
+LAST_EPOCH = 2**53
+EPOCHS_MAX = 1_000
 
 
 class LimitHistory(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +35,8 @@ def _limit(record: Record) -> Limit:
     values["application_id"] = str(values["application_id"])
     values["max"] = int(values["max"])
     values["properties"] = msgspec.json.decode(values["properties"])
+    if values["window"] is not None:
+        values["window"] = msgspec.json.decode(values["window"], type=Window)
     return Limit(**values)
 
 
@@ -49,6 +55,7 @@ async def create(store: Store, limit: Limit) -> tuple[Limit, bool]:
         _json(limit.properties),
         limit.created_ms,
         limit.updated_ms,
+        None if limit.window is None else _json(limit.window),
     )
     if record is not None:
         return _limit(record), True
@@ -152,13 +159,19 @@ async def delete(store: Store, application_id: str, limit_id: str) -> bool:
     return await store.value("delete_limit", as_uuid(application_id), limit_id) is not None
 
 
-async def totals(store: Store, application_id: str, limit_ids: Sequence[str]) -> dict[str, Totals]:
-    """What landed rows charged these limits in their present epochs, by id; no holds in it.
-
-    A limit that nothing charged has zeros; one that does not exist is missing.
-    """
-    records = await store.rows("read_limit_totals", as_uuid(application_id), limit_ids)
-    return {record["limit_id"]: read_totals(record) for record in records}
+async def totals(
+    store: Store,
+    application_id: str,
+    limit_id: str,
+    since: int,
+    before: int = LAST_EPOCH,
+    *,
+    most: int = EPOCHS_MAX,
+) -> list[Totals]:
+    """What landed rows charged a limit in its epochs in [since, before), latest first; no holds in
+    it. Epochs in which nothing charged it are left out."""
+    arguments = (as_uuid(application_id), limit_id, since, before, most)
+    return [read_totals(record) for record in await store.rows("read_limit_totals", *arguments)]
 
 
 def read_totals(record: Record) -> Totals:

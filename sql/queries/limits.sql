@@ -2,16 +2,16 @@
 -- Add a limit; nothing comes back when its id or name is taken in the application.
 INSERT INTO limits (
     application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties,
-    created_at, updated_at
+    created_at, updated_at, "window"
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, jsonb_strip_nulls($9), from_ms($10), from_ms($11))
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, jsonb_strip_nulls($9), from_ms($10), from_ms($11), $12)
 ON CONFLICT DO NOTHING
-RETURNING application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties,
+RETURNING application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
     to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms;
 
 -- read_limit_taken --
 -- The limit that has this id, or else the one that has this name.
-SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties,
+SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
     to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
 FROM limits
 WHERE application_id = $1 AND (limit_id = $2 OR limit_name = $3)
@@ -20,14 +20,14 @@ LIMIT 1;
 
 -- read_limits --
 -- The limits with these ids.
-SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties,
+SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
     to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
 FROM limits
 WHERE application_id = $1 AND limit_id = ANY ($2::text[]);
 
 -- page_limits_newest --
 -- A page of limits, of one name or (null) any, newest first, after (created_ms, limit_id).
-SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties,
+SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
     to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
 FROM limits
 WHERE application_id = $1
@@ -38,7 +38,7 @@ LIMIT $5;
 
 -- page_limits_oldest --
 -- A page of limits, of one name or (null) any, oldest first, after (created_ms, limit_id).
-SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties,
+SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
     to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
 FROM limits
 WHERE application_id = $1
@@ -52,7 +52,7 @@ LIMIT $5;
 UPDATE limits
 SET max = coalesce($3, max), limit_name = coalesce($4, limit_name), updated_at = from_ms($5)
 WHERE application_id = $1 AND limit_id = $2
-RETURNING application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties,
+RETURNING application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
     to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms;
 
 -- update_limit_properties --
@@ -60,7 +60,7 @@ RETURNING application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, 
 UPDATE limits
 SET properties = jsonb_strip_nulls(properties || $3), updated_at = from_ms($4)
 WHERE application_id = $1 AND limit_id = $2
-RETURNING application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties,
+RETURNING application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
     to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms;
 
 -- reset_limit --
@@ -79,7 +79,7 @@ SET epoch = $3, updated_at = from_ms($5)
 FROM ended
 WHERE l.application_id = ended.application_id AND l.limit_id = ended.limit_id
 RETURNING l.application_id, l.limit_id, l.limit_name, l.mode, l.unit, l.max, l.threshold_ppm,
-    l.epoch, l.properties, to_ms(l.created_at) AS created_ms, to_ms(l.updated_at) AS updated_ms;
+    l.epoch, l.properties, l."window", to_ms(l.created_at) AS created_ms, to_ms(l.updated_at) AS updated_ms;
 
 -- read_limit_history --
 -- What the resets of a limit ended, latest first.
@@ -95,11 +95,11 @@ LIMIT $3;
 DELETE FROM limits WHERE application_id = $1 AND limit_id = $2 RETURNING limit_id;
 
 -- read_limit_totals --
--- What landed rows charged these limits in their present epochs; a limit nothing charged has zeros.
-SELECT l.limit_id, l.epoch, coalesce(t.charged, 0) AS charged, coalesce(t.input, 0) AS input,
-    coalesce(t.output, 0) AS output, coalesce(t.ok, 0) AS ok, coalesce(t.exceeded, 0) AS exceeded,
-    coalesce(t.overrun, 0) AS overrun, coalesce(t.blocked, 0) AS blocked,
-    coalesce(t.blocked_external, 0) AS blocked_external, coalesce(t.failed, 0) AS failed
+-- What landed rows charged a limit in each of its epochs in [$3, $4), latest first, in its unit.
+SELECT t.epoch, t.charged, t.input, t.output, t.ok, t.exceeded, t.overrun, t.blocked,
+    t.blocked_external, t.failed
 FROM limits AS l
-LEFT JOIN limit_totals AS t USING (application_id, limit_id, epoch, unit)
-WHERE l.application_id = $1 AND l.limit_id = ANY ($2::text[]);
+JOIN limit_totals AS t USING (application_id, limit_id, unit)
+WHERE l.application_id = $1 AND l.limit_id = $2 AND t.epoch >= $3 AND t.epoch < $4
+ORDER BY t.epoch DESC
+LIMIT $5;

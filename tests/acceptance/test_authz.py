@@ -42,6 +42,7 @@ ACCESS: dict[str, Access] = {
     "/api/v1/keys/{key_id}/rotate": "admin",
     "/api/v1/limits": "own",
     "/api/v1/limits/{limit_id}": "own",
+    "/api/v1/limits/{limit_id}/history": "own",
     "/api/v1/limits/{limit_id}/properties": "own",
     "/api/v1/limits/{limit_id}/reset": "own",
     "/api/v1/limits/{limit_id}/why": "own",

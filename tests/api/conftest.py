@@ -56,6 +56,7 @@ class Ledger:
     results: dict[tuple[str, str], bytes] = field(default_factory=dict)
     ids: dict[tuple[str, str, str], str] = field(default_factory=dict)
     away: bool = False
+    at_ms: int = NOW_MS
 
     async def define(self, limit: Limit) -> None:
         """Keep counters for a limit."""
@@ -64,9 +65,17 @@ class Ledger:
         mark = (limit.application_id, limit.limit_id)
         self.counters.setdefault(mark, Totals(epoch=limit.epoch))
 
-    async def totals(self, application_id: str, limit_ids: Sequence[str]) -> list[Totals]:
-        """The counters."""
-        return [self.counters[application_id, limit_id] for limit_id in limit_ids]
+    async def present(self, limits: Sequence[Limit]) -> list[Totals]:
+        """The counters; a window that has ended begins anew."""
+        for it in limits:
+            mark, epoch = (it.application_id, it.limit_id), it.epoch_at(self.at_ms)
+            if it.window and not it.window.bucket_ms and self.counters[mark].epoch < epoch:
+                self.counters[mark] = Totals(epoch=epoch)
+        return [self.counters[it.application_id, it.limit_id] for it in limits]
+
+    async def now_ms(self) -> int:
+        """The time that was put here."""
+        return self.at_ms
 
     async def reset(self, limit: Limit, epoch: int) -> Totals:
         """Zero the counters."""

@@ -246,6 +246,32 @@ async def test_life_of_a_limit(bench: Bench, xproxy: Run) -> None:
     assert deleted == "Deleted limit team\n"
 
 
+async def test_windows_of_limits(bench: Bench, xproxy: Run) -> None:
+    """A window is given in options, shown in words with when it ends, and has a history."""
+    week = ("--every", "week", "--zone", "Asia/Tokyo", "--first-day", "sunday")
+    made = await output(xproxy("limits", "create", "weekly", "--max", "5", *week))
+    ten = ("--every", "10 days", "--anchor", "2026-01-31")
+    await output(xproxy("limits", "create", "sprint", "--max", "5", *ten))
+    await output(xproxy("limits", "create", "lately", "--max", "5", "--rolling", "24 hours"))
+    await output(xproxy("limits", "create", "plain", "--max", "5"))
+    wrong = await xproxy("limits", "create", "w", "--max", "5", "--every", "day", "--zone", "Mars")
+    alone = await xproxy("limits", "create", "w", "--max", "5", "--zone", "UTC")
+    listed = await output(xproxy("limits", "list"))
+    budgets = await output(xproxy("budgets"))
+    history = await output(xproxy("limits", "history", "weekly"))
+
+    bounds = r"2026-09-26T15:00:00Z"
+    assert re.search(rf"weekly .*every week, sunday, Asia/Tokyo +{bounds}", made)
+    assert re.search(rf"weekly .*every week, sunday, Asia/Tokyo +{bounds}", listed)
+    assert re.search(r"sprint .*every 10 days, 2026-01-31, UTC +2026-09-28T00:00:00Z", listed)
+    assert re.search(r"lately .*rolling 24 hours +-", listed)
+    assert re.search(r"plain .* - +-", listed)
+    assert re.search(rf"weekly .*{bounds}", budgets)
+    assert history == "Nothing here yet.\n"
+    assert (wrong.exit_code, "window.zone 'Mars' is no time zone" in wrong.output) == (1, True)
+    assert (alone.exit_code, "window must have either" in alone.output) == (1, True)
+
+
 async def test_the_audit_log(xproxy: Run) -> None:
     """Who changed what, newest first, in words; as many as asked for."""
     await output(xproxy("limits", "create", "team", "--max", "1"))

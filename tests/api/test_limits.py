@@ -13,6 +13,8 @@ from metering.core.money import PICO_PER_USD
 from tests.api.conftest import MINE, NOW_MS, Bench
 
 LIMITS = "/api/v1/limits"
+INVALID = "create_limit_validation_failed"
+MONTHLY = {"window": {"every": "month", "zone": "Asia/Tokyo"}}
 EXACT = msgspec.json.Decoder(float_hook=Decimal)
 
 
@@ -97,6 +99,23 @@ async def test_max_keeps_every_digit(bench: Bench, text: bytes, expected: str) -
         ({"limit_id": "é"}, "request_processing_error", "limit_id"),
         ({"limit_id": "x" * 129}, "request_processing_error", "limit_id"),
         ({"properties": {"a": 4}}, "request_processing_error", "properties"),
+        ({"window": {}}, INVALID, 'window must have either "every" or "rolling"'),
+        ({"window": {"every": "eon"}}, INVALID, "window.every must be hour, day"),
+        (
+            {"window": {"every": "day", "zone": "Mars/Base"}},
+            INVALID,
+            "window.zone 'Mars/Base' is no",
+        ),
+        ({"window": {"every": "10 days"}}, INVALID, "window.anchor must be a day"),
+        ({"window": {"rolling": "soon"}}, INVALID, "window.rolling must be such as"),
+        ({"window": {"every": "day", "timezone": "UTC"}}, "request_processing_error", "'timezone'"),
+        ({"window": {"every": 7}}, "request_processing_error", "window.every"),
+        ({"window": "month"}, "request_processing_error", "window"),
+        (
+            {"window": {"every": "day"}, "unit": "concurrent"},
+            INVALID,
+            "window goes with what adds up",
+        ),
         ({"properties": {"a": "\x00"}}, "request_processing_error", "'a'"),
         ({"properties": {str(n): "" for n in range(65)}}, "request_processing_error", "64"),
     ],
@@ -159,6 +178,16 @@ async def test_tolerated_limits(bench: Bench, body: dict[str, Any]) -> None:
         ({}, {"threshold": 0.8}, 400, "create_limit_validation_failed"),
         ({}, {"limit_type": "block"}, 400, "create_limit_validation_failed"),
         ({}, {"unit": "tokens"}, 400, "create_limit_validation_failed"),
+        ({}, {"window": {"every": "day"}}, 400, "create_limit_validation_failed"),
+        (MONTHLY, {"window": None}, 400, "create_limit_validation_failed"),
+        (MONTHLY, {"window": {"every": "month"}}, 400, "create_limit_validation_failed"),
+        (MONTHLY, {"window": {"every": "MONTH", "zone": "Asia/Tokyo"}}, 201, None),
+        (
+            {"window": {"every": "week"}},
+            {"window": {"every": "week", "first_day": "Monday"}},
+            201,
+            None,
+        ),
         ({}, {"limit_id": "m"}, 400, "limit_name_already_exist"),
         ({}, {"limit_id": None}, 201, None),
         ({}, {"limit_id": None, "max": 11}, 400, "limit_name_already_exist"),

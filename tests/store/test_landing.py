@@ -97,7 +97,8 @@ async def test_the_same_batch_twice_lands_once(store: Store, application_id: str
     assert await usage.insert(store, batch) == 0
     assert await usage.insert(store, []) == 0
     assert (await usage.sums(store, tenant(application_id))).cost_pico == 7_500_000_000
-    assert (await limits.totals(store, application_id, ["a"]))["a"].settled == 7_500_000_000
+    [totals] = await limits.totals(store, application_id, "a", 0)
+    assert totals.settled == 7_500_000_000
     assert await rollups.differences(store) == (0, 0)
 
 

@@ -105,8 +105,8 @@ async def test_a_reset_happens_once(store: Store, application_id: str) -> None:
     assert (history[1].limit_name, history[1].max, history[1].mode) == ("a", 10 * 10**12, "allow")
 
 
-async def test_totals_are_of_the_present_epoch(store: Store, application_id: str) -> None:
-    """Charges of an old epoch stay with it; a limit nothing charged has zeros."""
+async def test_totals_are_of_one_epoch_each(store: Store, application_id: str) -> None:
+    """Charges of an old epoch stay with it; what nothing charged has none."""
     for name in ("a", "b"):
         await limits.create(store, limit(application_id, name, epoch=2))
     await usage.insert(
@@ -119,18 +119,17 @@ async def test_totals_are_of_the_present_epoch(store: Store, application_id: str
             ),
         ],
     )
-    totals = await limits.totals(store, application_id, ["a", "b", "unknown"])
     zeros = dict.fromkeys(STATES, 0)
-    assert totals == {
-        "a": Totals(
-            epoch=2,
-            settled=30,
-            settled_input=10,
-            settled_output=20,
-            counts=zeros | {"overrun": 1},
-        ),
-        "b": Totals(epoch=2, counts=zeros),
-    }
+    now = Totals(
+        epoch=2, settled=30, settled_input=10, settled_output=20, counts=zeros | {"overrun": 1}
+    )
+    assert await limits.totals(store, application_id, "a", 2) == [now]
+    found = await limits.totals(store, application_id, "a", 0)
+    assert [(it.epoch, it.settled, it.requests) for it in found] == [(2, 30, 1), (1, 100, 1)]
+    assert await limits.totals(store, application_id, "a", 0, 2) == found[1:]
+    assert await limits.totals(store, application_id, "a", 0, most=1) == [now]
+    for name in ("b", "unknown"):
+        assert await limits.totals(store, application_id, name, 0) == []
 
 
 @pytest.mark.parametrize(
@@ -155,7 +154,7 @@ async def test_a_charge_beyond_the_cost_counts_as_input(
     names = ("cost_pico", "input_pico", "output_pico")
     call = row(application_id, **dict(zip(names, amounts, strict=True)))
     await usage.insert(store, [(call, (charge("a", charged),))])
-    found = (await limits.totals(store, application_id, ["a"]))["a"]
+    [found] = await limits.totals(store, application_id, "a", 1)
     assert (found.settled, found.settled_input, found.settled_output) == totals
 
 
@@ -180,7 +179,7 @@ async def test_a_correction_replaces_the_ceiling(store: Store, application_id: s
         output_pico=20,
     )
     await usage.insert(store, [(lost, (charge("a", 90),)), (truth, (charge("a", -60),))])
-    found = (await limits.totals(store, application_id, ["a"]))["a"]
+    [found] = await limits.totals(store, application_id, "a", 1)
     assert (found.settled, found.settled_input, found.settled_output) == (30, 10, 20)
     assert found.requests == 1
 
@@ -206,7 +205,7 @@ async def test_a_deleted_limit_is_gone(store: Store, application_id: str) -> Non
     await usage.insert(store, [landed(application_id, "a")])
     assert await limits.delete(store, application_id, "a")
     assert not await limits.delete(store, application_id, "a")
-    assert await limits.totals(store, application_id, ["a"]) == {}
+    assert await limits.totals(store, application_id, "a", 0) == []
     _, created = await limits.create(store, limit(application_id, "a", epoch=2))
     assert created
-    assert (await limits.totals(store, application_id, ["a"]))["a"].settled == 0
+    assert await limits.totals(store, application_id, "a", 2) == []

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from metering.core.limits import Totals
 from metering.errors import InvalidRequest, StoreAway
 from metering.store import Store, applications, credentials, keys, limits, prices, rollups, usage
 from metering.store.usage import Filters, Group
@@ -289,7 +290,7 @@ async def two_tenants(store: Store) -> tuple[str, str]:
             made.application_id,
             "a",
             2,
-            totals=(await limits.totals(store, made.application_id, ["a"]))["a"],
+            totals=Totals(epoch=1),
             reset_ms=NOW_MS,
         )
         await usage.insert(store, [landed(made.application_id, "a")])

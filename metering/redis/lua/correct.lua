@@ -17,6 +17,7 @@ for id, ep, unit, w, p in string.gmatch(r[1], '([^|;]+)|(%d+)|(%a+)|(%d+)|(%d+)|
   charged[id] = {ep = ep, unit = unit, w = tonumber(w), p = tonumber(p)}
 end
 local charges, truth, underflows, rated = {}, {}, 0, own_amounts(ARGV[10]) or {}
+local now = now_ms()
 for i = 3, #KEYS do
   local id, key = ARGV[i + 8], KEYS[i]
   local before = charged[id]
@@ -27,9 +28,9 @@ for i = 3, #KEYS do
     if before.unit == 'tokens' then aw, ap = tonumber(ARGV[8]), 0
     elseif before.unit ~= 'usd' then aw, ap = before.w, before.p end
     local dw, dp = sub(aw, ap, before.w, before.p)
-    local _, _, present, mw, mp, tw, tp, c = read(key)
-    local what = 'ok'
-    if present == before.ep then
+    local l, what = limit_of(key, now), 'ok'
+    if l and counts(l.ep, l.width, before.ep) then
+      local c, was = l.c, snapshot(l)
       c[1], c[2] = add(c[1], c[2], dw, dp)
       if before.unit == 'usd' then
         c[3], c[4] = add(c[3], c[4], dw, dp)
@@ -37,13 +38,15 @@ for i = 3, #KEYS do
         c[5], c[6] = add(c[5], c[6], ow, op)
       end
       if c[1] < 0 or c[3] < 0 then underflows = underflows + 1 end
-      what = state(c[1], c[2], mw, mp, tw, tp)
-      write(key, c)
+      what = state(c[1], c[2], l.mw, l.mp, l.tw, l.tp)
+      book(l, before.ep, was)
+      l.changed = true
     end
     charges[#charges + 1] = table.concat({id, before.ep, before.unit, s(dw), s(dp), what}, '|') .. ';'
     truth[#truth + 1] = table.concat({id, before.ep, before.unit, s(aw), s(ap), what}, '|') .. ';'
   end
 end
+save_all()
 local text = table.concat(charges)
 redis.call('HSET', record, 'entry:' .. ARGV[1], 1, 'row', ARGV[3], 'lim', table.concat(truth))
 redis.call('HINCRBY', record, 'corrected', 1)

@@ -17,8 +17,8 @@ for i = 2, #KEYS do
       elseif rated and rated[id] then nw, np = tonumber(rated[id][1]), tonumber(rated[id][2]) end
       if (unit == 'usd' or unit == 'tokens') and gt(nw, np, ow, op) then
         local key = ARGV[a + 3] .. id
-        local _, _, present, _, _, _, _, c = read(key)
-        if present == ep then
+        local _, _, present, _, _, _, _, c, width = read(key)
+        if present and counts(present, width, ep) then
           local dw, dp = sub(nw, np, ow, op)
           c[7], c[8] = add(c[7], c[8], dw, dp)
           write(key, c)

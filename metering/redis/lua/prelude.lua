@@ -23,35 +23,104 @@ local function now_ms()
 end
 -- A limit hash: mode, unit, ep (its epoch), def (max, threshold) and cnt, the counters, packed: one
 -- field is read and written in a fraction of the time of seventeen. Each is a double that is whole.
+-- `width` is there if its window is a rolling one: how many ms a part of it is long.
 local DEF, CNT = '<dddd', '<ddddddddddddddddd'
 -- 1-2 settled, 3-4 input, 5-6 output, 7-8 likely and 9-10 ceilings of live holds, 11 how many
 local STATE = {ok = 12, exceeded = 13, overrun = 14, blocked = 15, blocked_external = 16, failed = 17}
-local function read(key)  -- mode, unit, epoch, max whole, part, threshold whole, part, counters
-  local v = redis_call('HMGET', key, 'mode', 'unit', 'ep', 'def', 'cnt')
+local function read(key)  -- mode, unit, epoch, max whole, part, threshold whole, part, counters, width
+  local v = redis_call('HMGET', key, 'mode', 'unit', 'ep', 'def', 'cnt', 'width')
   if not v[1] then return end
   local mw, mp, tw, tp = struct.unpack(DEF, v[4])
-  return v[1], v[2], v[3], mw, mp, tw, tp, {struct.unpack(CNT, v[5])}
+  return v[1], v[2], v[3], mw, mp, tw, tp, {struct.unpack(CNT, v[5])}, v[6] and tonumber(v[6])
 end
 local function write(key, c) redis_call('HSET', key, 'cnt', struct.pack(CNT, unpack(c, 1, 17))) end
+-- A rolling window's parts, in a hash beside its limit: `oldest`, the number of the first that counts, and
+-- by epoch what came in then, packed: settled, input, output, states. Their sum is in the counters.
+local PARTS, PART, NOTHING_YET = 60, '<dddddddddddd', string.rep('\0', 8 * 12)
+local function age(l, now)  -- what is older than the window leaves the counters
+  local oldest, key, c = math.floor(now / l.width) - PARTS, l.key .. ':w', l.c
+  l.oldest = tonumber(redis_call('HGET', key, 'oldest') or 0)
+  if l.oldest >= oldest then return end
+  local parts = redis_call('HGETALL', key)
+  for i = 1, #parts, 2 do
+    if parts[i] ~= 'oldest' and math.floor(parts[i] / l.width) < oldest then
+      local p = {struct.unpack(PART, parts[i + 1])}
+      for j = 1, 5, 2 do c[j], c[j + 1] = sub(c[j], c[j + 1], p[j], p[j + 1]) end
+      for j = 7, 12 do c[j + 5] = c[j + 5] - p[j] end
+      redis_call('HDEL', key, parts[i])
+    end
+  end
+  redis_call('HSET', key, 'oldest', s(oldest))
+  l.oldest = oldest
+  write(l.key, c)
+end
+-- Whether what came in in an epoch counts in the present one: it is that, or a part of a rolling window.
+local function counts(present, width, ep)
+  return present == ep or (width and tonumber(ep) > tonumber(present))
+end
+local function snapshot(l) return l.width and {unpack(l.c, 1, 17)} end
+local function book(l, ep, was)  -- put what has changed since into its part; it leaves again with that
+  if not was then return end
+  local c = l.c
+  if math.floor(ep / l.width) < l.oldest then  -- it has left already
+    for j = 1, 17 do
+      if j < 7 or j > 11 then c[j] = was[j] end
+    end
+    return
+  end
+  local p = l.parts[ep] or {struct.unpack(PART, redis_call('HGET', l.key .. ':w', ep) or NOTHING_YET)}
+  l.parts[ep] = p
+  for j = 1, 5, 2 do p[j], p[j + 1] = add(p[j], p[j + 1], sub(c[j], c[j + 1], was[j], was[j + 1])) end
+  for j = 7, 12 do p[j] = p[j] + c[j + 5] - was[j + 5] end
+end
 -- The limits of a batch of calls: each is read once, then it is as the calls so far have left it,
--- and is written once. `held`: when each new hold should end, and its record; `ended`: records.
+-- and is written once. `held`: when each new hold should end, and its record; `ended`: records; `into`:
+-- the epoch of what comes in now.
 local batch = {}
-local function limit_of(key)  -- nil: not loaded
+local function limit_of(key, now)  -- nil: not loaded
   local l = batch[key]
   if not l then
-    local mode, unit, ep, mw, mp, tw, tp, c = read(key)
+    local mode, unit, ep, mw, mp, tw, tp, c, width = read(key)
     if not mode then return end
-    l = {key = key, mode = mode, unit = unit, ep = ep, mw = mw, mp = mp, tw = tw, tp = tp, c = c,
-         changed = false, held = {}, ended = {}, kind = '|' .. ep .. '|' .. unit .. '|'}
+    l = {key = key, mode = mode, unit = unit, ep = ep, mw = mw, mp = mp, tw = tw, tp = tp, c = c, width = width,
+         changed = false, held = {}, ended = {}, into = ep}
+    if width then
+      l.parts = {}
+      age(l, now)
+      local newest = math.max(math.floor(now / width), l.oldest + PARTS)  -- the clock may have been set back
+      if newest * width > tonumber(ep) then l.into = s(newest * width) end
+    end
+    l.kind = '|' .. l.into .. '|' .. unit .. '|'
     batch[key] = l
   end
   return l
 end
+local function begin(l, ep)  -- a later epoch, with empty counters; calls in flight settle into the old one
+  l.ep, l.into, l.kind = ep, ep, '|' .. ep .. '|' .. l.unit .. '|'
+  for i = 1, 17 do l.c[i] = 0 end
+  l.begun, l.changed, l.held, l.ended = true, true, {}, {}
+end
+-- Begin the window that is now, by this clock, if it is not the present one. The proxy, whose clock may
+-- differ, says when three of them begin: before|present|next.
+local STARTS = '([^|;]+)|(%d+)|(%d+)|(%d+);'
+local function roll(l, first, second, third, now)
+  local start = now >= tonumber(third) and third or now >= tonumber(second) and second or first
+  if tonumber(start) > tonumber(l.ep) then begin(l, start) end
+end
 local function save(l)
+  if l.begun then
+    redis_call('HSET', l.key, 'ep', l.ep)
+    redis_call('DEL', l.key .. ':h')
+    l.begun = false
+  end
   if l.changed then write(l.key, l.c) end
   if #l.held > 0 then redis_call('ZADD', l.key .. ':h', unpack(l.held)) end
   if #l.ended > 0 then redis_call('ZREM', l.key .. ':h', unpack(l.ended)) end
   l.changed, l.held, l.ended = false, {}, {}
+  if l.width then
+    for ep, p in pairs(l.parts) do redis_call('HSET', l.key .. ':w', ep, struct.pack(PART, unpack(p, 1, 12))) end
+    l.parts = {}
+  end
 end
 -- What a rate counts in each of the last 61 seconds, packed: the newest second, then counts by second
 -- modulo 61, so that no 60 s have more than its max. Read once and written once, like limits.

@@ -2,8 +2,8 @@
 -- KEYS: 1 holds (zset by deadline), 2 outbox (stream), then of each call: record, limit hashes
 -- ARGV: 1 ttl ms, then of each call: 1 how many limits, 2 expected duration ms, 3 row, 4-5 likely,
 --       6-7 ceiling (usd), 8 likely tokens, 9 ceiling tokens, 10 likely and ceiling of limits with own
---       rates, 11 rate limits (kind|max|needed|key;), limit ids in the order of the keys. A rate's key is of
---       the same shard.
+--       rates, 11 rate limits (kind|max|needed|key;), 12 windows of its limits on the calendar
+--       (id|before|present|next;), limit ids in the order of the keys. A rate's key is of the same shard.
 -- Returns: of each call {1, epochs} held | {2, status} known already | {-1, i} limit i is not loaded |
 --          {-2, why} this one cannot be read | {-3, kind, key, max, used, needed, retry_ms} comes too soon, which
 --          leaves nothing | {0, final, retry_ms, charges, why} refused; `why` is of each limit that blocks
@@ -61,6 +61,12 @@ local function throttled(text)  -- the first of a call's rates that it would exc
   return nil, found
 end
 
+local function windows_of(text)  -- when a call's limits on the calendar begin, by id
+  local found = {}
+  for id, first, second, third in string.gmatch(text, STARTS) do found[id] = {first, second, third} end
+  return found
+end
+
 -- 1: read and decide; no write but of what calls before this one have come to.
 local function decide(k, a)
   local status = redis_call('HGET', KEYS[k], 'st')
@@ -71,10 +77,13 @@ local function decide(k, a)
     if reply then return reply end
     call.rates = found
   end
+  local windows = ARGV[a + 11] ~= '' and windows_of(ARGV[a + 11])
   for i = 1, tonumber(ARGV[a]) do
-    local l = limit_of(KEYS[k + i])
+    local l = limit_of(KEYS[k + i], now)
     if not l then return {-1, i} end
-    local id = ARGV[a + 10 + i]
+    local id = ARGV[a + 11 + i]
+    local window = windows and windows[id]
+    if window then roll(l, window[1], window[2], window[3], now) end
     local lw, lp, cw, cp = own(l.unit, a, rated and rated[id])
     local mine = {limit = l, id = id, lw = lw, lp = lp, cw = cw, cp = cp, blocked = false}
     call[i] = mine
@@ -105,7 +114,9 @@ local function refuse(record, row, call)
   for _, mine in ipairs(call) do
     local l = mine.limit
     local what = mine.blocked and 'blocked' or 'blocked_external'
+    local was = snapshot(l)
     l.c[STATE[what]] = l.c[STATE[what]] + 1
+    book(l, l.into, was)
     l.changed = true
     charges = charges .. mine.id .. l.kind .. '0|0|' .. what .. ';'
   end
@@ -144,7 +155,7 @@ local function hold(record, row, ends, call)
     held[#held + 1] = ends
     held[#held + 1] = record
     shares = shares .. mine.id .. l.kind .. l.mode .. '|' .. mine.lw .. '|' .. mine.lp .. '|' .. mine.cw .. '|' .. mine.cp .. ';'
-    epochs = i == 1 and l.ep or epochs .. ',' .. l.ep
+    epochs = i == 1 and l.into or epochs .. ',' .. l.into
   end
   redis_call('HSET', record, 'st', 'held', 'row', row, 'lim', shares)
   if call.rates then take(record, call.rates) end
@@ -166,7 +177,7 @@ while k <= #KEYS do
     held[#held + 1] = record
   end
   replies[#replies + 1] = reply
-  k, a = k + 1 + n, a + 11 + n
+  k, a = k + 1 + n, a + 12 + n
 end
 save_all()
 if #held > 0 then redis_call('ZADD', holds, unpack(held)) end

@@ -14,6 +14,6 @@ end
 write(key, c)
 if unit ~= 'concurrent' then
   redis.call('HSET', key, 'ep', ARGV[1])
-  redis.call('DEL', key .. ':h')
+  redis.call('DEL', key .. ':h', key .. ':w')
 end
 return {1, before}

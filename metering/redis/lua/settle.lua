@@ -27,7 +27,7 @@ local function look(k, a)
     shares[id] = {ep = ep, unit = unit, mode = mode, lw = lw, lp = lp, cw = cw, cp = cp}
   end
   local call = {record = record, verb = verb, shares = shares, took = r[3], rated = own_amounts(ARGV[a + 12])}
-  for i = 1, tonumber(ARGV[a]) do call[i] = limit_of(KEYS[k + 1 + i]) or {} end
+  for i = 1, tonumber(ARGV[a]) do call[i] = limit_of(KEYS[k + 1 + i], now) or {} end
   return nil, call
 end
 
@@ -83,16 +83,21 @@ local function finish(k, a, call)
   for i, l in ipairs(call) do
     local id, ep = ARGV[a + 11 + 2 * i], ARGV[a + 12 + 2 * i]
     local share = call.shares[id]
-    ep = share and share.ep or (ep ~= '0' and ep) or l.ep or '0'
+    ep = share and share.ep or (ep ~= '0' and ep) or l.into or '0'
     local unit = share and share.unit or l.unit or 'usd'
     local rated = call.rated and call.rated[id]
     local aw, ap = amount(a, call, unit, share, rated)
     local nothing = verb == 'release' or (verb == 'expire' and aw == '0' and ap == '0')
     local what = nothing and 'failed' or 'ok'
-    if l.ep == ep then  -- money of an old epoch never enters a new one
+    if not share and l.ep and not l.width and unit ~= 'concurrent' and tonumber(ep) > tonumber(l.ep) then
+      begin(l, ep)  -- a call without a hold is the first of its window
+    end
+    if counts(l.ep, l.width, ep) then  -- money of an old epoch never enters a new one
+      local was = snapshot(l)
       underflows = underflows + charge(a, call, l, share, unit, aw, ap, rated)
       if not nothing then what = state(l.c[1], l.c[2], l.mw, l.mp, l.tw, l.tp) end
       l.c[STATE[what]] = l.c[STATE[what]] + 1
+      book(l, ep, was)
     end
     charges = charges .. id .. '|' .. ep .. '|' .. unit .. '|' .. aw .. '|' .. ap .. '|' .. what .. ';'
   end
