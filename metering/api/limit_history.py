@@ -50,7 +50,7 @@ async def _ended(
     """A page of the epochs of a limit that are over."""
     ledger, store = request.services.ledger, request.services.store
     [after] = read_cursor(cursor, int)
-    if one.window is not None and one.window.bucket_ms:
+    if one.window is not None and one.window.part_ms:
         before = one.window.bounds(await ledger.now_ms())[0]
     else:
         [present] = await ledger.present((one,))
@@ -67,7 +67,7 @@ def _period(one: Limit, its: Totals, lives: list[tuple[int, int]]) -> LimitPerio
     """An epoch as an item; `lives`: from when to when there was no reset, and the max in force."""
     ends = [epoch for epoch, _ in lives if epoch > its.epoch]
     if one.window is not None:
-        width = one.window.bucket_ms
+        width = one.window.part_ms
         ends.append(
             (its.epoch // width + 1) * width if width else one.window.starts(its.epoch).next
         )

@@ -12,7 +12,7 @@ from metering.api.limits import existing, totals_of
 from metering.api.requests import canonical, not_found
 from metering.api.server import ApiRequest
 from metering.api.text import moment
-from metering.core.limits import Refusal, Unit
+from metering.core.limits import Limit, Refusal, Unit
 from metering.core.record import UsageRow
 from metering.store import requests
 
@@ -75,7 +75,7 @@ class WhyController(Controller):
             "as_of": as_of,
             "now": budget(one, totals),
             "items": [
-                refusal_object(row, why)
+                refusal_object(row, why, one)
                 for row in rows
                 for why in row.refusals
                 if why.limit_id == limit_id
@@ -96,9 +96,9 @@ async def _refused(request: ApiRequest, limit_id: str, request_id: str) -> Usage
     raise not_found(request_id)
 
 
-def refusal_object(row: UsageRow, why: Refusal) -> RefusalObject:
+def refusal_object(row: UsageRow, why: Refusal, limit: Limit) -> RefusalObject:
     """A limit's part in the refusal of a call, as callers see it."""
-    resets_at_ms = why.resets_at_ms
+    resets_at_ms = limit.resets_ms(why.epoch)
     return RefusalObject(
         request_id=row.request_id,
         at=moment(row.at_ms),

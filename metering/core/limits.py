@@ -19,13 +19,13 @@ An amount is counted in the limit's unit: pico for `usd`, plain counts for the o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from metering.core.windows import Window
+from metering.core.windows import Window, moment_text
 
 Mode = Literal["allow", "block", "hard"]
 Unit = Literal["usd", "tokens", "requests", "concurrent"]
@@ -59,7 +59,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 
     def resets_ms(self, epoch: int) -> int | None:
         """When the window ends that an epoch is in; None: nothing but a reset ends it."""
-        return self.window.bounds(max(self.epoch, epoch))[1] if self.window is not None else None
+        return self.window.bounds(epoch or self.epoch)[1] if self.window is not None else None
 
     @property
     def binding(self) -> bool:
@@ -157,6 +157,30 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: int = 0
     refusals: tuple[Refusal, ...] = ()
     """Of each limit that blocks."""
+
+    @property
+    def until_ms(self) -> int | None:
+        """When all begin anew whose money is spent; None: they do not, or it would not help."""
+        return until_ms(self.refusals)
+
+    @property
+    def resets_at(self) -> dict[str, str]:
+        """When the windows of those limits end that have one, by id, as text."""
+        ends = [(it.limit_id, it.resets_at_ms) for it in self.refusals]
+        return {limit_id: moment_text(end_ms) for limit_id, end_ms in ends if end_ms is not None}
+
+
+def until_ms(refusals: Iterable[Refusal]) -> int | None:
+    """When all limits begin anew that refuse for good, if there is room for the call then."""
+    final = [it for it in refusals if it.final]
+    ends = [it.resets_at_ms for it in final if it.resets_at_ms is not None and it.needed <= it.max]
+    return max(ends, default=None) if len(ends) == len(final) else None
+
+
+def resets_at(limits: Iterable[tuple[Limit, int]]) -> dict[str, str]:
+    """When the windows end that limits are in, each in an epoch: by id, as text."""
+    ends = [(it.limit_id, it.resets_ms(epoch)) for it, epoch in limits if it.window is not None]
+    return {limit_id: moment_text(end_ms) for limit_id, end_ms in ends if end_ms is not None}
 
 
 def state_after(settled: int, limit: Limit) -> State:

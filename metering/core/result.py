@@ -19,8 +19,9 @@ _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = b"{}"
 
 
-class _State(msgspec.Struct, gc=False):
+class _State(msgspec.Struct, gc=False, omit_defaults=True):
     state: State
+    resets_at: str | None = None
 
 
 class _Base(msgspec.Struct, gc=False, omit_defaults=True):
@@ -78,16 +79,18 @@ def result_json(
     unpriced: Sequence[str] = (),
     overrun_pico: int = 0,
     duplicate: bool = False,
+    resets_at: Mapping[str, str] | None = None,
 ) -> bytes:
     """The JSON object `xproxy_result` of a row and the states its limits were left in.
 
     The cost is left out where there is none to state: of calls that were refused or failed, and
-    where no price is known. `unpriced` names units of the row that have no price.
+    where no price is known. `unpriced` names units of the row that have no price; `resets_at` says
+    of limits by id when their windows end.
     """
     result = _Result(
         request_id=row.request_id,
         request_tags=row.tags,
-        limits={limit_id: _State(state) for limit_id, state in states.items()} if states else {},
+        limits=_states(states, resets_at) if states else {},
         experience_id=row.use_case_id,  # its name until 2025; still sent then beside the new one
         use_case_name=row.use_case_name,
         use_case_id=row.use_case_id,
@@ -102,6 +105,12 @@ def result_json(
         warnings=row.warnings,
     )
     return _encode(result)
+
+
+def _states(states: Mapping[str, State], resets_at: Mapping[str, str] | None) -> dict[str, _State]:
+    if not resets_at:
+        return {limit_id: _State(state) for limit_id, state in states.items()}
+    return {limit_id: _State(state, resets_at.get(limit_id)) for limit_id, state in states.items()}
 
 
 def _has_cost(row: UsageRow) -> bool:

@@ -35,7 +35,7 @@ from metering.errors import InvalidRequest
 CALENDAR = ("hour", "day", "week", "month", "quarter", "year")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAYS_MAX = 1000
-BUCKETS = 60
+PARTS = 60
 """So many parts a rolling window has; the scripts keep one more, the present one, which grows."""
 ROLLING_MIN_MS, ROLLING_MAX_MS = 60_000, 366 * 86_400_000
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
@@ -57,9 +57,9 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rolling: str | None = None
 
     @property
-    def bucket_ms(self) -> int:
+    def part_ms(self) -> int:
         """How long a part of a rolling window is; 0: it is no rolling one."""
-        return _span_ms(self.rolling) // BUCKETS if self.rolling else 0
+        return _span_ms(self.rolling) // PARTS if self.rolling else 0
 
     def starts(self, at_ms: int) -> Starts:
         """Where the window before that of a moment begins, the window, and the one after it."""
@@ -73,14 +73,14 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def start(self, at_ms: int) -> int:
         """Where what is admitted at a moment is counted from: the window's start, or its part's."""
-        width = self.bucket_ms
+        width = self.part_ms
         return at_ms // width * width if width else self.starts(at_ms).present
 
     def bounds(self, at_ms: int) -> tuple[int, int | None]:
         """[start, end) of the window of a moment; a rolling one ends with it and has no end."""
-        width = self.bucket_ms
+        width = self.part_ms
         if width:
-            return (at_ms // width - BUCKETS) * width, None
+            return (at_ms // width - PARTS) * width, None
         found = self.starts(at_ms)
         return found.present, found.next
 
@@ -231,6 +231,12 @@ def _local(at_ms: int, zone: tzinfo) -> datetime:
 def _unix_ms(moment: datetime) -> int:
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return since.days * 86_400_000 + since.seconds * 1000
+
+
+@lru_cache(maxsize=256)
+def moment_text(at_ms: int) -> str:
+    """Where a window begins, for answers: `2026-12-01T00:00:00Z`."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @lru_cache(maxsize=256)

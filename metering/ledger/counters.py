@@ -37,7 +37,7 @@ class Counters:
         """Create a limit's live counters from its rows, or bring their definition up to date."""
         name = share(limit.application_id).limit(limit.limit_id)
         epoch = limit.epoch
-        if limit.window is not None and not limit.window.bucket_ms:
+        if limit.window is not None and not limit.window.part_ms:
             epoch = limit.epoch_at(await self.now_ms())
         counted: Sequence[Totals] = ()
         if not await self._redis.call("EXISTS", name):
@@ -51,7 +51,7 @@ class Counters:
                 *pair(limit.unit, limit.max),
                 *pair(limit.unit, limit.threshold),
                 epoch,
-                limit.window.bucket_ms if limit.window is not None else 0,
+                limit.window.part_ms if limit.window is not None else 0,
                 *(part for its in counted for part in totals_parts(limit.unit, its)),
             ],
         )
@@ -59,7 +59,7 @@ class Counters:
     async def _landed_totals(self, limit: Limit, epoch: int) -> Sequence[Totals]:
         """What rows charged a limit in its epoch, or in each part of its rolling window."""
         since, before = epoch, epoch + 1
-        if limit.window is not None and limit.window.bucket_ms:
+        if limit.window is not None and limit.window.part_ms:
             since = max(epoch, limit.window.bounds(await self.now_ms())[0])
             before = stored_limits.LAST_EPOCH
         return await stored_limits.totals(

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 import structlog
 
-from metering.core.limits import Bounds, Floor, Limit, Refused
+from metering.core.limits import Bounds, Floor, Limit, Refused, resets_at
 from metering.core.money import join, split
 from metering.core.rates import Rate, Throttled, rates_text
 from metering.core.record import UsageRow, decode_row, encode_row
@@ -35,16 +35,19 @@ When = Literal["due", "held", "any"]
 REPLAYED_AT_ONCE = 50
 FLOOR = ("fw", "fp", "ft", "fl")
 """Where a record has what is certain of its call: USD, pico, tokens, and limits with own rates."""
+NO_WINDOWS: Mapping[str, str] = {}
 RESERVE, SETTLE = SCRIPTS["reserve"], SCRIPTS["settle"]
 
 
 class Hold:
-    """A call that was admitted. `floor` tells what is certain of it so far."""
+    """A call that was admitted. `floor` tells what is certain of it so far, `resets_at` when the
+    windows end that its limits are in."""
 
     __slots__ = (
         "floor",
         "limits",
         "record",
+        "resets_at",
         "row",
         "spooled",
     )
@@ -53,6 +56,7 @@ class Hold:
         self.row = row
         self.limits = limits
         self.record = share(row.application_id).record(row.request_id, row.attempt)
+        self.resets_at: Mapping[str, str] = NO_WINDOWS
         self.floor: Callable[[], Floor] = Floor
         self.spooled = spooled
 
@@ -84,6 +88,7 @@ class Ledger(Corrections):
         place = share(row.application_id)
         limit_ids = [it.limit_id for it in limits]
         names = [place.record(row.request_id, row.attempt), *place.limits(limit_ids)]
+        windows = starts_text(limits, row.at_ms)
         arguments: list[Argument] = [
             len(limits),
             expected_ms,
@@ -94,7 +99,7 @@ class Ledger(Corrections):
             bounds.ceiling_tokens,
             own_amounts(bounds.limits),
             rates_text(rates, place.rate_prefix, bounds.likely_tokens) if rates else "",
-            starts_text(limits, row.at_ms),
+            windows,
             *limit_ids,
         ]
         try:
@@ -105,11 +110,14 @@ class Ledger(Corrections):
         except StoreAway as fault:
             return await self._reserve_without_redis(row, limits, fault)
         if reply[0] == 0:
-            return refused(reply)
+            return refused(reply, limits, row.at_ms)
         if reply[0] == -3:
             return throttled(reply, rates)
         epochs = [int(part) for part in reply[1].split(b",") if part]
-        return self._alive(Hold(row, list(zip(limit_ids, epochs, strict=False)), spooled=False))
+        hold = Hold(row, list(zip(limit_ids, epochs, strict=False)), spooled=False)
+        if windows:
+            hold.resets_at = resets_at(zip(limits, epochs, strict=True))
+        return self._alive(hold)
 
     async def _reserve_without_redis(
         self, row: UsageRow, limits: Sequence[Limit], fault: StoreAway

@@ -7,13 +7,25 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from metering.core.limits import STATES, Charge, Limit, Refusal, Refused, State, Totals, Unit
+from metering.core.limits import (
+    STATES,
+    Charge,
+    Limit,
+    Refusal,
+    Refused,
+    State,
+    Totals,
+    Unit,
+    until_ms,
+)
 from metering.core.money import join, split
 from metering.core.rates import Rate, Throttled
 from metering.core.record import UsageRow
 
 COUNTERS = struct.Struct("<17d")
 """Whole numbers below 2^53, as doubles: exact."""
+WAIT_S_MAX = 20
+"""So long a refused call may be asked to wait before it tries again."""
 
 
 def amount(unit: Unit, whole: int, part: int) -> int:
@@ -119,7 +131,7 @@ def starts_text(limits: Sequence[Limit], at_ms: int) -> str:
         [
             f"{it.limit_id}|{it.window.starts(at_ms).text};"
             for it in limits
-            if it.window is not None and not it.window.bucket_ms
+            if it.window is not None and not it.window.part_ms
         ]
     )
 
@@ -131,15 +143,22 @@ def fields_of(reply: list[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
-def refused(reply: Sequence[bytes | int]) -> Refused:
-    """A refusal in numbers, from the script's reply."""
-    refusals = parse_refusals(reply[4])  # type: ignore[arg-type]
+def refused(reply: Sequence[bytes | int], limits: Sequence[Limit], at_ms: int) -> Refused:
+    """A refusal in numbers, from the script's reply to a call of these limits, admitted then."""
+    by_id = {it.limit_id: it for it in limits}
+    refusals = tuple(
+        msgspec.structs.replace(it, resets_at_ms=by_id[it.limit_id].resets_ms(it.epoch))
+        for it in parse_refusals(reply[4])  # type: ignore[arg-type]
+    )
+    wait_ms, retryable, anew_ms = int(reply[2]), not reply[1], until_ms(refusals)
+    if anew_ms is not None and anew_ms - at_ms <= WAIT_S_MAX * 1000:
+        retryable, wait_ms = True, max(wait_ms, anew_ms - at_ms)
     return Refused(
         states=states_of(reply[3]),  # type: ignore[arg-type]
         blocked_limit_ids=tuple(it.limit_id for it in refusals),
-        retryable=not reply[1],
-        retry_after_s=0 if reply[1] else min(20, max(1, round(int(reply[2]) / 1000))),
-        refusals=tuple(refusals),
+        retryable=retryable,
+        retry_after_s=min(WAIT_S_MAX, max(1, -(-wait_ms // 1000))) if retryable else 0,
+        refusals=refusals,
     )
 
 

@@ -50,6 +50,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What each limit was left in; empty while that is not known."""
     result: bytes
     """The `xproxy_result` object, as JSON."""
+    resets_at: Mapping[str, str]
+    """When the windows end that its limits are in, by id; of nearly all calls, nothing."""
 
 
 class Meter:
@@ -87,7 +89,7 @@ class Meter:
         row = priced_row(row, usage, priced, counts, estimated=estimated)
         if not estimated and not shown:
             self._learn(row, ask, counts, tokens_asked)
-        return self.outcome(row, await self.ledger.settle(hold, row, _total_tokens(counts)))
+        return self.outcome(hold, row, await self.ledger.settle(hold, row, _total_tokens(counts)))
 
     async def restate(self, looked: UsageRow, usage: Usage) -> None:
         """Charge an earlier call what a later answer says that it used, if it was estimated.
@@ -128,26 +130,28 @@ class Meter:
 
     async def release(self, hold: Hold, row: UsageRow) -> Outcome:
         """End a call that used nothing: a provider's error, or no connection."""
-        return self.outcome(row, await self.ledger.release(hold, row))
+        return self.outcome(hold, row, await self.ledger.release(hold, row))
 
     async def settle_free(self, hold: Hold, row: UsageRow) -> Outcome:
         """End a call that is not metered: it costs nothing, or nobody knows what."""
         row = msgspec.structs.replace(row, status="ok")
-        return self.outcome(row, await self.ledger.settle(hold, row, 0))
+        return self.outcome(hold, row, await self.ledger.settle(hold, row, 0))
 
     async def expire(self, hold: Hold, row: UsageRow) -> Outcome:
         """End a call whose truth nobody knows: what is certain of it is charged."""
         floor = hold.floor()
         row = unresolved(row, floor)
-        return self.outcome(row, await self.ledger.expire(hold, row, floor.tokens))
+        return self.outcome(hold, row, await self.ledger.expire(hold, row, floor.tokens))
 
-    def outcome(self, row: UsageRow, charged: bytes | None) -> Outcome:
+    def outcome(self, hold: Hold, row: UsageRow, charged: bytes | None) -> Outcome:
         """The result of a row; without limit states when Redis did not answer in time."""
         if charged is None:
             warnings = [*row.warnings, "limit states are not known yet"]
             row = msgspec.structs.replace(row, warnings=warnings)
         states = states_of(charged) if charged else {}
-        return Outcome(row, states, result_json(row, states, unpriced=unpriced_units(row)))
+        resets_at = hold.resets_at
+        result = result_json(row, states, unpriced=unpriced_units(row), resets_at=resets_at)
+        return Outcome(row, states, result, resets_at)
 
     def _expected(self, row: UsageRow, ask: Ask, tokens_asked: int) -> dict[str, int]:
         """Counts of an answer that is not there yet, as at admission."""

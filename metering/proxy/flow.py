@@ -173,7 +173,12 @@ class Flow:
 
     def _refuse(self, exchange: Exchange, call: Call, refused: Refused) -> None:
         row = blocked(call.row, refused.refusals)
-        result = result_json(row, refused.states, blocked_limit_ids=refused.blocked_limit_ids)
+        result = result_json(
+            row,
+            refused.states,
+            blocked_limit_ids=refused.blocked_limit_ids,
+            resets_at=refused.resets_at,
+        )
         answer = payi.refusal(refused, row.request_id, result, self._settings.budget_status)
         exchange.respond(*answer)
 

@@ -369,6 +369,8 @@ def cost_headers(outcome: Outcome) -> Headers:
     if outcome.states:
         states = ",".join([f"{limit_id}={state}" for limit_id, state in outcome.states.items()])
         headers.append((b"xproxy-limits", states.encode()))
+    if outcome.resets_at:
+        headers.append(payi.resets_header(outcome.resets_at))
     return headers
 
 

@@ -12,7 +12,7 @@ Our bodies have no member `error`: the provider's SDKs would show that alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import unquote
@@ -21,6 +21,7 @@ import msgspec
 
 from metering.core.limits import Refusal, Refused, Unit
 from metering.core.result import digits, splice_json
+from metering.core.windows import moment_text
 from metering.errors import MethodNotAllowed, OurFault, RateLimited, XproxyError
 
 PREFIX = "/api/v1/proxy/"
@@ -150,6 +151,8 @@ def refusal(
     headers.append((b"x-should-retry", b"true" if refused.retryable else b"false"))
     if refused.retryable:
         headers.append((b"retry-after", str(max(1, refused.retry_after_s)).encode()))
+    if refused.resets_at:
+        headers.append(resets_header(refused.resets_at))
     return status, headers, _encode(body)
 
 
@@ -173,10 +176,19 @@ def _why(refusal: Refusal) -> _Why:
     )
 
 
+def resets_header(resets_at: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """When the windows of limits end: `team=2026-12-01T00:00:00Z`."""
+    text = ",".join([f"{limit_id}={at}" for limit_id, at in resets_at.items()])
+    return b"xproxy-resets-at", text.encode()
+
+
 def _reason(refused: Refused) -> str:
     """The refusal in a sentence: which limits, and what helps."""
     names = ", ".join(f"'{limit_id}'" for limit_id in refused.blocked_limit_ids)
-    if refused.retryable:
+    if refused.until_ms is not None:
+        until = moment_text(refused.until_ms)
+        what = f"limit {names} is used up until {until}; raise or reset it to go on before"
+    elif refused.retryable:
         what = f"what is left of limit {names} is held by calls in flight; retry shortly"
     else:
         what = f"limit {names} is used up; raise or reset it"

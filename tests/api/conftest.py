@@ -69,7 +69,7 @@ class Ledger:
         """The counters; a window that has ended begins anew."""
         for it in limits:
             mark, epoch = (it.application_id, it.limit_id), it.epoch_at(self.at_ms)
-            if it.window and not it.window.bucket_ms and self.counters[mark].epoch < epoch:
+            if it.window and not it.window.part_ms and self.counters[mark].epoch < epoch:
                 self.counters[mark] = Totals(epoch=epoch)
         return [self.counters[it.application_id, it.limit_id] for it in limits]
 

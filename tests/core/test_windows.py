@@ -211,7 +211,7 @@ def test_a_rolling_window_is_never_shorter_and_at_most_a_sixtieth_longer(
     length = minutes * 60_000
     assert end is None
     assert length <= at_ms - start < length + length / 60
-    assert start <= window.start(at_ms) <= at_ms < window.start(at_ms) + window.bucket_ms
+    assert start <= window.start(at_ms) <= at_ms < window.start(at_ms) + window.part_ms
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 
 from metering.core.limits import STATES, Bounds, Limit, Refused, Totals
 from metering.core.money import PICO_PER_USD as USD
-from metering.core.windows import Window
+from metering.core.windows import Window, moment_text
 from metering.duties.writer import Writer
 from metering.ledger import Hold, Ledger
 from metering.ledger.replies import COUNTERS, pair, parse_charges
@@ -233,6 +233,74 @@ async def test_a_call_without_a_hold_counts_where_it_was_admitted(
         assert await ledger.apply("settle", one, pairs, 1, "any") is not None
         assert (await live(redis))[1] == counted * CENT
     assert (await live(redis))[0] == start
+
+
+@pytest.mark.parametrize(
+    ("max_cents", "left_ms", "retryable", "retry_after_s", "until"),
+    [
+        # what is left of the window; whether to try again, and when; whether waiting helps at all
+        (100, 21_000, False, 0, True),
+        (100, 20_000, True, 20, True),
+        (100, 4_100, True, 5, True),
+        (100, 1, True, 1, True),
+        (15, 4_000, False, 0, False),  # its ceiling is more than there is in any window
+    ],
+)
+async def test_waiting_is_asked_for_only_if_it_helps_soon(
+    ledger: Ledger,
+    hourly: Limit,
+    now_ms: int,
+    max_cents: int,
+    left_ms: int,
+    retryable: bool,  # noqa: FBT001
+    retry_after_s: int,
+    until: bool,  # noqa: FBT001
+) -> None:
+    """A limit that is used up says when it begins anew; to try again, if that is within 20 s."""
+    hard = msgspec.structs.replace(hourly, mode="hard", max=max_cents * CENT)
+    if max_cents == 100:
+        await ledger.define(msgspec.structs.replace(hard, mode="allow"))
+        await spend(ledger, hard, now_ms, 100)
+    await ledger.define(hard)
+    assert hard.window is not None
+    end = hard.window.starts(now_ms).next
+
+    refused = await call(ledger, hard, end - left_ms)
+
+    assert isinstance(refused, Refused)
+    assert (refused.retryable, refused.retry_after_s) == (retryable, retry_after_s)
+    assert refused.until_ms == (end if until else None)
+    assert refused.resets_at == {"team": moment_text(end)}
+
+
+async def test_of_several_limits_all_must_begin_anew(
+    ledger: Ledger, hourly: Limit, now_ms: int
+) -> None:
+    """One that does not makes a refusal final, however soon the other does; holds do not."""
+    team, other, wide = hourly, limit("other", mode="block"), limit("wide", mode="block", usd=9)
+    pair_ = (team, other, wide)
+    for it in pair_:
+        await ledger.define(it)
+    end = team.window.starts(now_ms).next if team.window else 0
+
+    async def ask(*limits: Limit) -> Any:
+        at_ms = end - 3_000
+        one = row(at_ms=at_ms, request_id=request_id(at_ms))
+        return await ledger.reserve(one, limits, DIME, expected_ms=5_000)
+
+    hold = await ask(*pair_)
+    assert hold.resets_at == {"team": moment_text(end)}
+    done = msgspec.structs.replace(hold.row, status="ok", cost_pico=2 * USD, input_pico=2 * USD)
+    await ledger.settle(hold, done, 1)
+    both = await ask(*pair_)
+    assert (both.retryable, both.until_ms, both.resets_at) == (
+        False,
+        None,
+        {"team": moment_text(end)},
+    )
+    alone = await ask(team, wide)
+    assert (alone.retryable, alone.until_ms, alone.retry_after_s) == (True, end, 3)
+    assert alone.states == {"team": "blocked", "wide": "blocked_external"}
 
 
 # Rolling

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,6 +123,7 @@ def plain(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in headers}
 
 
+DECEMBER = 1_796_083_200_000
 USUAL = {"content-type": "application/json", "xproxy-request-id": "r1"}
 
 
@@ -169,6 +171,53 @@ COUNTED = Refusal(
     holds=2,
     resets_at_ms=1_795_132_800_000,
 )
+RESETTING = msgspec.structs.replace(WHY, resets_at_ms=DECEMBER)
+LATER = msgspec.structs.replace(COUNTED, settled=9, resets_at_ms=DECEMBER + 3_600_000)
+
+
+@pytest.mark.parametrize(
+    ("refusals", "retry_after_s", "headers", "says"),
+    [
+        (
+            (RESETTING,),
+            0,
+            {"x-should-retry": "false", "xproxy-resets-at": "a=2026-12-01T00:00:00Z"},
+            "is used up until 2026-12-01T00:00:00Z; raise or reset it to go on before",
+        ),
+        (
+            (RESETTING, LATER),
+            7,
+            {
+                "x-should-retry": "true",
+                "retry-after": "7",
+                "xproxy-resets-at": "a=2026-12-01T00:00:00Z,b=2026-12-01T01:00:00Z",
+            },
+            "used up until 2026-12-01T01:00:00Z",
+        ),
+        (
+            (WHY, LATER),
+            0,
+            {"x-should-retry": "false", "xproxy-resets-at": "b=2026-12-01T01:00:00Z"},
+            "limit 'a', 'b' is used up; raise or reset it",
+        ),
+    ],
+)
+def test_refusals_of_limits_with_windows(
+    refusals: tuple[Refusal, ...], retry_after_s: int, headers: dict[str, str], says: str
+) -> None:
+    """It says when they begin anew, and in its message only if that helps."""
+    one = Refused(
+        states={"a": "blocked"},
+        blocked_limit_ids=("a", "b"),
+        retryable=retry_after_s > 0,
+        retry_after_s=retry_after_s,
+        refusals=refusals,
+    )
+    _, got, body = refusal(one, "r1", RESULT)
+    assert plain(got) == USUAL | headers
+    assert says in json.loads(body)["message"]
+
+
 RESULT = b'{"request_id":"r1","limits":{"a":{"state":"blocked"}},"blocked_limit_ids":["a"]}'
 
 
@@ -199,7 +248,8 @@ def test_refusals(
     document = json.loads(body)
 
     assert got == document["statusCode"] == status
-    assert plain(headers) == USUAL | extra
+    resets = {"xproxy-resets-at": "b=2026-11-20T00:00:00Z"}
+    assert plain(headers) == USUAL | extra | resets
     assert list(document) == ["message", "statusCode", "xproxy_error", "xproxy_result"]
     assert document["message"].startswith("Insufficient limit for the requested operation: ")
     assert says in document["message"]
