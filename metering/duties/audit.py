@@ -259,13 +259,16 @@ class Auditor:
             for start in range(0, max(1, len(limit_ids)), LIMITS_AT_ONCE):
                 some = limit_ids[start : start + LIMITS_AT_ONCE]
                 moment = await inspect(self._redis, application_id, some, suspects)
-                asked = {it: (live.totals.epoch, live.unit) for it, live in moment.limits.items()}
+                asked = {
+                    it: (live.totals.epoch, live.unit, live.first, live.last)
+                    for it, live in moment.limits.items()
+                }
                 landed = await books.totals_in(connection, application_id, asked)
                 rows = await books.not_landed(connection, application_id, moment.waiting)
                 rows += [it for it in lost if it[0].application_id == application_id]
                 for limit_id, live in moment.limits.items():
-                    expected = plus(landed[limit_id], limit_id, live.unit, rows)
-                    expected = holding(expected, limit_id, moment.held)
+                    expected = plus(landed[limit_id], limit_id, live, rows)
+                    expected = holding(expected, limit_id, live, moment.held)
                     its = limit_differences(application_id, limit_id, live, expected, moment)
                     if repair and its:
                         await self._mend_limit(application_id, limit_id, live, its, moment)
@@ -285,7 +288,7 @@ class Auditor:
         lacking = {name: pair for it in its for name, pair in it.numbers.items()}
         await mend(self._redis, application_id, limit_id, live, lacking)
         name = share(application_id).limit(limit_id) + ":h"
-        right = holders(limit_id, live.totals.epoch, moment.held)
+        right = holders(limit_id, live, moment.held)
         for record in live.members - right:
             await self._redis.call("ZREM", name, record)
         for record in right - live.members:

@@ -30,6 +30,17 @@ class Live(NamedTuple):
     totals: Totals
     members: frozenset[str]
     """Its holds by the records of their calls."""
+    first: int
+    last: int
+    """Of the epochs that count in it: its own, or those of a rolling window's parts."""
+
+    def counts(self, epoch: int) -> bool:
+        """Whether what came in in an epoch is in the counters."""
+        return self.first <= epoch <= self.last
+
+    def holds(self, epoch: int) -> bool:
+        """Whether what a call of that epoch holds is: a rolling window keeps it until it ends."""
+        return self.totals.epoch <= epoch <= self.last
 
 
 class Moment(NamedTuple):
@@ -76,9 +87,12 @@ async def inspect(
     )
 
 
-def _live(unit: bytes, epoch: bytes, counters: bytes, members: Sequence[bytes]) -> Live:
+def _live(
+    unit: bytes, epoch: bytes, counters: bytes, members: Sequence[bytes], *span: bytes
+) -> Live:
     totals = totals_of({b"unit": unit, b"ep": epoch, b"cnt": counters})
-    return Live(unit.decode(), totals, frozenset(it.decode() for it in members))  # type: ignore[arg-type]
+    records = frozenset(it.decode() for it in members)
+    return Live(unit.decode(), totals, records, *map(int, span))  # type: ignore[arg-type]
 
 
 def _rows(application_id: str, entries: Sequence[Sequence[object]]) -> tuple[list[Landed], int]:
@@ -99,13 +113,14 @@ def _rows(application_id: str, entries: Sequence[Sequence[object]]) -> tuple[lis
     return rows, unreadable
 
 
-def plus(before: Totals, limit_id: str, unit: Unit, rows: Iterable[Landed]) -> Totals:
+def plus(before: Totals, limit_id: str, live: Live, rows: Iterable[Landed]) -> Totals:
     """Totals with what more rows charged the limit in the same life, as `land_usage` adds it."""
+    unit = live.unit
     amounts = {name: getattr(before, name) for name in SETTLED}
     counts = {state: before.counts.get(state, 0) for state in STATES}
     for row, charges in rows:
         for charge in charges:
-            if (charge.limit_id, charge.epoch, charge.unit) != (limit_id, before.epoch, unit):
+            if (charge.limit_id, charge.unit) != (limit_id, unit) or not live.counts(charge.epoch):
                 continue
             amounts["settled"] += charge.amount
             if unit == "usd":
@@ -118,24 +133,26 @@ def plus(before: Totals, limit_id: str, unit: Unit, rows: Iterable[Landed]) -> T
     return msgspec.structs.replace(before, **amounts, counts=counts)
 
 
-def holding(before: Totals, limit_id: str, held: Mapping[str, list[list[str]]]) -> Totals:
+def holding(
+    before: Totals, limit_id: str, live: Live, held: Mapping[str, list[list[str]]]
+) -> Totals:
     """Totals with what calls in flight hold of the limit."""
     likely = ceiling = holds = 0
     for shares in held.values():
         for its, epoch, unit, _, lw, lp, cw, cp in shares:
-            if its == limit_id and int(epoch) == before.epoch:
+            if its == limit_id and live.holds(int(epoch)):
                 likely += amount(unit, int(lw), int(lp))  # type: ignore[arg-type]
                 ceiling += amount(unit, int(cw), int(cp))  # type: ignore[arg-type]
                 holds += 1
     return msgspec.structs.replace(before, held_likely=likely, held_ceiling=ceiling, holds=holds)
 
 
-def holders(limit_id: str, epoch: int, held: Mapping[str, list[list[str]]]) -> frozenset[str]:
+def holders(limit_id: str, live: Live, held: Mapping[str, list[list[str]]]) -> frozenset[str]:
     """Records of the calls in flight that hold something of a limit."""
     return frozenset(
         record
         for record, shares in held.items()
-        if any(share[0] == limit_id and int(share[1]) == epoch for share in shares)
+        if any(share[0] == limit_id and live.holds(int(share[1])) for share in shares)
     )
 
 
@@ -164,7 +181,7 @@ def limit_differences(
             )
         )
     held = _pairs(live.totals, expected, HELD)
-    right = holders(limit_id, live.totals.epoch, moment.held)
+    right = holders(limit_id, live, moment.held)
     names = {
         "names_of_ended": Pair(len(live.members - right), 0),
         "names_missing": Pair(len(right - live.members), 0),

@@ -49,12 +49,15 @@ async def limit_ids(connection: Connection, application_id: str) -> list[str]:
 
 
 async def totals_in(
-    connection: Connection, application_id: str, asked: Mapping[str, tuple[int, Unit]]
+    connection: Connection, application_id: str, asked: Mapping[str, tuple[int, Unit, int, int]]
 ) -> dict[str, Totals]:
-    """What landed rows charged limits, each in the life that is asked for; zeros if nothing."""
-    columns = ([*asked], [it[0] for it in asked.values()], [it[1] for it in asked.values()])
+    """What landed rows charged limits, each in the life that is asked for; zeros if nothing.
+
+    Asked are, by limit: epoch of the answer, unit, first and last epoch that count.
+    """
+    columns = ([*asked], *([it[at] for it in asked.values()] for at in range(4)))
     records = await connection.fetch(queries["read_totals_of"], as_uuid(application_id), *columns)
-    found = {limit_id: Totals(epoch=epoch) for limit_id, (epoch, _) in asked.items()}
+    found = {limit_id: Totals(epoch=epoch) for limit_id, (epoch, *_) in asked.items()}
     return found | {record["limit_id"]: read_totals(record) for record in records}
 
 

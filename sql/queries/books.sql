@@ -11,12 +11,16 @@ SELECT limit_id FROM limits WHERE application_id = $1 ORDER BY limit_id;
 SELECT application_id FROM applications ORDER BY application_id;
 
 -- read_totals_of --
--- What landed rows charged limits, each in one of its lives.
-SELECT t.limit_id, t.epoch, t.charged, t.input, t.output, t.ok, t.exceeded, t.overrun, t.blocked,
-    t.blocked_external, t.failed
-FROM unnest($2::text[], $3::bigint[], $4::text[]) AS asked (limit_id, epoch, unit)
-JOIN limit_totals AS t USING (limit_id, epoch, unit)
-WHERE t.application_id = $1;
+-- What landed rows charged limits, each in its epochs from the first to the last that count.
+SELECT t.limit_id, asked.epoch, sum(t.charged) AS charged, sum(t.input) AS input,
+    sum(t.output) AS output, sum(t.ok)::bigint AS ok, sum(t.exceeded)::bigint AS exceeded,
+    sum(t.overrun)::bigint AS overrun, sum(t.blocked)::bigint AS blocked,
+    sum(t.blocked_external)::bigint AS blocked_external, sum(t.failed)::bigint AS failed
+FROM unnest($2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[])
+    AS asked (limit_id, epoch, unit, first, last)
+JOIN limit_totals AS t USING (limit_id, unit)
+WHERE t.application_id = $1 AND t.epoch BETWEEN asked.first AND asked.last
+GROUP BY t.limit_id, asked.epoch;
 
 -- read_landed_among --
 -- Which of these entries have landed.

@@ -15,6 +15,7 @@ from metering.core.difference import Difference, Pair
 from metering.core.limits import Bounds
 from metering.core.money import PICO_PER_USD as USD
 from metering.core.record import UsageRow
+from metering.core.windows import Window
 from metering.duties import Lease
 from metering.duties.audit import Auditor
 from metering.duties.writer import Writer
@@ -427,3 +428,51 @@ async def test_under_load(world: World, size: str) -> None:
     assert after.settled - before.settled == sum(spent)
     assert len(spent) > IN_FLIGHT
     assert await world.found() == []
+
+
+async def test_limits_with_windows(world: World) -> None:
+    """A rolling window's counters are the sum of its parts, landed or not; what has left, and
+    earlier windows of one on the calendar, are not missed. What is made good counts from now."""
+    lately = limit("lately", window=Window(rolling="1 minute"), epoch=1, created_ms=1)
+    daily = limit("daily", window=Window(every="day"), epoch=1, created_ms=1)
+    for it in (lately, daily):
+        await stored_limits.create(world.store, it)
+        await world.ledger.define(it)
+    now_ms = await world.ledger.now_ms()
+
+    async def call(left_ms: int = 0) -> None:
+        """A call of now, or of so long ago."""
+        one = row(at_ms=now_ms)
+        hold = await world.ledger.reserve(one, [lately, daily], Bounds(), expected_ms=1)
+        assert isinstance(hold, Hold)
+        if left_ms:
+            held = (await world.redis.call("HGET", hold.record, "lim")).decode()
+            for _, epoch in hold.limits:
+                held = held.replace(f"|{epoch}|", f"|{epoch - left_ms}|")
+            await world.redis.call("HSET", hold.record, "lim", held)
+        await world.ledger.settle(hold, truth(hold.row, USD // 8), 15)
+
+    await call(left_ms=86_400_000)
+    await world.writer.land()
+    for it in (lately, daily):  # from rows: this one's holds are those of a call of now
+        await world.ledger.forget(APPLICATION, it.limit_id)
+        await world.ledger.define(it)
+    for _ in range(3):
+        await call()
+        await world.writer.land()
+        await asyncio.sleep(0.4)
+    await call()
+    open_ = await world.ledger.reserve(row(), [lately, daily], Bounds(), expected_ms=1)
+    assert isinstance(open_, Hold)
+    assert [it for it in await world.found() if it.about in ("lately", "daily")] == []
+
+    for name in ("lately", "daily"):
+        await world.bend(name, 0, 3)
+        await world.bend(name, 11, 2)
+    found = [it for it in await world.found() if it.about in ("lately", "daily")]
+    assert {(it.about, it.numbers["settled"].found, it.numbers["ok"].expected) for it in found} == {
+        ("lately", 3 * USD + USD // 2, 4),
+        ("daily", 3 * USD + USD // 2, 4),
+    }
+    await world.repaired()
+    assert [it.settled for it in await world.ledger.present([lately, daily])] == [USD // 2] * 2

@@ -1,8 +1,9 @@
 -- One moment of an application's live books: no call comes between.
 -- KEYS: 1 holds, 2 outbox, 3.. limit hashes, then records that may be in no set
 -- ARGV: 1 how many limits, 2 what the application's records begin with
--- Returns: {ms, entries of the outbox, {unit, epoch, counters, members of its holds} of each limit (false: not
---          loaded), the application's holds, {record, status, shares} of all records that are named}
+-- Returns: {ms, entries of the outbox, {unit, epoch, counters, members of its holds, first and last epoch that
+--          counts} of each limit (false: not loaded), the application's holds, {record, status, shares} of all records that are named}
+local now = now_ms()
 local n, prefix = tonumber(ARGV[1]), ARGV[2]
 local limits, alive, records, named = {}, {}, {}, {}
 local function look(record)
@@ -12,8 +13,11 @@ local function look(record)
   records[#records + 1] = {record, r[1], r[2]}
 end
 for i = 3, n + 2 do
+  local l = limit_of(KEYS[i], now)  -- what has left a rolling window is not in the counters any more
   local v, members = redis_call('HMGET', KEYS[i], 'unit', 'ep', 'cnt'), redis_call('ZRANGE', KEYS[i] .. ':h', 0, -1)
-  limits[#limits + 1] = {v[1], v[2], v[3], members}
+  local first, last = v[2], v[2]
+  if l and l.width then first, last = s(math.max(tonumber(l.ep), l.oldest * l.width)), s(2 ^ 53) end
+  limits[#limits + 1] = {v[1], v[2], v[3], members, first, last}
   for _, record in ipairs(members) do look(record) end
 end
 for _, record in ipairs(redis_call('ZRANGE', KEYS[1], 0, -1)) do
@@ -23,4 +27,4 @@ for _, record in ipairs(redis_call('ZRANGE', KEYS[1], 0, -1)) do
   end
 end
 for i = n + 3, #KEYS do look(KEYS[i]) end
-return {s(now_ms()), redis_call('XRANGE', KEYS[2], '-', '+'), limits, alive, records}
+return {s(now), redis_call('XRANGE', KEYS[2], '-', '+'), limits, alive, records}
