@@ -34,6 +34,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("GET", "/api/v1/keys/{key_id}"): None,
     ("GET", "/api/v1/limits"): None,
     ("GET", "/api/v1/limits/{limit_id}"): None,
+    ("GET", "/api/v1/limits/{limit_id}/history"): None,
     ("GET", "/api/v1/limits/{limit_id}/why"): None,
     ("GET", "/api/v1/prices"): None,
     ("GET", "/api/v1/prices/own"): None,
