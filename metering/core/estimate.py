@@ -104,11 +104,9 @@ def bounds(
     """
     factor = first_factor_ppm(rates.provider) if input_factor_ppm is None else input_factor_ppm
     likely_in = min(_scaled(input_tokens, factor), max(prompt_bytes, input_tokens))
-    each = _each(rates, output_cap, reach)
-    if each is None:
-        each = UNBOUNDED_TOKENS
+    each = _each_at_most(rates, output_cap, reach)
     most_in = max(_most_input(rates, prompt_bytes, each * choices, reach), likely_in)
-    most_out = each * choices * reach.passes + reach.output_tokens
+    most_out = most_output(rates, output_cap, choices, reach)
     likely_out = likely_output(each, output_tokens) * choices
     return Bounds(
         likely_pico=rates.likely(likely_in, likely_out, service_tier, scope, counts),
@@ -131,6 +129,19 @@ def _each(rates: Rates, output_cap: int | None, reach: Reach) -> int | None:
     if output_cap is not None:
         return output_cap
     return reach.output_cap or rates.max_output_tokens or rates.context_window
+
+
+def _each_at_most(rates: Rates, output_cap: int | None, reach: Reach) -> int:
+    each = _each(rates, output_cap, reach)
+    return UNBOUNDED_TOKENS if each is None else each
+
+
+def most_output(
+    rates: Rates, output_cap: int | None, choices: int = 1, reach: Reach = PLAIN
+) -> int:
+    """At most so many tokens of output, all answers of a call and all its passes together."""
+    each = _each_at_most(rates, output_cap, reach)
+    return each * choices * reach.passes + reach.output_tokens
 
 
 def _most_input(rates: Rates, prompt_bytes: int, most_out: int, reach: Reach) -> int:

@@ -85,7 +85,7 @@ class Meter:
         if usage.pending:
             counts = self._expected(row, ask, tokens_asked)
         elif estimated and not shown:
-            counts = await self._estimate(usage, ask, admitted.model, tokens_asked)
+            counts = await _delivered(usage, ask, admitted, tokens_asked)
         row = priced_row(row, usage, priced, counts, estimated=estimated)
         if not estimated and not shown:
             self._learn(row, ask, counts, tokens_asked)
@@ -158,19 +158,6 @@ class Meter:
         learned = self.learned.output_tokens(row.application_id, ask.model)
         each = estimate.likely_output(ask.max_output_tokens, learned)
         return _asked(ask, tokens_asked) | {"output": each * ask.choices}
-
-    async def _estimate(
-        self, usage: Usage, ask: Ask, model: str, tokens_asked: int
-    ) -> dict[str, int]:
-        """Counts of an answer without an end: what it said, and what was delivered."""
-        counts = _asked(ask, tokens_asked) | dict(usage.counts or {})
-        output = await tokens.count_all([usage.output_text], model) if usage.output_text else 0
-        if usage.output_audio:
-            heard_s = await audio.seconds(usage.output_audio)
-            counts["output_audio"] = heard_s * estimate.AUDIO_TOKENS_PER_S["output"]
-            output += counts["output_audio"]
-        counts["output"] = max(output, counts.get("output", 0))
-        return counts
 
     def bounds(
         self, row: UsageRow, ask: Ask, priced: Priced, tokens_asked: int, *, ceiling: bool
@@ -280,6 +267,28 @@ class Meter:
             output_tokens=counts.get("output", 0) // ask.choices,
             latency_ms=row.latency_ms or 0,
         )
+
+
+async def _delivered(usage: Usage, ask: Ask, priced: Priced, tokens_asked: int) -> dict[str, int]:
+    """Counts of an answer without an end: what it said, and what was delivered. What we count is
+    at most what the call may have, by which a hard cap holds it: no model has our tokenizer."""
+    counts = _asked(ask, tokens_asked) | dict(usage.counts or {})
+    text, most = usage.output_text, _most_output(ask, priced.rates)
+    output = await tokens.count_all([text], priced.model) if text else 0
+    if usage.output_audio:
+        heard_s = await audio.seconds(usage.output_audio)
+        heard = heard_s * estimate.AUDIO_TOKENS_PER_S["output"]
+        counts["output_audio"] = min(heard, most)
+        output += heard
+    counts["output"] = max(min(output, most), counts.get("output", 0))
+    return counts
+
+
+def _most_output(ask: Ask, rates: Rates | None) -> int:
+    if rates is not None:
+        return estimate.most_output(rates, ask.max_output_tokens, ask.choices, ask.reach)
+    each = ask.max_output_tokens
+    return (estimate.UNBOUNDED_TOKENS if each is None else each) * ask.choices
 
 
 def _shown(ask: Ask, usage: Usage, priced: Priced) -> dict[str, int]:
