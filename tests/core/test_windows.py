@@ -103,20 +103,28 @@ def distinct() -> list[str]:
     return sorted(data.values())
 
 
+@pytest.mark.timeout(7200)
 def test_no_window_has_a_gap_or_an_overlap_in_any_zone_in_ten_years(size: str) -> None:
     """Months, quarters and years all through; days, weeks and hours around each change of clocks
     and, at full size, all through."""
     low, high = ms("2020-01-01T00:00Z"), ms("2030-01-01T00:00Z")
-    for zone in distinct():
+    zones_, windows, clocks = distinct(), 0, 0
+    for zone in zones_:
         turns = changes(zone, low, high)
+        clocks += len(turns)
         for kind in KINDS:
             window, every = in_zone(kind, zone), kind.every
             if every in ("month", "quarter", "year") or size != "ci":
-                assert walk(window, low, high) > 8
+                walked = walk(window, low, high)
+                assert walked > 8
+                windows += walked
                 continue
             days = {"hour": 1, "day": 2}.get(every or "", 11)
             for turn in turns:
-                walk(window, turn - (days - 1) * DAY, turn + days * DAY)
+                windows += walk(window, turn - (days - 1) * DAY, turn + days * DAY)
+    print(
+        f"{len(ZONES)} zones, {len(zones_)} of them distinct, {windows} windows, {clocks} changes"
+    )
 
 
 @pytest.mark.parametrize(
