@@ -285,6 +285,7 @@ CREATE TABLE usage (
     credential           text,                        -- the slug of the stored one that served the call
     limit_costs          jsonb,                       -- {limit_id: [input, output]} of limits with own rates
     refusals             jsonb,                       -- [{limit_id, max, settled, held, needed, holds, ...}]
+    retry_count          integer,                     -- tries of the caller's SDK before this; null: it says none
     -- The mark that makes landing twice harmless, and the order reports read rows in.
     PRIMARY KEY (application_id, request_id, attempt, entry),
     CHECK (entry <> 'call' OR cost_pico >= 0)         -- only a correction may take back

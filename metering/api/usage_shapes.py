@@ -49,6 +49,7 @@ _COPIED = (
     "error_code",
     "pricing",
     "estimated",
+    "retry_count",
     "model_requested",
     "model",
     "price_as_category",

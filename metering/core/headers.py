@@ -33,6 +33,9 @@ HOP_BY_HOP = frozenset(
 )
 FORWARD = b"xproxy-forward-"
 """`xProxy-Forward-X: v` goes upstream as `X: v`."""
+RETRY_COUNT = b"x-stainless-retry-count"
+"""What the SDKs of openai, anthropic and payi say with each try: how many came before it."""
+RETRY_DIGITS_MAX = 3
 NAME_REMEMBERED_MAX = 64
 """What longer header names of a provider's mean is looked at anew each time: who is called may be
 the caller's choice, and memory is bounded."""
@@ -250,6 +253,14 @@ def our_key_and_provider_key(
         elif name.startswith(FORWARD) and name.removeprefix(FORWARD) in CREDENTIALS:
             free = False
     return explicit or in_slot, free
+
+
+def retry_count(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """How often an SDK says it has tried before; None where it says nothing, or no such number."""
+    said = [value for name, value in headers if name == RETRY_COUNT]
+    if len(said) != 1 or not said[0].isdigit() or len(said[0]) > RETRY_DIGITS_MAX:
+        return None
+    return int(said[0])
 
 
 def only_placeholders(headers: Sequence[tuple[bytes, bytes]]) -> bool:

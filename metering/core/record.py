@@ -80,6 +80,8 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     by limit id, and empty for nearly every call. Read it with `cost_for`."""
     refusals: list[Refusal] = []
     """The limits that refused the call, with the numbers that prove it."""
+    retry_count: int | None = None
+    """How often the caller's SDK had tried before; None: it does not say."""
 
     def cost_for(self, limit_id: str) -> tuple[int, int]:
         """Input and output, in pico-USD, that a limit in usd is charged for this."""

@@ -88,6 +88,7 @@ class Planner:
                 path=path,
                 provider_host=None if chosen is None else chosen.authority,
                 credential=slug,
+                retry_count=said.retry_count,
                 request_id=request_id,
                 now_ms=now_ms,
             ),
@@ -274,6 +275,7 @@ def _row(
     path: str,
     provider_host: str | None,
     credential: str | None,
+    retry_count: int | None,
     request_id: str,
     now_ms: int,
 ) -> UsageRow:
@@ -308,4 +310,5 @@ def _row(
         use_case_properties=annotations.use_case_properties,
         provider_host=provider_host,
         credential=credential,
+        retry_count=retry_count,
     )

@@ -6,7 +6,12 @@ import copy
 from collections.abc import Callable
 
 from metering.core.annotations import Annotations, annotate
-from metering.core.headers import only_placeholders, our_key_and_provider_key, to_provider
+from metering.core.headers import (
+    only_placeholders,
+    our_key_and_provider_key,
+    retry_count,
+    to_provider,
+)
 from metering.core.keys import looks_ours
 from metering.providers.base import Dialect
 from metering.proxy.exchange import Headers
@@ -26,6 +31,7 @@ class Said:
         "content_type",
         "key",
         "our_keys",
+        "retry_count",
         "slot_is_free",
     )
 
@@ -34,6 +40,7 @@ class Said:
     ) -> None:
         self.key, self.slot_is_free = our_key_and_provider_key(headers, is_admin)
         self.content_type = next((value for name, value in headers if name == b"content-type"), b"")
+        self.retry_count = retry_count(headers)
         self.our_keys = [key for key in (self.key, admin_key) if key]
         """What must not go upstream, whatever it looks like."""
         self._headers = headers

@@ -85,6 +85,7 @@ def _values(row: UsageRow, charges: tuple[Charge, ...]) -> tuple[object, ...]:
         row.credential,
         _json(row.limit_costs) if row.limit_costs else None,
         _json(row.refusals) if row.refusals else None,
+        row.retry_count,
     )
 
 

@@ -30,3 +30,19 @@ def test_a_repeated_call_is_made_and_charged_once(tenant: Tenant, standin: Stand
     billed = sum(entry.cost_pico or 0 for entry in standin.ledger())
     assert len(standin.ledger()) == len(tenant.rows(3)) == 3
     assert int(tenant.totals("team")["cost"]["total"]["base"].scaleb(12)) == billed
+
+
+def test_an_sdk_that_tries_again_gets_the_first_tries_answer(
+    tenant: Tenant, standin: Standin
+) -> None:
+    """A client that gave up waiting asks again by itself: its first try is seen through, the second
+    is told so and waits, a later one has the answer. It is made once, paid for once."""
+    path = f"applications/{tenant.application_id}"
+    tenant.service.manage("PATCH", path, {"idempotency": True})
+    standin.script({"delay_ms": 2_000})
+    with clients.openai_client(tenant, max_retries=4, timeout=1) as client:
+        answer = clients.chat(client, extra_headers={"Idempotency-Key": "order-1"})
+    [call] = standin.ledger()
+    row = tenant.row()
+    assert answer.id == call.id
+    assert (row["retry_count"], row["cost_pico"]) == (0, str(call.cost_pico))

@@ -99,17 +99,28 @@ def test_anthropic_errors_keep_status_and_members(
 
 
 @pytest.mark.parametrize("status", [429, 500])
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
 def test_the_sdks_retry_a_providers_error_as_ever(
-    status: int, tenant: Tenant, standin: Standin
+    provider: str, status: int, tenant: Tenant, standin: Standin
 ) -> None:
-    """Each attempt reaches the provider; the answer of the last is paid for, all are recorded."""
-    standin.script(then=[{"status": status, "headers": {"retry-after-ms": "50"}}])
+    """Each attempt reaches the provider, saying its number; the answer of the last is paid for, all
+    are recorded as the tries they are."""
+    standin.script(then=[{"status": status, "headers": {"retry-after-ms": "50"}}] * 2)
     headers = {"xProxy-Limit-IDs": tenant.limit("team")}
-    with clients.openai_client(tenant, max_retries=1) as client:
-        answer = clients.chat(client, extra_headers=headers)
+    make: Any = clients.openai_client if provider == "openai" else clients.anthropic_client
+    ask: Any = clients.chat if provider == "openai" else clients.message
+    with make(tenant, max_retries=2) as client:
+        answer = ask(client, extra_headers=headers)
     assert answer.xproxy_result["limits"] == {"team": {"state": "ok"}}
-    assert [call.status for call in standin.ledger()] == [status, 200]
-    assert [row["status"] for row in tenant.rows(2)] == ["failed", "ok"]
+    calls = standin.ledger()
+    assert [call.status for call in calls] == [status, status, 200]
+    assert all("x-stainless-retry-count" in call.headers for call in calls)
+    rows = tenant.rows(3)
+    tries = [(row["status"], row["retry_count"], row["cost_pico"] != "0") for row in rows]
+    assert tries == [("failed", 0, False), ("failed", 1, False), ("ok", 2, True)]
+    totals = tenant.totals("team")
+    assert (totals["requests"]["ok"], totals["requests"]["failed"]) == (1, 2)
+    assert str(int(totals["cost"]["total"]["base"].scaleb(12))) == rows[2]["cost_pico"]
 
 
 def test_retry_after_and_rate_limits_pass(tenant: Tenant, standin: Standin) -> None:

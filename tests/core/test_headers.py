@@ -13,6 +13,7 @@ from metering.core.headers import (
     from_provider,
     our_key_and_provider_key,
     query_to_provider,
+    retry_count,
     scrub,
     to_provider,
 )
@@ -325,3 +326,28 @@ def test_scrub(body: bytes, expected: bytes) -> None:
     The key that was sent is known, whatever it looks like.
     """
     assert scrub(body, b"a.private/gateways+key=") == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ([], None),
+        ([b"0"], 0),
+        ([b"2"], 2),
+        ([b"999"], 999),
+        ([b"1000"], None),
+        ([b"9" * 100_000], None),
+        ([b"-1"], None),
+        ([b"+1"], None),
+        ([b"1.0"], None),
+        ([b"1_0"], None),
+        ([b" 1"], None),
+        ([b""], None),
+        ([b"one"], None),
+        ([b"\xd9\xa1"], None),  # a digit of another script
+        ([b"1", b"2"], None),
+    ],
+)
+def test_what_an_sdk_says_of_its_tries(values: list[bytes], count: int | None) -> None:
+    """A small number counts; whatever else stands there is passed over, not refused."""
+    assert retry_count([(b"x-stainless-retry-count", value) for value in values]) == count
