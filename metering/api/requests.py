@@ -3,6 +3,7 @@
 The ledger keeps a result from the moment a call is settled; rows keep it for good.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +14,10 @@ from litestar.params import FromPath, JSONBody
 from metering.api.limit_shapes import Properties
 from metering.api.server import ApiRequest
 from metering.api.text import checked_properties
+from metering.core.limits import Charge, resets_at
 from metering.core.result import result_json
-from metering.errors import NotFound, OurFault
+from metering.errors import NotFound, OurFault, StoreAway
 from metering.store import requests
-from metering.store.usage import Entry
 
 
 class RequestController(Controller):
@@ -97,18 +98,40 @@ async def result_of(request: ApiRequest, request_id: str) -> msgspec.Raw | None:
     known = canonical(request_id)
     if known is None:
         return None
-    live = await services.ledger.result(application_id, known)
-    if live is not None:
-        return msgspec.Raw(live)
-    entry = await requests.by_request(services.store, application_id, known)
-    return None if entry is None else msgspec.Raw(recorded_result(entry))
+    found = await services.ledger.record(application_id, known)
+    if found is None:
+        entry = await requests.by_request(services.store, application_id, known)
+        if entry is None:
+            return None
+        found = entry.row, entry.charges
+    row, charges = found
+    return msgspec.Raw(
+        result_json(
+            row,
+            {it.limit_id: it.state for it in charges},
+            blocked_limit_ids=[it.limit_id for it in charges if it.state == "blocked"],
+            resets_at=await _resets_at(request, charges),
+        )
+    )
 
 
-def recorded_result(entry: Entry) -> bytes:
-    """The result as a recorded call tells it."""
-    states = {charge.limit_id: charge.state for charge in entry.charges}
-    blocked = [limit_id for limit_id, state in states.items() if state == "blocked"]
-    return result_json(entry.row, states, blocked_limit_ids=blocked)
+async def _resets_at(request: ApiRequest, charges: Sequence[Charge]) -> dict[str, str]:
+    """When the windows end, or ended, that a call was charged in, of limits that are still there.
+
+    A result is not kept waiting for a store that is away: then it is without.
+    """
+    if not charges:
+        return {}
+    limit_ids, application_id = [it.limit_id for it in charges], request.user.application_id
+    try:
+        found = await request.services.directory.limits(application_id, limit_ids)
+    except StoreAway:
+        return {}
+    return resets_at(
+        (limit, charge.epoch)
+        for limit, charge in zip(found, charges, strict=True)
+        if limit is not None and charge.epoch >= limit.created_ms
+    )
 
 
 async def merge(
@@ -122,7 +145,7 @@ async def merge(
     properties = checked_properties(data.properties)
     if await requests.set_properties(services.store, application_id, known, properties):
         return {"request_id": known}
-    if await services.ledger.result(application_id, known) is not None:
+    if await services.ledger.record(application_id, known) is not None:
         raise OurFault(
             "This call is not recorded yet; try again in a second",
             code="not_recorded_yet",

@@ -5,7 +5,7 @@ The clock gives Unix milliseconds, randomness so many bytes. `docs/api.md` is th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -70,9 +70,6 @@ class Ledger(Protocol):
     ) -> tuple[UsageRow, tuple[Charge, ...]] | None:
         """The row and charges of a recent call; None: ask the rows."""
 
-    async def result(self, application_id: str, request_id: str) -> bytes | None:
-        """The `xproxy_result` of a recent call, as JSON."""
-
     async def reprice(self, run: str, call: Entry, truth: UsageRow, at_ms: int) -> Correction:
         """Charge a call what it costs by other prices, once a run."""
 
@@ -107,6 +104,9 @@ class Directory(Protocol):
     async def admit(self, key: str, visitor: Visitor) -> Caller | None:
         """Who shows a key; None if there is no such (live) key. RateLimited for too many of
         those."""
+
+    async def limits(self, application_id: str, limit_ids: Iterable[str]) -> list[Limit | None]:
+        """Limits' definitions, in order; None: there is none of that id."""
 
     async def credential(self, application_id: str, slug: str) -> Credential | None:
         """A stored credential, its secret opened."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from metering.core.limits import Charge, Limit, Totals
 from metering.core.record import UsageRow, decode_row
-from metering.core.result import result_json
 from metering.ledger.replies import (
     blocked,
     fields_of,
@@ -153,16 +152,6 @@ class Counters:
             charges = () if fields[0] == b"held" else parse_charges(fields[2])
             found = (row, charges)
         return found
-
-    async def result(self, application_id: str, request_id: str) -> bytes | None:
-        """The `xproxy_result` of a recent call, as JSON; None: ask the rows."""
-        found = await self.record(application_id, request_id)
-        if found is None:
-            return None
-        row, charges = found
-        blocked_ids = [it.limit_id for it in charges if it.state == "blocked"]
-        states = {it.limit_id: it.state for it in charges}
-        return result_json(row, states, blocked_limit_ids=blocked_ids)
 
     async def request_id_of(
         self, application_id: str, category: str, provider_id: str

@@ -73,6 +73,8 @@ def test_a_used_up_window_refuses_until_it_ends(
         assert f"used up until {resets_at}; raise or reset it" in refusal.json()["message"]
         blocked = refusal.json()["xproxy_result"]["limits"]
         assert blocked == {"hourly": {"state": "blocked", "resets_at": resets_at}}
+        assert tenant.result(first["request_id"])["limits"] == first["limits"]
+        assert tenant.result(refusal.json()["xproxy_result"]["request_id"])["limits"] == blocked
         assert budget(tenant)["remaining"] == 0
 
         an_hour_passes(tenant)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Literal
@@ -53,7 +53,9 @@ class Ledger:
     """Counters in a dictionary."""
 
     counters: dict[tuple[str, str], Totals] = field(default_factory=dict)
-    results: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    records: dict[tuple[str, str], tuple[UsageRow, tuple[Charge, ...]]] = field(
+        default_factory=dict
+    )
     ids: dict[tuple[str, str, str], str] = field(default_factory=dict)
     away: bool = False
     at_ms: int = NOW_MS
@@ -90,12 +92,8 @@ class Ledger:
     async def record(
         self, application_id: str, request_id: str
     ) -> tuple[UsageRow, tuple[Charge, ...]] | None:
-        """All rows have landed."""
-        return None
-
-    async def result(self, application_id: str, request_id: str) -> bytes | None:
-        """A result that was put here."""
-        return self.results.get((application_id, request_id))
+        """A call that was put here; all others have landed."""
+        return self.records.get((application_id, request_id))
 
     async def reprice(self, run: str, call: Entry, truth: UsageRow, at_ms: int) -> Correction:
         """No call is repriced here."""
@@ -127,11 +125,19 @@ class Directory:
     told: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     credentials: dict[tuple[str, str], Credential] = field(default_factory=dict)
+    definitions: dict[tuple[str, str], Limit] = field(default_factory=dict)
+    away: bool = False
 
     async def admit(self, key: str, visitor: Visitor) -> Known | None:
         """Who was put here."""
         self.asked.append(key)
         return self.callers.get(key, self.anyone)
+
+    async def limits(self, application_id: str, limit_ids: Iterable[str]) -> list[Limit | None]:
+        """Those that were put here."""
+        if self.away:
+            raise StoreAway
+        return [self.definitions.get((application_id, limit_id)) for limit_id in limit_ids]
 
     async def credential(self, application_id: str, slug: str) -> Credential | None:
         """What was put here."""

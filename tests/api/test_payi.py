@@ -9,8 +9,8 @@ import httpx
 import pytest
 from payi import AsyncPayi, BadRequestError, NotFoundError
 
+from metering.core.limits import Charge
 from metering.core.money import PICO_PER_USD
-from metering.core.result import result_json
 from tests.api.conftest import MINE, Bench
 from tests.api.test_usage import land, row
 
@@ -84,7 +84,8 @@ async def test_results(bench: Bench, payi: AsyncPayi) -> None:
     """A call's result is found by either id, and its properties are set, as the SDK does."""
     recorded = row(1)
     await land(bench, [recorded])
-    bench.ledger.results[MINE, recorded.request_id] = result_json(recorded, {"l": "ok"})
+    charged = (Charge("l", 1, "usd", 1, "ok"),)
+    bench.ledger.records[MINE, recorded.request_id] = recorded, charged
 
     ours = await payi.requests.request_id.result.retrieve(recorded.request_id)
     theirs = await payi.requests.response_id.result.retrieve("chatcmpl-1", category="system.openai")

@@ -17,10 +17,11 @@ from metering.api.usage_shapes import cell
 from metering.core.ids import uuid7
 from metering.core.limits import Charge
 from metering.core.record import UsageRow
-from metering.core.result import result_json
+from metering.core.windows import Window
 from metering.errors import InvalidRequest
 from metering.store import usage
 from tests.api.conftest import MINE, NOW_MS, OTHER, Bench
+from tests.builders import limit
 
 USAGE = "/api/v1/usage"
 EXACT = msgspec.json.Decoder(float_hook=Decimal)
@@ -261,7 +262,7 @@ async def test_result_at_once_and_for_good(bench: Bench) -> None:
     """A result comes from the ledger while it is live, then from the rows, by either id."""
     recorded, live = row(1, tags=["a"]), row(2)
     await land(bench, [recorded], Charge("l", 1, "usd", 287_500_001, "exceeded"))
-    bench.ledger.results[MINE, live.request_id] = result_json(live, {"l": "ok"})
+    bench.ledger.records[MINE, live.request_id] = live, (Charge("l", 1, "usd", 1, "ok"),)
     bench.ledger.ids[MINE, "system.openai", "chatcmpl-2"] = live.request_id
 
     for one, state in ((recorded, "exceeded"), (live, "ok")):
@@ -276,6 +277,32 @@ async def test_result_at_once_and_for_good(bench: Bench) -> None:
             assert result["request_id"] == one.request_id
             assert result["limits"] == {"l": {"state": state}}
             assert result["cost"]["total"]["base"] == Decimal("0.000287500001")
+
+
+@pytest.mark.parametrize("landed", [True, False])
+async def test_a_result_says_when_windows_end(bench: Bench, *, landed: bool) -> None:
+    """Those that the call was charged in, over or not; of a limit that was made again under its id,
+    or that nobody can be asked about, nothing is said, and it is not waited for."""
+    month = Window(every="month", zone="UTC")
+    described = limit("month", window=month, epoch=NOW_MS, created_ms=NOW_MS, application_id=MINE)
+    again = msgspec.structs.replace(described, limit_id="again", created_ms=NOW_MS + 1)
+    directory = bench.directory
+    directory.definitions = {(MINE, it.limit_id): it for it in (described, again, limit("none"))}
+    names = ("month", "again", "gone", "none")
+    charges = tuple(Charge(name, NOW_MS, "usd", 1, "ok") for name in names)
+    call = row(1)
+    if landed:
+        await land(bench, [call], *charges)
+    else:
+        bench.ledger.records[MINE, call.request_id] = call, charges
+    path = f"/api/v1/requests/{call.request_id}/result"
+
+    found = (await bench.ask("GET", path)).json()["xproxy_result"]["limits"]
+    assert found.pop("month") == {"state": "ok", "resets_at": "2026-10-01T00:00:00Z"}
+    assert list(found.values()) == [{"state": "ok"}] * 3
+    directory.away = True
+    found = (await bench.ask("GET", path)).json()["xproxy_result"]["limits"]
+    assert found["month"] == {"state": "ok"}
 
 
 async def test_result_of_a_blocked_call(bench: Bench) -> None:
@@ -311,7 +338,7 @@ async def test_properties_of_a_request(bench: Bench) -> None:
     """Properties are merged into a recorded call by either id; a live one asks to try again."""
     recorded, live = row(1, properties={"a": "1"}), row(2)
     await land(bench, [recorded])
-    bench.ledger.results[MINE, live.request_id] = b"{}"
+    bench.ledger.records[MINE, live.request_id] = live, ()
     base = "/api/v1/requests"
 
     first = await bench.ask(
