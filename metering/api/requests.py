@@ -14,7 +14,7 @@ from litestar.params import FromPath, JSONBody
 from metering.api.limit_shapes import Properties
 from metering.api.server import ApiRequest
 from metering.api.text import checked_properties
-from metering.core.limits import Charge, resets_at
+from metering.core.limits import Charge, refusals_reset_at, resets_at
 from metering.core.result import result_json
 from metering.errors import NotFound, OurFault, StoreAway
 from metering.store import requests
@@ -110,7 +110,7 @@ async def result_of(request: ApiRequest, request_id: str) -> msgspec.Raw | None:
             row,
             {it.limit_id: it.state for it in charges},
             blocked_limit_ids=[it.limit_id for it in charges if it.state == "blocked"],
-            resets_at=await _resets_at(request, charges),
+            resets_at=await _resets_at(request, charges) | refusals_reset_at(row.refusals),
         )
     )
 

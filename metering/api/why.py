@@ -98,7 +98,7 @@ async def _refused(request: ApiRequest, limit_id: str, request_id: str) -> Usage
 
 def refusal_object(row: UsageRow, why: Refusal, limit: Limit) -> RefusalObject:
     """A limit's part in the refusal of a call, as callers see it."""
-    resets_at_ms = limit.resets_ms(why.epoch)
+    resets_at_ms = why.resets_at_ms or limit.resets_ms(why.epoch)
     return RefusalObject(
         request_id=row.request_id,
         at=moment(row.at_ms),

@@ -215,7 +215,8 @@ def sentences(found: Mapping[str, Any]) -> Iterator[str]:
             f"{told['needed']}: {told['missing']} more than the max of {told['max']}."
         )
         if one["final"]:
-            until = f", or wait until {one['resets_at']}" if one.get("resets_at") else ""
+            helps = one.get("resets_at") and one["needed"] <= one["max"]
+            until = f", or wait until {one['resets_at']}" if helps else ""
             yield f"What was settled sufficed to refuse it: raise the max or reset it{until}."
         else:
             yield "Only calls in flight were in its way: it helps to wait until they have ended."

@@ -136,6 +136,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the call itself would have held; 0 where the mode does not count it."""
     holds: int
     resets_at_ms: int | None = None
+    """When its window ends; of a rolling one, when so much has left it that the call has room."""
 
     @property
     def final(self) -> bool:
@@ -166,8 +167,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def resets_at(self) -> dict[str, str]:
         """When the windows of those limits end that have one, by id, as text."""
-        ends = [(it.limit_id, it.resets_at_ms) for it in self.refusals]
-        return {limit_id: moment_text(end_ms) for limit_id, end_ms in ends if end_ms is not None}
+        return refusals_reset_at(self.refusals)
 
 
 def until_ms(refusals: Iterable[Refusal]) -> int | None:
@@ -175,6 +175,12 @@ def until_ms(refusals: Iterable[Refusal]) -> int | None:
     final = [it for it in refusals if it.final]
     ends = [it.resets_at_ms for it in final if it.resets_at_ms is not None and it.needed <= it.max]
     return max(ends, default=None) if len(ends) == len(final) else None
+
+
+def refusals_reset_at(refusals: Iterable[Refusal]) -> dict[str, str]:
+    """When the windows end that are used up, or have room again: by limit id, as text."""
+    ends = [(it.limit_id, it.resets_at_ms) for it in refusals]
+    return {limit_id: moment_text(end_ms) for limit_id, end_ms in ends if end_ms is not None}
 
 
 def resets_at(limits: Iterable[tuple[Limit, int]]) -> dict[str, str]:

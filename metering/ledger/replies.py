@@ -147,7 +147,9 @@ def refused(reply: Sequence[bytes | int], limits: Sequence[Limit], at_ms: int) -
     """A refusal in numbers, from the script's reply to a call of these limits, admitted then."""
     by_id = {it.limit_id: it for it in limits}
     refusals = tuple(
-        msgspec.structs.replace(it, resets_at_ms=by_id[it.limit_id].resets_ms(it.epoch))
+        msgspec.structs.replace(
+            it, resets_at_ms=it.resets_at_ms or by_id[it.limit_id].resets_ms(it.epoch)
+        )
         for it in parse_refusals(reply[4])  # type: ignore[arg-type]
     )
     wait_ms, retryable, anew_ms = int(reply[2]), not reply[1], until_ms(refusals)
@@ -181,6 +183,7 @@ def _refusal(parts: Sequence[str]) -> Refusal:
         held=pairs[2],
         needed=pairs[3],
         holds=numbers[8],
+        resets_at_ms=next(iter(numbers[9:]), 0) or None,  # older entries do not have it
     )
 
 

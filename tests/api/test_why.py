@@ -16,6 +16,7 @@ from metering.cli.limits import sentences
 from metering.core.limits import Bounds, Limit, Refused
 from metering.core.money import PICO_PER_USD as USD
 from metering.core.record import UsageRow
+from metering.core.windows import Window, moment_text
 from metering.duties import Lease
 from metering.duties.writer import Writer
 from metering.ledger import Hold, Ledger
@@ -145,6 +146,40 @@ async def test_what_was_spent_is_final(world: World) -> None:
     assert (await world.why("roomy"))["items"] == []
     assert "raise the max or reset it." in " ".join(sentences(counted))
     assert next(sentences(await world.why("roomy"))) == "Limit roomy has refused no call."
+
+
+@pytest.mark.parametrize("landed", [False, True])
+async def test_until_when_a_window_is_used_up(world: World, *, landed: bool) -> None:
+    """A rolling one until enough has left it, which is recorded; where there is never so much room,
+    nobody is told to wait."""
+    rolling = await world.limit(
+        limit_id="rolling", max=10, mode="hard", window=Window(rolling="2 hours")
+    )
+    monthly = await world.limit(
+        limit_id="monthly", max=10, mode="hard", window=Window(every="month", zone="UTC")
+    )
+    _, hold = await world.reserve(rolling, likely=0, ceiling=8)
+    assert isinstance(hold, Hold)
+    await world.ledger.settle(hold, msgspec.structs.replace(hold.row, cost_pico=8, input_pico=8), 5)
+    part_ms = hold.limits[0][1]
+    for one, ceiling, until in (
+        (rolling, 3, moment_text(part_ms + 122 * 60_000)),
+        (rolling, 11, None),
+        (monthly, 11, None),
+    ):
+        row, verdict = await world.reserve(one, likely=0, ceiling=ceiling)
+        assert isinstance(verdict, Refused)
+        if landed:
+            await world.writer.land()
+        [why] = (found := await world.why(one.limit_id, f"request_id={row.request_id}"))["items"]
+        said = " ".join(sentences(found))
+        assert why["final"] is True
+        assert ("wait until" in said) is (until is not None)
+        assert why.get("resets_at") == until or one is monthly
+        assert f"wait until {until}." in said or until is None
+        path = f"/api/v1/requests/{row.request_id}/result"
+        result = (await world.bench.ask("GET", path)).json()["xproxy_result"]
+        assert result["limits"][one.limit_id].get("resets_at") == until
 
 
 async def test_a_refusal_is_known_before_it_lands(world: World) -> None:

@@ -315,7 +315,9 @@ async def roll(redis: Redis, of: Limit, part_ms: int) -> None:
 
 def rolling(**values: Any) -> Limit:
     """A dollar in a rolling window; how long it is, is what Redis was told."""
-    return limit(mode="block", window=Window(rolling="1 minute"), epoch=1, created_ms=1, **values)
+    window = Window(rolling="1 minute")
+    made: dict[str, Any] = {"mode": "block", "window": window, "epoch": 1, "created_ms": 1}
+    return limit(**made | values)
 
 
 async def parts(redis: Redis) -> list[float]:
@@ -353,6 +355,96 @@ async def test_a_rolling_window_loses_what_is_older(
         0,
     )
     assert isinstance(await call(ledger, team, now_ms), Hold)
+
+
+async def ask(ledger: Ledger, of: Limit, at_ms: int, ceiling: int) -> Any:
+    """An admission of a call that may cost so much."""
+    bounds = msgspec.structs.replace(DIME, ceiling_pico=ceiling)
+    one = row(at_ms=at_ms, request_id=request_id(at_ms))
+    return await ledger.reserve(one, (of,), bounds, expected_ms=5_000)
+
+
+@pytest.mark.parametrize(
+    ("mode", "spent", "leaves"),
+    [
+        # cents spent one after the other; which of them must leave for a ceiling of 30
+        ("hard", (30, 50), 0),
+        ("hard", (5, 50, 25), 1),
+        ("block", (30, 50, 25), 0),  # what a call needs itself does not count
+        ("block", (5, 50, 90), 1),
+    ],
+)
+async def test_a_rolling_window_that_is_used_up_says_when_it_has_room(
+    ledger: Ledger, redis: Redis, now_ms: int, mode: str, spent: tuple[int, ...], leaves: int
+) -> None:
+    """To the moment: before it a call is refused, from then on it is let in."""
+    team = rolling(mode=mode)
+    await roll(redis, team, 40)
+    epochs = []
+    for cents in spent:
+        epochs.append((await spend(ledger, team, now_ms, cents)).epoch)
+        await asyncio.sleep(0.1)
+    room_ms = (epochs[leaves] // 40 + 61) * 40
+    at_ms = await ledger.now_ms()
+    first = await ask(ledger, team, at_ms, 30 * CENT)
+    assert isinstance(first, Refused)
+    assert (first.retryable, first.retry_after_s) == (True, -(-(room_ms - at_ms) // 1000))
+    assert (first.until_ms, first.resets_at) == (room_ms, {"team": moment_text(room_ms)})
+
+    verdict: Any = first
+    before_ms = at_ms
+    while isinstance(verdict, Refused):
+        assert before_ms < room_ms
+        assert [it.resets_at_ms for it in verdict.refusals] == [room_ms]
+        await asyncio.sleep(0.005)
+        before_ms = await ledger.now_ms()
+        verdict = await ask(ledger, team, at_ms, 30 * CENT)
+    assert await ledger.now_ms() >= room_ms
+
+
+async def test_a_rolling_window_that_never_has_room_says_no_time(
+    ledger: Ledger, redis: Redis, now_ms: int
+) -> None:
+    """What needs more than max is refused for good; what only live holds refuse has no time yet."""
+    team = rolling(mode="hard")
+    await roll(redis, team, 1_000)
+    await spend(ledger, team, now_ms, 10)
+    never = await ask(ledger, team, now_ms, 101 * CENT)
+    assert (never.retryable, never.until_ms, never.resets_at) == (False, None, {})
+    assert isinstance(await ask(ledger, team, now_ms, 80 * CENT), Hold)
+    soon = await ask(ledger, team, now_ms, 20 * CENT)
+    assert (soon.retryable, soon.until_ms, soon.resets_at) == (True, None, {})
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_room_in_a_rolling_window_is_when_enough_of_the_oldest_has_left(
+    ledger: Ledger, redis: Redis, now_ms: int, seed: int
+) -> None:
+    """By another arithmetic, over parts of any size and age, and calls that come in one run."""
+    chance, width = random.Random(seed), 10_000
+    team = rolling(mode="hard")
+    await roll(redis, team, width)
+    ages = chance.sample(range(1, 55), 12)
+    spent = {(now_ms // width - age) * width: chance.randrange(USD // 8, USD // 3) for age in ages}
+    packed: list[Any] = ["oldest", now_ms // width - 60]
+    for epoch, pico in spent.items():
+        packed += [epoch, PART.pack(*divmod(pico, USD), *divmod(pico, USD), *[0] * 8)]
+    total = sum(spent.values())
+    counters = COUNTERS.pack(*divmod(total, USD), *divmod(total, USD), *[0] * 13)
+    await redis.call("HSET", f"{NAME}:w", *packed)
+    await redis.call("HSET", NAME, "cnt", counters)
+
+    async def check(ceiling: int) -> None:
+        refused = await ask(ledger, team, now_ms, ceiling)
+        left, room_ms = total, None
+        for epoch in sorted(spent):
+            left -= spent[epoch]
+            if left + ceiling <= USD:
+                room_ms = epoch + 61 * width
+                break
+        assert [it.resets_at_ms for it in refused.refusals] == [room_ms]
+
+    await asyncio.gather(*(check(chance.randrange(USD)) for _ in range(10)))
 
 
 async def test_a_call_that_runs_longer_than_the_window_is_charged_and_counted_nowhere(

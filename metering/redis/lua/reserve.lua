@@ -7,7 +7,8 @@
 -- Returns: of each call {1, epochs} held | {2, status} known already | {-1, i} limit i is not loaded |
 --          {-2, why} this one cannot be read | {-3, kind, key, max, used, needed, retry_ms} comes too soon, which
 --          leaves nothing | {0, final, retry_ms, charges, why} refused; `why` is of each limit that blocks
---          id|epoch|unit|mode|max w|p|settled w|p|held w|p|needed w|p|holds;
+--          id|epoch|unit|mode|max w|p|settled w|p|held w|p|needed w|p|holds|room ms;  `room` is of a rolling
+--          window that is used up: when enough has left it; 0: never, or of none such
 local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
 
 local function retry_ms(key)  -- how long until half of a limit's live holds are expected to end
@@ -15,6 +16,26 @@ local function retry_ms(key)  -- how long until half of a limit's live holds are
   if n == 0 then return 0 end
   local mid = math.floor(n / 2)
   return redis_call('ZRANGE', key .. ':h', mid, mid, 'WITHSCORES')[2] - now
+end
+
+local function room_ms(l, w, p)  -- when so much has left a rolling window that w, p more has room; 0: it never has
+  if not l.leaving then
+    local parts = redis_call('HGETALL', l.key .. ':w')
+    l.leaving = {}
+    for i = 1, #parts, 2 do
+      if parts[i] ~= 'oldest' then
+        local settled_w, settled_p = struct.unpack(PART, parts[i + 1])
+        l.leaving[#l.leaving + 1] = {tonumber(parts[i]), settled_w, settled_p}
+      end
+    end
+    table.sort(l.leaving, function(one, other) return one[1] < other[1] end)
+  end
+  local fw, fp = add(l.c[1], l.c[2], w, p)
+  for _, part in ipairs(l.leaving) do
+    fw, fp = sub(fw, fp, part[2], part[3])
+    if not gt(fw, fp, l.mw, l.mp) then return (math.floor(part[1] / l.width) + PARTS + 1) * l.width end
+  end
+  return 0
 end
 
 local function own(unit, a, rated)  -- likely and ceiling of a call in a limit's unit, as digits
@@ -95,11 +116,15 @@ local function decide(k, a)
       local fw, fp = add(c[1], c[2], ow, op)
       local tw, tp = add(fw, fp, hw, hp)
       if gt(tw, tp, l.mw, l.mp) then
-        if gt(fw, fp, l.mw, l.mp) then call.final = 1 end
+        local room = 0
+        if gt(fw, fp, l.mw, l.mp) then
+          call.final = 1
+          if l.width then room = room_ms(l, ow, op) end
+        end
         save(l)
         call.retry_ms = math.max(call.retry_ms, retry_ms(l.key))
         local why = mine.id .. l.kind .. l.mode
-        for _, n in ipairs({l.mw, l.mp, c[1], c[2], hw, hp, ow, op, c[11]}) do why = why .. '|' .. s(n) end
+        for _, n in ipairs({l.mw, l.mp, c[1], c[2], hw, hp, ow, op, c[11], room}) do why = why .. '|' .. s(n) end
         call.blocked = (call.blocked or '') .. why .. ';'
         mine.blocked = true
       end
