@@ -51,7 +51,7 @@ async def _ended(
     ledger, store = request.services.ledger, request.services.store
     [after] = read_cursor(cursor, int)
     if one.window is not None and one.window.part_ms:
-        before = one.window.bounds(await ledger.now_ms())[0]
+        before = max(one.window.bounds(await ledger.now_ms())[0], one.epoch)
     else:
         [present] = await ledger.present((one,))
         before = present.epoch

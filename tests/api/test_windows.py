@@ -175,7 +175,8 @@ async def test_history_has_each_window_that_ended(bench: Bench, store: Store) ->
 
 
 async def test_history_of_other_limits(bench: Bench, store: Store) -> None:
-    """Without a window it is what was between resets; of a rolling one, parts that have left."""
+    """Without a window it is what was between resets; of a rolling one, parts that left or were
+    ended by a reset."""
     await bench.limit(window={"rolling": "1 hour"})
     created = bench.ledger.counters[MINE, "l"].epoch
     minute = created // 60_000 * 60_000
@@ -185,6 +186,11 @@ async def test_history_of_other_limits(bench: Bench, store: Store) -> None:
         ("2026-09-21T14:15:00Z", "2026-09-21T14:16:00Z", 2),
         (f"2026-09-21T14:13:20.{created % 1000:03}000Z", "2026-09-21T14:14:00Z", 1),
     ]
+    bench.ledger.at_ms = created + 1
+    assert (await history(bench))["items"] == []
+    await bench.ask("POST", f"{LIMITS}/l/reset")
+    [ended] = (await history(bench))["items"]
+    assert period(ended)[3] == 1
     await bench.ask("DELETE", f"{LIMITS}/l")
 
     await bench.limit()
