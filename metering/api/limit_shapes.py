@@ -182,7 +182,7 @@ def parse_max(value: Decimal, unit: Unit, code: str = "invalid_max_limit") -> in
 
 def parse_threshold(value: Decimal | None) -> int | None:
     """A threshold in millionths of max; None and 0 mean unset."""
-    if value is None or value == 0:
+    if value is None or value.is_zero():
         return None
     if not value.is_finite() or not THRESHOLD_MIN <= value <= THRESHOLD_MAX:
         raise _invalid("threshold must be between 0.75 and 0.99, or 0 for none", "threshold")

@@ -272,6 +272,48 @@ async def test_windows_of_limits(bench: Bench, xproxy: Run) -> None:
     assert (alone.exit_code, "window must have either" in alone.output) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("create", "new", "--max", "-1"), "max must be between 0 and 10^12 US dollars"),
+        (("create", "new", "--max", "1e13"), "max must be between 0 and 10^12 US dollars"),
+        (("create", "new", "--max", "1e-13"), "max has more than 12 decimal places"),
+        (("create", "new", "--max", "1.5", "--unit", "tokens"), "max of a limit on tokens must be"),
+        (("create", "new", "--max", "1", "--threshold", "0.5"), "threshold must be between 0.75"),
+        (("create", "new", "--max", "1", "--threshold", "1"), "threshold must be between 0.75"),
+        (("create", "new", "--max", "1", "--hard-cap"), 'hard_cap goes with limit_type "block"'),
+        (("create", "new", "--max", "1", "--every", "day", "--zone", "Mars"), "window.zone 'Mars'"),
+        (("create", "new", "--max", "1", "--every", "eon"), "window.every must be hour, day"),
+        (("create", "new", "--max", "1", "--every", "9 days"), "window.anchor must be a day"),
+        (("create", "new", "--max", "1", "--rolling", "now"), "window.rolling must be such as"),
+        (("create", "live", "--max", "9", "--every", "day"), "exists with another window"),
+        (("create", "live", "--max", "8"), "exists with another max"),
+        (("create", "live", "--max", "9", "--threshold", "0.8"), "exists with another threshold"),
+        (("update", "live", "--max", "-1"), "max must be between 0 and 10^12 US dollars"),
+        (
+            ("update", "live", "--max", "3.99"),
+            "less than the current spent of '4'",
+        ),
+        (("update", "gone", "--max", "1"), "Limit Id 'gone' not found"),
+        (("reset", "gone"), "Limit Id 'gone' not found"),
+        (("delete", "gone"), "Limit Id 'gone' not found"),
+        (("attach", "gone", "--team", "t"), "gone"),
+    ],
+)
+async def test_what_is_no_limit_is_refused(
+    bench: Bench, xproxy: Run, arguments: tuple[str, ...], words: str
+) -> None:
+    """On the command line too by the member's name, with the rule; the limits stay as they were."""
+    await bench.limit(limit_id="live", limit_name="live", max=9)
+    bench.spend("live", settled=4 * PICO_PER_USD)
+    before = await output(xproxy("limits", "list", "--json"))
+    refused = await xproxy("limits", *arguments)
+    assert refused.exit_code == 1, refused.output
+    assert refused.output.startswith("Error: ")
+    assert words in refused.output
+    assert await output(xproxy("limits", "list", "--json")) == before
+
+
 async def test_the_audit_log(xproxy: Run) -> None:
     """Who changed what, newest first, in words; as many as asked for."""
     await output(xproxy("limits", "create", "team", "--max", "1"))
@@ -376,6 +418,10 @@ async def test_failures_are_one_line(
     [
         (("limits", "create", "l", "--max", "ten"), "'ten' is no number"),
         (("limits", "create", "l", "--max", "NaN"), "'NaN' is no number"),
+        (("limits", "create", "l", "--max", "sNaN"), "'sNaN' is no number"),
+        (("limits", "create", "l", "--max", "-Infinity"), "'-Infinity' is no number"),
+        (("limits", "create", "l", "--max", "1", "--threshold", "NaN"), "'NaN' is no number"),
+        (("limits", "update", "l", "--max", "Infinity"), "'Infinity' is no number"),
         (("limits", "create", "l"), "--max"),
         (("limits", "create", "l", "--max", "1", "--property", "a"), "name=value"),
     ],
