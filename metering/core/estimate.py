@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from metering.core.limits import Bounds
-from metering.core.reach import PLAIN, Reach
+from metering.core.reach import PLAIN, Advice, Reach
 from pricing.rates import Rates
 
 What = TypeVar("What")
@@ -76,6 +76,23 @@ def unbounded(
             "endpoint's max_tokens, max_completion_tokens or max_output_tokens"
         )
     return None
+
+
+def unbounded_advice(rates: Rates | None, advice: Advice) -> str | None:
+    """Why nothing bounds what another model's advice may cost; None: something does."""
+    if rates is None or not rates.by_tokens:
+        return f"no price is known for the adviser {advice.model}"
+    if rates.context_window is None:
+        return f"no context window is known of the adviser {advice.model}"
+    if _each(rates, advice.output_cap, PLAIN) is None:
+        return f"no output cap is known of the adviser {advice.model}: set its max_tokens"
+    return None
+
+
+def most_for_advice(rates: Rates, advice: Advice) -> int:
+    """Pico-USD that another model's advice costs at most: its window is read with each use."""
+    each = _each_at_most(rates, advice.output_cap, PLAIN)
+    return rates.ceiling(_window(rates) * advice.uses, each * advice.uses)
 
 
 def bounds(

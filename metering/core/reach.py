@@ -5,6 +5,16 @@ from __future__ import annotations
 import msgspec
 
 
+class Advice(msgspec.Struct, frozen=True):
+    """Another model that the call's may ask, each time with all that was said so far."""
+
+    model: str
+    uses: int
+    """How often at most."""
+    output_cap: int | None = None
+    """At most so many tokens of one piece of advice; None: as many as the model may write."""
+
+
 class Reach(msgspec.Struct, frozen=True, kw_only=True):
     """How far a call may go beyond its text."""
 
@@ -22,6 +32,8 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
     """How often at most the model reads its prompt: once more after tools that the vendor runs."""
     fees: dict[str, int] = {}
     """By unit, how many uses of tools there are at most."""
+    advice: tuple[Advice, ...] = ()
+    """Other models that may be asked, billed beside the call's at their own prices."""
     unbounded: str = ""
     """Why nothing bounds the cost, and what to do about it; empty: something does."""
     field: str = ""

@@ -7,7 +7,7 @@ The caller gives a hold, the row so far and what the provider says was used; wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -17,12 +17,14 @@ from metering.core import estimate
 from metering.core.estimate import Learned
 from metering.core.limits import Bounds, Floor, State
 from metering.core.prices import Negotiated, PriceList
+from metering.core.reach import Advice
 from metering.core.record import UsageRow
 from metering.core.result import result_json
 from metering.ledger import Hold, Ledger, unresolved
 from metering.ledger.replies import states_of
 from metering.meter.pricing import (
     Priced,
+    advisers,
     price_of,
     priced_row,
     true_price,
@@ -168,7 +170,8 @@ class Meter:
         if priced.rates is None:
             likely = tokens_asked + (ask.max_output_tokens or estimate.DEFAULT_OUTPUT_TOKENS)
             return Bounds(likely_tokens=likely, ceiling_tokens=likely)
-        found = self._bounds(row, ask, priced.rates, tokens_asked, ceiling=ceiling)
+        others = [(it, advice) for it, advice in advisers(row, priced, ask.reach) if it is not None]
+        found = self._bounds(row, ask, priced.rates, tokens_asked, others, ceiling=ceiling)
         if not priced.limits:
             return found
         # what is counted beside tokens has a price at the limit's rates, if not at the call's
@@ -179,6 +182,7 @@ class Meter:
                 ask,
                 own.of(priced.rates, row.at_ms),
                 tokens_asked,
+                [(own.of(it, row.at_ms), advice) for it, advice in others],
                 counts=counts,
                 ceiling=ceiling,
             )
@@ -201,6 +205,7 @@ class Meter:
             estimate.unbounded(rates, ask.max_output_tokens, counts, ask.reach)
             for rates in (priced.rates, *owns)
         ]
+        found += [estimate.unbounded_advice(*it) for it in advisers(row, priced, ask.reach)]
         return next((reason for reason in found if reason), None)
 
     def _bounds(
@@ -209,17 +214,19 @@ class Meter:
         ask: Ask,
         rates: Rates,
         tokens_asked: int,
+        others: Sequence[tuple[Rates, Advice]],
         *,
         counts: Mapping[str, int] = MappingProxyType({}),
         ceiling: bool,
     ) -> Bounds:
-        """The same at some rates. `counts`: units beside the tokens that are charged too."""
+        """The same at some rates. `others`: models that may be asked, at theirs; `counts`: units
+        beside the tokens that are charged too."""
         if not rates.by_tokens:
             return Bounds(
                 likely_pico=_shown_pico(ask.counted, rates),
                 ceiling_pico=_shown_pico(_most_shown(ask), rates),
             )
-        return estimate.bounds(
+        found = estimate.bounds(
             rates,
             input_tokens=tokens_asked + _heard(ask),
             prompt_bytes=ask.body_bytes,
@@ -233,6 +240,10 @@ class Meter:
             counts=counts,
             ceiling=ceiling,
         )
+        if not others:
+            return found
+        most = sum(estimate.most_for_advice(*it) for it in others)
+        return msgspec.structs.replace(found, ceiling_pico=found.ceiling_pico + most)
 
     @staticmethod
     def known(ask: Ask, priced: Priced) -> bool:

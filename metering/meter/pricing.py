@@ -9,6 +9,7 @@ import msgspec
 
 from metering.core.limits import Limit
 from metering.core.prices import OwnRates, Pinned, PriceList, is_snapshot
+from metering.core.reach import Advice, Reach
 from metering.core.record import UsageRow
 from metering.providers.base import Usage
 from pricing.catalogue import BASE
@@ -90,6 +91,11 @@ def _also(row: UsageRow, admitted: Priced, model: str) -> Priced:
         credential=row.credential,
     )
     return msgspec.structs.replace(found, limits=admitted.limits) if admitted.limits else found
+
+
+def advisers(row: UsageRow, admitted: Priced, reach: Reach) -> list[tuple[Rates | None, Advice]]:
+    """The prices of the other models that a call's may ask; None of one that has none."""
+    return [(_also(row, admitted, it.model).rates, it) for it in reach.advice]
 
 
 def _doubts(row: UsageRow, usage: Usage, priced: Priced) -> list[str]:

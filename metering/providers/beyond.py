@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from metering.core.reach import Reach
+from metering.core.reach import Advice, Reach
 
 TYPED_TOOL_TOKENS = 2_000
 """What a tool adds to a prompt that is named by its type, its text being the vendor's: Anthropic
@@ -88,6 +88,10 @@ class Tally:
         self._found["passes"] = max(passes, self._found.get("passes", 1))
         for unit, uses in fees.items():
             self._fees[unit] = self._fees.get(unit, 0) + uses
+
+    def asks(self, model: str, uses: int, output_cap: int | None) -> None:
+        """Another model may be asked so often, at its own prices."""
+        self._found["advice"] = (*self._found.get("advice", ()), Advice(model, uses, output_cap))
 
     def has_no_bound(self, field: str, why: str) -> None:
         """Nothing bounds what a member may cost; the first such is told."""

@@ -99,3 +99,66 @@ def test_no_recorded_call_cost_more_than_its_ceiling(recording: Recording) -> No
     assert cost is not None
     assert cost <= bounds.ceiling_pico
     assert usage.counts["input"] + output <= bounds.ceiling_tokens
+
+
+MILLION = 10**6
+ADVISED: dict[str, Any] = {
+    "model": "claude-haiku-4-5",
+    "max_tokens": 500,
+    "messages": [{"role": "user", "content": "Hello"}],
+}
+
+
+def advised(**tool: Any) -> Ask:
+    """A message whose model may ask another."""
+    named = {"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-4-8"}
+    return asked(
+        "anthropic", "/v1/messages", json.dumps({**ADVISED, "tools": [named | tool]}).encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("tool", "tokens_each"),
+    [({"max_uses": 3, "max_tokens": 2_048}, 2_048), ({"max_uses": 3}, 128_000)],
+)
+def test_advice_is_bounded_by_its_uses(tool: dict[str, Any], tokens_each: int) -> None:
+    """Each reads the adviser's window at its dearest, a cache write for an hour, and writes so many
+    tokens at its price; that is on top of what the call's own model may cost."""
+    ask, without = advised(**tool), advised(max_uses=0)
+    blank, priced = row(provider="anthropic", at_ms=AT_MS), price("anthropic", ask)
+    assert METER.unbounded(blank, ask, priced) is None
+    most = METER.bounds(blank, ask, priced, 0, ceiling=True).ceiling_pico
+    alone = msgspec.structs.replace(ask, reach=msgspec.structs.replace(ask.reach, advice=()))
+    own = METER.bounds(blank, alone, priced, 0, ceiling=True).ceiling_pico
+    opus = METER.prices.book.find("anthropic", "claude-opus-4-8", AT_MS)
+    assert opus is not None
+    assert opus.context_window == MILLION
+    assert most - own == opus.ceiling(3 * MILLION, 3 * tokens_each)
+    assert METER.bounds(blank, without, priced, 0, ceiling=True).ceiling_pico < own
+
+
+@pytest.mark.parametrize("model", ["claude-nobody-9", ""])
+def test_advice_of_a_model_without_a_price_is_not_bounded(model: str) -> None:
+    """The reason names it."""
+    ask = advised(max_uses=1, model=model)
+    reason = METER.unbounded(row(provider="anthropic"), ask, price("anthropic", ask))
+    assert reason == f"no price is known for the adviser {model}"
+
+
+def test_a_call_that_was_advised_costs_at_most_its_ceiling() -> None:
+    """The recorded one, had it said how often, and its adviser dearer than it is."""
+    found = [it for it in recordings.load("anthropic") if b"advisor_message" in it.body]
+    if not found:
+        pytest.skip("no recordings; set XPROXY_RECORDINGS to their folder")
+    for recording in found:
+        body = json.loads(body_of(recording))
+        for tool in body["tools"]:
+            tool["max_uses"] = 1
+        ask = asked("anthropic", recording.path, json.dumps(body).encode())
+        priced, usage = price("anthropic", ask), used(recording, ask)
+        blank = row(provider="anthropic", at_ms=AT_MS, model_requested=ask.model)
+        assert usage.counts is not None
+        assert usage.other_models
+        assert METER.unbounded(blank, ask, priced) is None
+        billed = priced_row(blank, usage, priced, usage.counts, estimated=False)
+        assert billed.cost_pico <= METER.bounds(blank, ask, priced, 0, ceiling=True).ceiling_pico

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from metering.core.reach import PLAIN, Reach
+from metering.core.reach import PLAIN, Advice, Reach
 from metering.providers import DIALECTS
 from metering.providers.base import Ask
 from metering.providers.beyond import ENVELOPE_TOKENS, TYPED_TOOL_TOKENS
@@ -39,6 +39,7 @@ def anthropic_image(**source: Any) -> dict[str, Any]:
 TOOL = {"name": "t", "description": "d", "input_schema": {"type": "object"}}
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 BASE64 = {"type": "base64", "media_type": "image/png", "data": "A" * 100}
+ADVISOR = {"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-4-8"}
 PLAN: list[tuple[str, dict[str, Any], Reach | None]] = [
     # text is bounded by its bytes, on every endpoint
     (CHAT, {"messages": says({"type": "text", "text": "hi"}), "n": 3}, PLAIN),
@@ -155,6 +156,27 @@ PLAN: list[tuple[str, dict[str, Any], Reach | None]] = [
             fees={"web_search": 2, "file_search": 2, "container_4g": 2},
         ),
     ),
+    # a second model: so many uses, each of its window
+    (
+        MESSAGES,
+        {"messages": [], "tools": [ADVISOR | {"max_uses": 2, "max_tokens": 1_024}]},
+        Reach(
+            input_tokens=BOTH,
+            whole_context=True,
+            passes=13,
+            advice=(Advice("claude-opus-4-8", 2, 1_024),),
+        ),
+    ),
+    (
+        MESSAGES,
+        {"messages": says({"type": "tool_addition", "tool": ADVISOR | {"max_uses": 0}})},
+        Reach(
+            input_tokens=TYPED_TOOL_TOKENS,
+            whole_context=True,
+            passes=11,
+            advice=(Advice("claude-opus-4-8", 0),),
+        ),
+    ),
     (MESSAGES, {"messages": [], "context_management": {"edits": []}}, Reach(passes=2)),
     # output that no cap counts; images by OpenAI's table
     (CHAT, {"messages": [], "prediction": {}}, Reach(output_tokens=2)),
@@ -195,7 +217,8 @@ NOT_BOUND: list[tuple[str, dict[str, Any], str, str]] = [
     (MESSAGES, {"tools": [{"type": "web_search_20250305"}]}, "tools", "set its max_uses"),
     (MESSAGES, {"tools": [{"type": "web_fetch_20250910"}]}, "tools", "set its max_uses"),
     (MESSAGES, {"tools": [{"type": "web_search_1", "max_uses": -1}]}, "tools", "set its max_uses"),
-    (MESSAGES, {"tools": [{"type": "advisor_20260301"}]}, "tools", "another model"),
+    (MESSAGES, {"tools": [ADVISOR]}, "tools", "set its model and max_uses"),
+    (MESSAGES, {"tools": [ADVISOR | {"model": 5, "max_uses": 1}]}, "tools", "set its model"),
     (MESSAGES, {"tools": [{"type": "unheard_of"}]}, "tools", "not known here"),
     (MESSAGES, {"tools": ["odd"]}, "tools", "not known here"),
     (

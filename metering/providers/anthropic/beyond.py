@@ -111,6 +111,18 @@ def _tool(tally: Tally, tool: dict[str, Any]) -> None:
     elif of.startswith("tool_search_tool_"):  # what it finds is in the request
         tally.runs(PASSES)
     elif of.startswith("advisor_"):
-        tally.has_no_bound("tools", f"has {of}, another model at its prices: leave it out")
+        _advisor(tally, of, tool)
     elif not of.startswith(OWN_TOOLS):
         tally.has_no_bound("tools", f"has {of}, whose cost is not known here: leave it out")
+
+
+def _advisor(tally: Tally, of: str, tool: dict[str, Any]) -> None:
+    """A model that is asked during the answer. Each time it reads all that was said so far, and
+    writes at most `max_tokens`, thinking included; then the call's own model goes on."""
+    model, uses = tool.get("model"), count(tool, "max_uses")
+    if uses is None or not isinstance(model, str):
+        tally.has_no_bound("tools", f"has {of} without a bound: set its model and max_uses")
+        return
+    tally.is_unknown()
+    tally.runs(PASSES + uses)
+    tally.asks(model, uses, count(tool, "max_tokens"))
