@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import lzma
+import threading
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -74,6 +77,42 @@ async def test_counting_leaves_the_loop_by_size() -> None:
     assert await tokens.count_all([large], "gpt-4o") == tokens.count(large, "gpt-4o")
     assert await tokens.count_all(["x" * (1024 * 1024 + 1)], "gpt-4o") == 349_526
     assert await tokens.count_all(["é" * (512 * 1024)], "gpt-4o") == 349_526
+
+
+@pytest.mark.parametrize(
+    ("texts", "threads"),
+    [
+        (["word " * 13_107], 0),  # a byte short of 64 KB
+        (["word " * 13_108], 1),
+        (["word " * 6_554, "more " * 6_554], 1),  # many small ones count as what they are together
+        (["é" * 32_768], 1),  # in bytes, not in letters
+        (["x" * tokens.GUESS_FROM_BYTES], 0),  # guessed, not counted
+    ],
+)
+async def test_large_texts_are_counted_in_a_thread(
+    texts: list[str], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the loop goes on meanwhile: it is never held up for as long as counting takes."""
+    await tokens.warm()
+    monkeypatch.setattr(tokens, "_counted", tokens._Counted())
+    counted_in: list[int] = []
+    turns = 0
+    count_new = tokens._count_new
+
+    def watched(name: str, new: list[str]) -> int:
+        counted_in.append(threading.get_ident())
+        while threads and turns < 3:  # until the loop has gone on
+            time.sleep(0.001)
+        return count_new(name, new)
+
+    monkeypatch.setattr(tokens, "_count_new", watched)
+    counting = asyncio.ensure_future(tokens.count_all(texts, "gpt-4o"))
+    while not counting.done():
+        await asyncio.sleep(0.001)
+        turns += 1
+    assert sum(it != threading.get_ident() for it in counted_in) == threads
+    exact = sum(tokens.count(it, "gpt-4o") for it in texts if len(it) < tokens.GUESS_FROM_BYTES)
+    assert counting.result() == (exact or -(-tokens.GUESS_FROM_BYTES // 3))
 
 
 async def test_what_was_counted_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
