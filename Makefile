@@ -65,6 +65,14 @@ bench-prices: $(DEV) ## microseconds to price a call, beside genai-prices, in on
 bench-keys: $(DEV) ## microseconds to know who calls, beside the whole call; and what share that is
 	@exec $(BIN)/python -m tests.bench.keys $(ARGS)
 
+.PHONY: bench-scripts
+bench-scripts: $(DEV) ## microseconds of the scripts that hold and settle a call, beside a plain HSET
+	@exec $(BIN)/python -m tests.bench.scripts $(ARGS)
+
+.PHONY: races
+races: $(DEV) ## by how much limits are overrun, and who is refused wrongly, at 1 to 1000 calls at once
+	@exec $(BIN)/python -m tests.races $(ARGS)
+
 .PHONY: acceptance
 acceptance: $(DEV) $(PAYI) ## the real service, driven by the real client packages
 	@$(BIN)/python -m pytest -m acceptance $(ARGS)
