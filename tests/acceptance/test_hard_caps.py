@@ -167,6 +167,7 @@ def test_a_burst_stays_within_a_hard_cap(
     assert refused.json()["xproxy_error"]["code"] == "limit_reached"
     standin.wait_idle()
     billed_pico = total_pico(standin.ledger())
+    print(f"{name}: {served} let in, ${Decimal(billed_pico).scaleb(-12)} of ${case.usd}")
     assert standin.stats()["calls"] == served
     assert 0 < billed_pico == spent_pico(tenant) <= Decimal(case.usd).scaleb(12)
     budget = tenant.service.manage("GET", "budgets", key=tenant.key)["items"][0]

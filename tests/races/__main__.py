@@ -111,9 +111,9 @@ def table(races: Races) -> Iterator[str]:
             TITLES[way],
             f"{width:,}",
             f"{median(it.admitted for it in each):,.0f}",
-            f"${worst.overrun_pico / 10**12:.6g}",
-            f"{worst.overrun_pico / worst.max_pico:.1%}",
-            f"{median(it.spent_pico / it.max_pico for it in each):.1%}",
+            f"${worst.overrun_pico / 10**12:,.6f}",
+            f"{worst.overrun_pico / worst.max_pico:,.1%}",
+            f"{median(it.spent_pico / it.max_pico for it in each):,.1%}",
             f"{refused:,}",
             f"{false:,}" + (f" ({own:,} by their own ceiling)" if own else ""),
         )
