@@ -100,6 +100,7 @@ CREATE TABLE limits (
     created_at      timestamptz NOT NULL,
     updated_at      timestamptz NOT NULL,
     "window"        jsonb,                            -- {every, zone, ...} or {rolling}: see core.windows
+    on_store_down   text CHECK (on_store_down IN ('refuse', 'allow')),  -- null: as the mode has it
     PRIMARY KEY (application_id, limit_id),
     UNIQUE (application_id, limit_name)
 );

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast, get_args
 import msgspec
 
 from metering.api.text import checked_id, checked_name, checked_properties, moment
-from metering.core.limits import STATES, Limit, Mode, Totals, Unit, state_after
+from metering.core.limits import STATES, Limit, Mode, OnStoreDown, Totals, Unit, state_after
 from metering.core.money import EXACT, parse_usd, usd
 from metering.core.windows import Window, checked
 from metering.errors import InvalidRequest
@@ -41,6 +41,7 @@ class CreateLimit(msgspec.Struct, kw_only=True):
     unit: str | None = None
     threshold: Decimal | None = None
     window: AskedWindow | None = None
+    on_store_down: str | None = None
     properties: dict[str, str | None] | None = None
 
 
@@ -49,6 +50,7 @@ class UpdateLimit(msgspec.Struct, kw_only=True):
 
     max: Decimal | None = None
     limit_name: str | None = None
+    on_store_down: str | None = None
     window: AskedWindow | None = None
 
 
@@ -113,6 +115,7 @@ class LimitObject(msgspec.Struct, kw_only=True, omit_defaults=True):
     window: Window | None = None
     window_starts_at: datetime | None = None
     resets_at: datetime | None = None
+    on_store_down: OnStoreDown
     properties: dict[str, str | None] | None = None
 
 
@@ -219,14 +222,29 @@ def parse_window(asked: AskedWindow | None, unit: Unit) -> Window | None:
     return checked(asked)
 
 
+def parse_on_store_down(asked: str | None, mode: Mode) -> OnStoreDown | None:
+    """What becomes of calls while nobody can tell what the limit has counted; None: not said."""
+    if asked is None:
+        return None
+    known = asked.lower()
+    if known not in get_args(OnStoreDown):
+        raise _invalid("on_store_down must be refuse or allow", "on_store_down")
+    if known == "allow" and mode == "hard":
+        raise _invalid(
+            "on_store_down cannot be allow with hard_cap: calls that nobody counts would pass it",
+            "on_store_down",
+        )
+    return cast(OnStoreDown, known)
+
+
 def parse_limit(body: CreateLimit, application_id: str, limit_id: str, now_ms: int) -> Limit:
     """The limit a body asks for; `limit_id` is for when it names none."""
-    unit = parse_unit(body.unit)
+    unit, mode = parse_unit(body.unit), parse_mode(body.limit_type, hard_cap=body.hard_cap)
     return Limit(
         application_id=application_id,
         limit_id=checked_id(body.limit_id or limit_id, "limit_id"),
         limit_name=checked_name(body.limit_name, "limit_name"),
-        mode=parse_mode(body.limit_type, hard_cap=body.hard_cap),
+        mode=mode,
         unit=unit,
         max=parse_max(body.max, unit),
         threshold_ppm=parse_threshold(body.threshold),
@@ -235,6 +253,7 @@ def parse_limit(body: CreateLimit, application_id: str, limit_id: str, now_ms: i
         updated_ms=now_ms,
         properties=without_nulls(checked_properties(body.properties or {})),
         window=parse_window(body.window, unit),
+        on_store_down=parse_on_store_down(body.on_store_down, mode),
     )
 
 
@@ -251,6 +270,7 @@ def differences(asked: Limit, existing: Limit) -> list[str]:
         "limit_type or hard_cap": (asked.mode, existing.mode),
         "unit": (asked.unit, existing.unit),
         "window": (asked.window, existing.window),
+        "on_store_down": (asked.refuses_without_store, existing.refuses_without_store),
     }
     return [member for member, (left, right) in pairs.items() if left != right]
 
@@ -294,6 +314,7 @@ def limit_object(limit: Limit, totals: Totals) -> LimitObject:
         window=limit.window,
         window_starts_at=starts_at,
         resets_at=resets_at,
+        on_store_down="refuse" if limit.refuses_without_store else "allow",
         properties=limit.properties or None,
     )
 

@@ -25,12 +25,13 @@ from metering.api.limit_shapes import (
     limit_object,
     parse_limit,
     parse_max,
+    parse_on_store_down,
     parse_window,
 )
 from metering.api.server import ApiRequest
 from metering.api.text import checked_name, checked_properties, time_ms
 from metering.core.ids import uuid7
-from metering.core.limits import Limit, Totals
+from metering.core.limits import Limit, OnStoreDown, Totals
 from metering.directory import attached_topic, key_topic, limit_topic
 from metering.errors import Conflict, InvalidRequest, NotAllowed, NotFound
 from metering.store import attachments, keys, limits
@@ -92,12 +93,13 @@ class LimitController(Controller):
     async def update(
         self, request: ApiRequest, limit_id: FromPath[str], data: JSONBody[UpdateLimit]
     ) -> LimitResponse:
-        """Change max or name; max may not go below what is spent."""
+        """Change what may be; max may not go below what is spent."""
         limit = await changeable(request, limit_id)
         check_window(limit, data.window)
         maximum = None if data.max is None else await checked_max(request, limit, data.max)
         name = None if data.limit_name is None else checked_name(data.limit_name, "limit_name")
-        changed = await change(request, limit, maximum, name)
+        down = parse_on_store_down(data.on_store_down, limit.mode)
+        changed = await change(request, limit, maximum, name, down)
         await publish(request, changed)
         return await answer(request, changed, "Limit was updated.")
 
@@ -277,9 +279,15 @@ async def checked_max(request: ApiRequest, limit: Limit, asked: Decimal) -> int:
     return maximum
 
 
-async def change(request: ApiRequest, limit: Limit, maximum: int | None, name: str | None) -> Limit:
-    """Write a new max or name; nothing is written when neither is given."""
-    if maximum is None and name is None:
+async def change(
+    request: ApiRequest,
+    limit: Limit,
+    maximum: int | None,
+    name: str | None,
+    on_store_down: OnStoreDown | None,
+) -> Limit:
+    """Write what is new of a limit; nothing is written when nothing is given."""
+    if maximum is None and name is None and on_store_down is None:
         return limit
     services = request.services
     try:
@@ -289,6 +297,7 @@ async def change(request: ApiRequest, limit: Limit, maximum: int | None, name: s
             limit.limit_id,
             max=maximum,
             limit_name=name,
+            on_store_down=on_store_down,
             updated_ms=services.clock(),
         )
     except Conflict:

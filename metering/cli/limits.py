@@ -36,6 +36,14 @@ for _command in (attach, detach, attachments):
     command.add_command(_command)
 
 
+on_store_down = click.option(
+    "--on-store-down",
+    "down",
+    type=click.Choice(["refuse", "allow"], case_sensitive=False),
+    help="Calls while Redis is away: refused, unless given, by limits that block.",
+)
+
+
 @command.command("create")
 @click.argument("name")
 @click.option("--max", "maximum", required=True, callback=number, help="USD, or a count of --unit.")
@@ -62,6 +70,7 @@ for _command in (attach, detach, attachments):
 @click.option("--first-day", help="Of --every week: monday, unless given.")
 @click.option("--anchor", help='Of --every "10 days": the day to count from, 2026-01-31.')
 @click.option("--rolling", help='Count what the last "24 hours" (or minutes, days) came to.')
+@on_store_down
 @click.option("--property", "properties", multiple=True, callback=pairs, help="name=value.")
 @managed
 def create(
@@ -75,6 +84,7 @@ def create(
     hard_cap: bool,
     unit: str,
     threshold: Decimal | None,
+    down: str | None,
     properties: dict[str, str],
     **window: str | None,
 ) -> None:
@@ -96,6 +106,7 @@ def create(
         "unit": unit,
         "threshold": threshold,
         "window": said or None,
+        "on_store_down": down,
         "properties": properties,
     }
     _show_one(session, session.client.post("limits", body=body))
@@ -122,10 +133,13 @@ def show(session: Session, limit_id: str) -> None:
 @click.argument("limit_id")
 @click.option("--max", "maximum", callback=number, help="The new max, not below what is spent.")
 @click.option("--name", help="The new name.")
+@on_store_down
 @managed
-def update(session: Session, limit_id: str, maximum: Decimal | None, name: str | None) -> None:
-    """Change a limit's max or name; it applies to calls from now on."""
-    body = {"max": maximum, "limit_name": name}
+def update(
+    session: Session, limit_id: str, maximum: Decimal | None, name: str | None, down: str | None
+) -> None:
+    """Change a limit; it applies to calls from now on."""
+    body = {"max": maximum, "limit_name": name, "on_store_down": down}
     _show_one(session, session.client.put("limits", limit_id, body=body))
 
 

@@ -28,6 +28,7 @@ import msgspec
 from metering.core.windows import Window, moment_text
 
 Mode = Literal["allow", "block", "hard"]
+OnStoreDown = Literal["refuse", "allow"]
 Unit = Literal["usd", "tokens", "requests", "concurrent"]
 State = Literal["ok", "exceeded", "overrun", "blocked", "blocked_external", "failed"]
 STATES: tuple[State, ...] = ("ok", "exceeded", "overrun", "blocked", "blocked_external", "failed")
@@ -52,6 +53,9 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     window: Window | None = None
     """In which spans of time it counts; without one, until it is reset."""
 
+    on_store_down: OnStoreDown | None = None
+    """What becomes of calls while nobody can tell what it has counted; None: as its mode has it."""
+
     def epoch_at(self, at_ms: int) -> int:
         """Where a call that is admitted then is counted: an epoch begins with a window, and within
         one with a reset."""
@@ -65,6 +69,13 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     def binding(self) -> bool:
         """Whether this limit can refuse a call."""
         return self.mode != "allow"
+
+    @property
+    def refuses_without_store(self) -> bool:
+        """Whether it refuses calls while nobody can tell what it has counted."""
+        if self.on_store_down is None:
+            return self.binding
+        return self.on_store_down == "refuse"
 
     @property
     def threshold(self) -> int:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
-from metering.core.limits import STATES, Limit, Mode, Totals, Unit
+from metering.core.limits import STATES, Limit, Mode, OnStoreDown, Totals, Unit
 from metering.core.windows import Window
 from metering.errors import Conflict
 from metering.store import Record, Store, as_uuid, pages
@@ -56,6 +56,7 @@ async def create(store: Store, limit: Limit) -> tuple[Limit, bool]:
         limit.created_ms,
         limit.updated_ms,
         None if limit.window is None else _json(limit.window),
+        limit.on_store_down,
     )
     if record is not None:
         return _limit(record), True
@@ -103,11 +104,12 @@ async def update(
     *,
     max: int | None = None,  # noqa: A002 - the limit's own word
     limit_name: str | None = None,
+    on_store_down: OnStoreDown | None = None,
     updated_ms: int,
 ) -> Limit | None:
-    """Change max or name, None leaves as it is; Conflict when the name is another limit's."""
+    """Change a limit, None leaves as it is; Conflict when the name is another limit's."""
     amount = None if max is None else Decimal(max)
-    arguments = (as_uuid(application_id), limit_id, amount, limit_name, updated_ms)
+    arguments = (as_uuid(application_id), limit_id, amount, limit_name, updated_ms, on_store_down)
     record = await store.row("update_limit", *arguments)
     return None if record is None else _limit(record)
 

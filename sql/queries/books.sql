@@ -22,12 +22,24 @@ JOIN limit_totals AS t USING (limit_id, unit)
 WHERE t.application_id = $1 AND t.epoch BETWEEN asked.first AND asked.last
 GROUP BY t.limit_id, asked.epoch;
 
+-- read_totals_by_epoch --
+-- What landed rows charged limits, each in each of its epochs from the first to the last that count.
+SELECT t.limit_id, t.epoch, t.charged, t.input, t.output, t.ok, t.exceeded, t.overrun, t.blocked,
+    t.blocked_external, t.failed
+FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[]) AS asked (limit_id, unit, first, last)
+JOIN limit_totals AS t USING (limit_id, unit)
+WHERE t.application_id = $1 AND t.epoch BETWEEN asked.first AND asked.last;
+
 -- read_landed_among --
 -- Which of these entries have landed.
 SELECT u.request_id, u.attempt, u.entry
 FROM unnest($2::uuid[], $3::integer[], $4::text[]) AS asked (request_id, attempt, entry)
 JOIN usage AS u USING (request_id, attempt, entry)
 WHERE u.application_id = $1;
+
+-- read_any_usage --
+-- Whether there is any row.
+SELECT EXISTS (SELECT FROM usage);
 
 -- read_buried --
 -- Rows of an application that no table takes, or (null) of all.

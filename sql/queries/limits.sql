@@ -2,17 +2,17 @@
 -- Add a limit; nothing comes back when its id or name is taken in the application.
 INSERT INTO limits (
     application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties,
-    created_at, updated_at, "window"
+    created_at, updated_at, "window", on_store_down
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, jsonb_strip_nulls($9), from_ms($10), from_ms($11), $12)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, jsonb_strip_nulls($9), from_ms($10), from_ms($11), $12, $13)
 ON CONFLICT DO NOTHING
 RETURNING application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
-    to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms;
+    on_store_down, to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms;
 
 -- read_limit_taken --
 -- The limit that has this id, or else the one that has this name.
 SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
-    to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
+    on_store_down, to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
 FROM limits
 WHERE application_id = $1 AND (limit_id = $2 OR limit_name = $3)
 ORDER BY limit_id = $2 DESC
@@ -21,14 +21,14 @@ LIMIT 1;
 -- read_limits --
 -- The limits with these ids.
 SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
-    to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
+    on_store_down, to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
 FROM limits
 WHERE application_id = $1 AND limit_id = ANY ($2::text[]);
 
 -- page_limits_newest --
 -- A page of limits, of one name or (null) any, newest first, after (created_ms, limit_id).
 SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
-    to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
+    on_store_down, to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
 FROM limits
 WHERE application_id = $1
   AND ($2::text IS NULL OR limit_name = $2)
@@ -39,7 +39,7 @@ LIMIT $5;
 -- page_limits_oldest --
 -- A page of limits, of one name or (null) any, oldest first, after (created_ms, limit_id).
 SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
-    to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
+    on_store_down, to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
 FROM limits
 WHERE application_id = $1
   AND ($2::text IS NULL OR limit_name = $2)
@@ -48,12 +48,13 @@ ORDER BY created_at, limit_id
 LIMIT $5;
 
 -- update_limit --
--- Change a limit's max or name; null leaves as it is.
+-- Change a limit's max, name or what becomes of its calls without a store; null leaves as it is.
 UPDATE limits
-SET max = coalesce($3, max), limit_name = coalesce($4, limit_name), updated_at = from_ms($5)
+SET max = coalesce($3, max), limit_name = coalesce($4, limit_name), updated_at = from_ms($5),
+    on_store_down = coalesce($6, on_store_down)
 WHERE application_id = $1 AND limit_id = $2
 RETURNING application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
-    to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms;
+    on_store_down, to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms;
 
 -- update_limit_properties --
 -- Merge properties into a limit's; a null removes its name.
@@ -61,7 +62,7 @@ UPDATE limits
 SET properties = jsonb_strip_nulls(properties || $3), updated_at = from_ms($4)
 WHERE application_id = $1 AND limit_id = $2
 RETURNING application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
-    to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms;
+    on_store_down, to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms;
 
 -- reset_limit --
 -- Begin a later epoch and keep what the present one came to; nothing comes back if it has begun.
@@ -79,7 +80,7 @@ SET epoch = $3, updated_at = from_ms($5)
 FROM ended
 WHERE l.application_id = ended.application_id AND l.limit_id = ended.limit_id
 RETURNING l.application_id, l.limit_id, l.limit_name, l.mode, l.unit, l.max, l.threshold_ppm,
-    l.epoch, l.properties, l."window", to_ms(l.created_at) AS created_ms, to_ms(l.updated_at) AS updated_ms;
+    l.epoch, l.properties, l."window", l.on_store_down, to_ms(l.created_at) AS created_ms, to_ms(l.updated_at) AS updated_ms;
 
 -- read_limit_history --
 -- What the resets of a limit ended, latest first.
