@@ -156,7 +156,7 @@ class _Part:
         due = [it for it in truths if f"reprice:{self._run}" not in it[0].entries]
         limits = {(row.application_id, it.limit_id) for call, row in due for it in call.sum.charges}
         for application_id, limit_id in limits:
-            await ledger.load(application_id, limit_id)
+            await ledger.load(application_id, [limit_id])
         for start in range(0, len(due), AT_ONCE):
             some = due[start : start + AT_ONCE]
             made = await asyncio.gather(

@@ -73,8 +73,8 @@ class Ledger(Protocol):
     async def reprice(self, run: str, call: Entry, truth: UsageRow, at_ms: int) -> Correction:
         """Charge a call what it costs by other prices, once a run."""
 
-    async def load(self, application_id: str, limit_id: str) -> None:
-        """Rebuild a limit's counters from its rows if they are missing."""
+    async def load(self, application_id: str, limit_ids: Sequence[str]) -> None:
+        """Rebuild the counters of limits that Redis does not have."""
 
     async def unlanded(self) -> int:
         """How many rows are not in Postgres yet."""

@@ -17,6 +17,7 @@ from metering.app.first import clock_ms, collect_rarely
 from metering.app.logs import configure_logs, watch
 from metering.duties import Lease, every
 from metering.duties.reaper import Reaper
+from metering.duties.recovery import Recovery
 from metering.duties.writer import Writer
 from metering.errors import StoreAway
 from metering.ledger import Ledger
@@ -44,10 +45,18 @@ class Keeper:
         name = f"keeper-{os.getpid()}-{secrets.token_hex(4)}"
         self._settings = settings
         self._store = store
-        self._redis = Redis(settings.redis_url or "", REDIS_TIMEOUT_MS)
+        self._redis = Redis(settings.redis_url or "", REDIS_TIMEOUT_MS, name=f"xproxy:{name}")
         spool = Spool(settings.data_dir / "spool", name)
         self._ledger = Ledger(self._redis, store, spool, hold_ttl_ms=settings.hold_ttl_ms)
         self._writer = Writer(Outbox(self._redis), store, Lease(self._redis, "writer", name))
+        self._ledger.generation.watch()
+        self._recovery = Recovery(
+            self._redis,
+            store,
+            self._ledger,
+            Lease(self._redis, "recovery", name),
+            patience_s=settings.hold_ttl_ms / 1000,
+        )
         self._reaper = Reaper(
             self._ledger,
             Lease(self._redis, "reaper", name),
@@ -59,6 +68,7 @@ class Keeper:
         duties = (
             every(WRITER_S, "writer", self._writer.step),
             every(self._settings.reap_ms / 1000, "reaper", self._reaper.step),
+            every(1, "recovery", self._recovery.step, self._ledger.generation.rest),
             every(1, "replay", self._ledger.replay),
             every(PARTITIONS_S, "partitions", self._partitions),
         )

@@ -29,6 +29,7 @@ from metering.directory import Directory
 from metering.duties import every
 from metering.duties.audit import Auditor
 from metering.duties.prices import Prices
+from metering.duties.recovery import MEMBER
 from metering.errors import StoreAway
 from metering.keyring import Keyring
 from metering.ledger import Ledger
@@ -64,10 +65,13 @@ class Worker:
         self.store = store
         self.vault = vault
         self.own = own
-        self.redis = Redis(settings.redis_url or "", settings.redis_timeout_ms)
+        self.redis = Redis(
+            settings.redis_url or "", settings.redis_timeout_ms, name=f"{MEMBER}{name}"
+        )
         self.outbox = Outbox(self.redis)
         spool = Spool(settings.data_dir / "spool", name)
         self.ledger = Ledger(self.redis, store, spool, hold_ttl_ms=settings.hold_ttl_ms)
+        self.ledger.generation.watch()
         self.directory = Directory(
             store,
             self.redis,
@@ -115,7 +119,10 @@ class Worker:
             depth = await self.outbox.depth()
         except StoreAway as fault:
             return [f"Redis: {fault.message}"]
-        return [f"{depth} rows wait for Postgres"] if depth > OUTBOX_DEPTH_MAX else []
+        problems = [f"{depth} rows wait for Postgres"] if depth > OUTBOX_DEPTH_MAX else []
+        if not self.ledger.generation.trusted:
+            problems.append("the counters of limits are being rebuilt")
+        return problems
 
     async def start(self) -> None:
         """Begin the work beside the calls."""
@@ -126,6 +133,7 @@ class Worker:
             asyncio.create_task(it)
             for it in (
                 every(beat_s, "heartbeat", lambda: self.ledger.heartbeat(beat_s)),
+                every(1, "pulse", self.ledger.pulse, self.ledger.generation.rest),
                 every(1, "replay", self.ledger.replay),
                 every(0, "prices", lambda: self.prices.follow(self.directory.prices_told)),
                 every(1, "directory", self.directory.retell),

@@ -14,8 +14,13 @@ log = structlog.get_logger()
 LEASE_MS = 6_000
 
 
-async def every(period_s: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
-    """Do some work again and again; what fails is logged and tried again."""
+async def every(
+    period_s: float,
+    name: str,
+    work: Callable[[], Awaitable[object]],
+    rest: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> None:
+    """Do some work again and again, with rests; what fails is logged and tried again."""
     while True:
         try:
             await work()
@@ -23,7 +28,7 @@ async def every(period_s: float, name: str, work: Callable[[], Awaitable[object]
             log.warning("duty_waits", duty=name, reason=str(fault.__cause__ or fault))
         except Exception:  # a duty must outlive its bugs: without it, rows would pile up
             log.exception("duty_failed", duty=name)
-        await asyncio.sleep(period_s)
+        await rest(period_s)
 
 
 class Lease:

@@ -26,11 +26,12 @@ from metering.ledger.corrections import Corrections
 from metering.ledger.inspection import (
     Live,
     Moment,
-    holders,
     holding,
     inspect,
+    lack,
     limit_differences,
     mend,
+    name_holders,
     plus,
     strays,
 )
@@ -267,6 +268,8 @@ class Auditor:
                 rows = await books.not_landed(connection, application_id, moment.waiting)
                 rows += [it for it in lost if it[0].application_id == application_id]
                 for limit_id, live in moment.limits.items():
+                    if live.closed:  # it is being rebuilt
+                        continue
                     expected = plus(landed[limit_id], limit_id, live, rows)
                     expected = holding(expected, limit_id, live, moment.held)
                     its = limit_differences(application_id, limit_id, live, expected, moment)
@@ -285,16 +288,9 @@ class Auditor:
         its: Sequence[Difference],
         moment: Moment,
     ) -> None:
-        lacking = {name: pair for it in its for name, pair in it.numbers.items()}
-        await mend(self._redis, application_id, limit_id, live, lacking)
-        name = share(application_id).limit(limit_id) + ":h"
-        right = holders(limit_id, live, moment.held)
-        for record in live.members - right:
-            await self._redis.call("ZREM", name, record)
-        for record in right - live.members:
-            await self._redis.call("ZADD", name, moment.now_ms, record)
-            if await self._redis.call("HGET", record, "st") != b"held":  # it has just ended
-                await self._redis.call("ZREM", name, record)
+        lacking = lack({name: pair for it in its for name, pair in it.numbers.items()})
+        await mend(self._redis, application_id, limit_id, live, [lacking])
+        await name_holders(self._redis, application_id, limit_id, live, moment)
 
     async def _strays(
         self, application_id: str, moment: Moment, *, repair: bool

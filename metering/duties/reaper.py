@@ -30,7 +30,8 @@ class Reaper:
         if not await self._lease.held():
             return
         now_s = asyncio.get_running_loop().time()
-        if self._last_s is not None and now_s - self._last_s > GAP_S:
+        silent = self._last_s is not None and now_s - self._last_s > GAP_S
+        if silent or not self._ledger.generation.trusted:
             self._resumes_s = now_s + self._patience_s  # the silence may have been ours
         self._last_s = now_s
         if now_s < self._resumes_s:

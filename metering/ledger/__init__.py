@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metering.ledger.corrections import Correction
-from metering.ledger.ledger import Hold, Ledger, unresolved
+from metering.ledger.holds import Hold, unresolved
+from metering.ledger.ledger import Ledger
 
 __all__ = ["Correction", "Hold", "Ledger", "unresolved"]

@@ -20,11 +20,12 @@ PUT_BACK_TTL_MS = 15 * 60_000
 
 class Correction(NamedTuple):
     """What a correction charged, as the script wrote it, by how much the cost differs, and whether
-    anything does: the cost, or what a limit with own rates is charged."""
+    anything does: the cost, or what a limit with own rates is charged; its entry of the outbox."""
 
     charged: bytes
     pico: int
     differs: bool
+    entry: bytes = b""
 
 
 DONE_BEFORE = Correction(b"", 0, differs=False)
@@ -149,4 +150,4 @@ class Corrections(Counters):
             if reply[0] != 1:
                 return DONE_BEFORE
             differs = delta.cost_pico != 0 or any(map(any, delta.limit_costs.values()))
-            return Correction(reply[1], delta.cost_pico, differs)
+            return Correction(reply[1], delta.cost_pico, differs, reply[3])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 from metering.core.limits import Charge, Limit, Totals
 from metering.core.record import UsageRow, decode_row
+from metering.ledger.generation import Generation
+from metering.ledger.rebuilding import Rebuilder
 from metering.ledger.replies import (
     blocked,
     fields_of,
@@ -16,7 +17,6 @@ from metering.ledger.replies import (
     parse_refusals,
     starts_text,
     totals_of,
-    totals_parts,
 )
 from metering.redis import SCRIPTS, Redis, share
 from metering.redis.outbox import Outbox
@@ -31,19 +31,25 @@ class Counters:
         self._redis = redis
         self._store = store
         self._outbox = Outbox(redis)
+        self.generation = Generation(redis)
+        self._rebuilder = Rebuilder(redis, store, self.generation)
 
     async def define(self, limit: Limit) -> None:
-        """Create a limit's live counters from its rows, or bring their definition up to date."""
-        name = share(limit.application_id).limit(limit.limit_id)
+        """Bring a limit's live definition up to date. If Redis does not have its counters, they are
+        rebuilt, at once or, where that must not be done now, when they are asked for."""
+        if not await self._define(limit) and self.generation.trusted:
+            await self._rebuilder.open(limit.application_id, [limit.limit_id])
+
+    async def _define(self, limit: Limit) -> bool:
+        """Whether its counters are there."""
         epoch = limit.epoch
-        if limit.window is not None and not limit.window.part_ms:
+        if limit.unit == "concurrent":  # a reset of it ends nothing: who runs still runs
+            epoch = min(limit.epoch, limit.created_ms)
+        elif limit.window is not None and not limit.window.part_ms:
             epoch = limit.epoch_at(await self.now_ms())
-        counted: Sequence[Totals] = ()
-        if not await self._redis.call("EXISTS", name):
-            counted = await self._landed_totals(limit, epoch)
-        await self._redis.run(
+        done = await self._redis.run(
             SCRIPTS["define"],
-            [name],
+            [share(limit.application_id).limit(limit.limit_id)],
             [
                 limit.mode,
                 limit.unit,
@@ -51,41 +57,50 @@ class Counters:
                 *pair(limit.unit, limit.threshold),
                 epoch,
                 limit.window.part_ms if limit.window is not None else 0,
-                *(part for its in counted for part in totals_parts(limit.unit, its)),
             ],
         )
+        return bool(done)
 
-    async def _landed_totals(self, limit: Limit, epoch: int) -> Sequence[Totals]:
-        """What rows charged a limit in its epoch, or in each part of its rolling window."""
-        since, before = epoch, epoch + 1
-        if limit.window is not None and limit.window.part_ms:
-            since = max(epoch, limit.window.bounds(await self.now_ms())[0])
-            before = stored_limits.LAST_EPOCH
-        return await stored_limits.totals(
-            self._store, limit.application_id, limit.limit_id, since, before
-        )
+    async def open(self, limits: Sequence[Limit]) -> None:
+        """Have the counters of one application's limits rebuilt that Redis does not have."""
+        if not limits:
+            return
+        self.generation.check()
+        application_id = limits[0].application_id
+        found = await self._modes(application_id, [it.limit_id for it in limits])
+        for limit, mode in zip(limits, found, strict=True):
+            if mode is None:
+                await self._define(limit)
+        waiting = [it.limit_id for it, mode in zip(limits, found, strict=True) if _waits(mode)]
+        if waiting:
+            await self._rebuilder.open(application_id, waiting)
+
+    async def load(self, application_id: str, limit_ids: Sequence[str]) -> None:
+        """The same, by their ids; those that do not exist stay away."""
+        found = await self._modes(application_id, limit_ids)
+        missing = [it for it, mode in zip(limit_ids, found, strict=True) if _waits(mode)]
+        if missing:
+            known = await stored_limits.get_many(self._store, application_id, missing)
+            await self.open([*known.values()])
+
+    async def _modes(self, application_id: str, limit_ids: Sequence[str]) -> list[bytes | None]:
+        place = share(application_id)
+        asked = (self._redis.call("HGET", place.limit(limit_id), "mode") for limit_id in limit_ids)
+        return list(await asyncio.gather(*asked))
 
     async def now_ms(self) -> int:
         """The time by Redis's clock, which decides which window is now."""
         seconds, micros = await self._redis.call("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
-    async def load(self, application_id: str, limit_id: str) -> None:
-        """Rebuild a limit's counters from its rows if Redis does not have them."""
-        if not await self._redis.call("EXISTS", share(application_id).limit(limit_id)):
-            limit = await stored_limits.get(self._store, application_id, limit_id)
-            if limit is not None:
-                await self.define(limit)
-
     async def totals(self, application_id: str, limit_ids: Sequence[str]) -> list[Totals]:
-        """The live counters of limits, in order; what is not loaded is rebuilt from its rows."""
+        """The live counters of limits, in order; what Redis does not have is rebuilt."""
+        self.generation.check()
+        await self.load(application_id, limit_ids)
         place = share(application_id)
         calls = [self._redis.call("HGETALL", place.limit(limit_id)) for limit_id in limit_ids]
-        totals = []
-        for limit_id, reply in zip(limit_ids, await asyncio.gather(*calls), strict=True):
-            found = reply or await self._loaded(application_id, limit_id)
-            totals.append(totals_of(fields_of(found)) if found else Totals(epoch=0))
-        return totals
+        found = [fields_of(reply) for reply in await asyncio.gather(*calls)]
+        return [totals_of(fields) if fields else Totals(epoch=0) for fields in found]
 
     async def present(self, limits: Sequence[Limit]) -> list[Totals]:
         """The live counters of limits of one application, each in the window that is now."""
@@ -105,17 +120,13 @@ class Counters:
             )
         return await self.totals(application_id, [it.limit_id for it in limits])
 
-    async def _loaded(self, application_id: str, limit_id: str) -> Any:
-        await self.load(application_id, limit_id)
-        return await self._redis.call("HGETALL", share(application_id).limit(limit_id))
-
     async def reset(self, limit: Limit, epoch: int) -> Totals:
         """Begin a new epoch; gives the counters as they were in the window that is now."""
         await self.present((limit,))
         name = share(limit.application_id).limit(limit.limit_id)
         reply = await self._redis.run(SCRIPTS["reset"], [name], [epoch])
-        if reply[0] == -1:
-            await self.define(limit)
+        while reply[0] == -1:
+            await self.open((limit,))
             reply = await self._redis.run(SCRIPTS["reset"], [name], [epoch])
         return totals_of(fields_of(reply[1])) if reply[0] == 1 else Totals(epoch=limit.epoch)
 
@@ -160,3 +171,8 @@ class Counters:
         place = share(application_id)
         found = await self._redis.call("GET", place.index(category, provider_id))
         return found.decode().rpartition(":")[0] if found else None
+
+
+def _waits(mode: bytes | None) -> bool:
+    """Whether a limit's counters have to be rebuilt before it can be decided."""
+    return mode in (None, b"closed")

@@ -7,6 +7,7 @@ then in rows that landed before, or in the outbox, and nowhere twice once these 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,12 +16,25 @@ from metering.core.difference import AMOUNTS, Difference, Pair
 from metering.core.limits import STATES, Totals, Unit
 from metering.core.money import usd
 from metering.core.record import decode_row
-from metering.ledger.replies import amount, blocked, pair, parse_charges, parse_refusals, totals_of
+from metering.ledger.replies import (
+    amount,
+    blocked,
+    fields_of,
+    pair,
+    parse_charges,
+    parse_refusals,
+    parts_of,
+    totals_of,
+    totals_parts,
+)
 from metering.redis import SCRIPTS, Redis, share
 from metering.store.rows import Landed
 
 SETTLED = ("settled", "settled_input", "settled_output")
 HELD = ("held_likely", "held_ceiling", "holds")
+ALL_OF_IT = "-"
+"""Before the first entry of an outbox."""
+ENTRIES_AT_ONCE = 1_000
 
 
 class Live(NamedTuple):
@@ -33,6 +47,15 @@ class Live(NamedTuple):
     first: int
     last: int
     """Of the epochs that count in it: its own, or those of a rolling window's parts."""
+    closed: bool = False
+    """Whether its counters are being rebuilt."""
+    parts: Mapping[int, Totals] = MappingProxyType({})
+    """What a rolling window counts, by epoch."""
+
+    @property
+    def rolling(self) -> bool:
+        """Whether its window is a rolling one."""
+        return self.last != self.totals.epoch
 
     def counts(self, epoch: int) -> bool:
         """Whether what came in in an epoch is in the counters."""
@@ -58,14 +81,22 @@ class Moment(NamedTuple):
 
 
 async def inspect(
-    redis: Redis, application_id: str, limit_ids: Sequence[str], suspects: Iterable[str] = ()
+    redis: Redis,
+    application_id: str,
+    limit_ids: Sequence[str],
+    suspects: Iterable[str] = (),
+    *,
+    after: str = ALL_OF_IT,
 ) -> Moment:
-    """The present moment; `suspects` are records that may be in no set."""
+    """The present moment; `suspects` are records that may be in no set.
+
+    Of the rows that wait those are in it that came `after` an entry of the outbox.
+    """
     place = share(application_id)
     reply = await redis.run(
         SCRIPTS["inspect"],
         [place.holds, place.outbox, *place.limits(limit_ids), *suspects],
-        [len(limit_ids), place.record_prefix],
+        [len(limit_ids), place.record_prefix, after],
     )
     now_ms, entries, limits, alive, records = reply
     waiting, unreadable = _rows(application_id, entries)
@@ -74,7 +105,7 @@ async def inspect(
         waiting=waiting,
         unreadable=unreadable,
         limits={
-            limit_id: _live(*fields)
+            limit_id: _live(fields)
             for limit_id, fields in zip(limit_ids, limits, strict=True)
             if fields[0] is not None
         },
@@ -87,12 +118,33 @@ async def inspect(
     )
 
 
-def _live(
-    unit: bytes, epoch: bytes, counters: bytes, members: Sequence[bytes], *span: bytes
-) -> Live:
-    totals = totals_of({b"unit": unit, b"ep": epoch, b"cnt": counters})
-    records = frozenset(it.decode() for it in members)
-    return Live(unit.decode(), totals, records, *map(int, span))  # type: ignore[arg-type]
+async def waiting_rows(redis: Redis, application_id: str) -> tuple[list[Landed], str]:
+    """An application's rows that wait for Postgres, but for the latest; and after which entry these
+    come. Read in parts, so that they may be many: no row may land meanwhile."""
+    rows: list[Landed] = []
+    last = ALL_OF_IT
+    while True:
+        start = last if last == ALL_OF_IT else f"({last}"
+        name = share(application_id).outbox
+        entries = await redis.call("XRANGE", name, start, "+", "COUNT", ENTRIES_AT_ONCE)
+        if len(entries) < ENTRIES_AT_ONCE:
+            return rows, last
+        rows += _rows(application_id, entries)[0]
+        last = entries[-1][0].decode()
+
+
+def _live(fields: Sequence[Any]) -> Live:
+    """A limit from what the script says of it, in its order."""
+    unit, epoch, counters, members, first, last, mode, parts = fields
+    return Live(
+        unit.decode(),
+        totals_of({b"unit": unit, b"ep": epoch, b"cnt": counters}),
+        frozenset(it.decode() for it in members),
+        int(first),
+        int(last),
+        closed=mode == b"closed",
+        parts=parts_of(unit.decode(), fields_of(parts)),
+    )
 
 
 def _rows(application_id: str, entries: Sequence[Sequence[object]]) -> tuple[list[Landed], int]:
@@ -219,23 +271,57 @@ def _more(pair_: Pair, name: str, unit: Unit) -> str:
     return f"{told} too {'much' if pair_.found > pair_.expected else 'little'}"
 
 
+def lack(differing: Mapping[str, Pair]) -> Totals:
+    """What live counters lack, as totals: in a rolling window it counts from now."""
+    by = {name: it.expected - it.found for name, it in differing.items()}
+    amounts = {name: by.get(name, 0) for name in (*SETTLED, *HELD)}
+    return Totals(epoch=0, counts={it: by.get(it, 0) for it in STATES}, **amounts)
+
+
 async def mend(
-    redis: Redis, application_id: str, limit_id: str, live: Live, lacking: Mapping[str, Pair]
+    redis: Redis,
+    application_id: str,
+    limit_id: str,
+    live: Live,
+    lacks: Sequence[Totals],
+    *,
+    generation: str = "",
+    opens: bool = False,
 ) -> bool:
-    """Add to a limit's live counters what they lack, whatever calls do meanwhile."""
-    by = {name: it.expected - it.found for name, it in lacking.items()}
-    amounts = [by.get(name, 0) for name in (*SETTLED, "held_likely", "held_ceiling")]
+    """Add to a limit's live counters what they lack, whatever calls do meanwhile.
+
+    `opens`: they are whole then. False: it has begun to count anew meanwhile, or Redis has lost
+    what it knew in that generation.
+    """
+    place = share(application_id)
     done = await redis.run(
         SCRIPTS["mend"],
-        [share(application_id).limit(limit_id)],
+        [place.limit(limit_id), place.generation],
         [
             live.totals.epoch,
-            *(part for it in amounts for part in pair(live.unit, it)),
-            by.get("holds", 0),
-            *(by.get(state, 0) for state in STATES),
+            generation,
+            int(opens),
+            *pair(live.unit, sum(it.held_likely for it in lacks)),
+            *pair(live.unit, sum(it.held_ceiling for it in lacks)),
+            sum(it.holds for it in lacks),
+            *(part for it in lacks for part in totals_parts(live.unit, it)),
         ],
     )
     return bool(done)
+
+
+async def name_holders(
+    redis: Redis, application_id: str, limit_id: str, live: Live, moment: Moment
+) -> None:
+    """Have the set of a limit's holds name the calls that hold something of it."""
+    name = share(application_id).limit(limit_id) + ":h"
+    right = holders(limit_id, live, moment.held)
+    for record in live.members - right:
+        await redis.call("ZREM", name, record)
+    for record in right - live.members:
+        await redis.call("ZADD", name, moment.now_ms, record)
+        if await redis.call("HGET", record, "st") != b"held":  # it has just ended
+            await redis.call("ZREM", name, record)
 
 
 def strays(application_id: str, moment: Moment) -> list[Difference]:

@@ -24,6 +24,7 @@ from metering.core.record import UsageRow
 
 COUNTERS = struct.Struct("<17d")
 """Whole numbers below 2^53, as doubles: exact."""
+PART = struct.Struct("<12d")
 WAIT_S_MAX = 20
 """So long a refused call may be asked to wait before it tries again."""
 
@@ -112,6 +113,23 @@ def totals_of(fields: dict[bytes, bytes]) -> Totals:
         holds=numbers[10],
         counts=dict(zip(STATES, numbers[11:], strict=True)),
     )
+
+
+def parts_of(unit: Unit, fields: Mapping[bytes, bytes]) -> dict[int, Totals]:
+    """What a rolling window counts, by epoch, from the hash of its parts."""
+    found = {}
+    for epoch, packed in fields.items():
+        if epoch != b"oldest":
+            numbers = [int(number) for number in PART.unpack(packed)]
+            pairs = [amount(unit, *numbers[at : at + 2]) for at in range(0, 6, 2)]
+            found[int(epoch)] = Totals(
+                epoch=int(epoch),
+                settled=pairs[0],
+                settled_input=pairs[1],
+                settled_output=pairs[2],
+                counts=dict(zip(STATES, numbers[6:], strict=True)),
+            )
+    return found
 
 
 def totals_parts(unit: Unit, totals: Totals) -> list[int]:

@@ -13,8 +13,9 @@ or `OutcomeUnknown` where the command may have run.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -22,7 +23,7 @@ import redis.asyncio as aioredis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from metering.errors import OutcomeUnknown, StoreAway
 from metering.redis.batch import Argument, Batch, Reply, Single, UnknownScript, pack, refusal
@@ -40,11 +41,17 @@ class Redis:
     FAULTS = (RedisError, OSError)
     """What redis-py raises when Redis is away."""
 
-    def __init__(self, url: str, timeout_ms: int) -> None:
+    def __init__(self, url: str, timeout_ms: int, *, name: str = "") -> None:
         """`timeout_ms` bounds a connect and the wait for a reply. Belongs to the running loop.
 
-        StoreAway if the URL cannot be read.
+        `name` is what Redis calls the connection (`CLIENT LIST`). StoreAway if the URL cannot be
+        read.
         """
+        self.name = name
+        self.server = ""
+        """The run id of the server that was connected to last; '': none yet, or it does not say."""
+        self.on_other_server: Callable[[], None] = lambda: None
+        """Called before anything is sent to another server, or the same one after a restart."""
         self._loop = asyncio.get_running_loop()  # kept: asking for it costs a system call
         self._timeout_s = timeout_ms / 1000
         options: dict[str, Any] = {
@@ -197,11 +204,26 @@ class Redis:
         for script in SCRIPTS.values():
             await connection.send_command("SCRIPT", "LOAD", script.text)
             await connection.read_response()
+        if self.name:
+            await _asked(connection, "CLIENT", "SETNAME", self.name)
+        server = _run_id(await _asked(connection, "INFO", "server"))
         writer = connection._writer  # noqa: SLF001 - there is no public way to the socket
         transport = cast(asyncio.Transport, cast(asyncio.StreamWriter, writer).transport)
         transport.set_protocol(_Replies(self, transport))
         transport.resume_reading()
         self._connection, self._transport = connection, transport
+        if server != self.server:
+            self._other_server(server)
+
+    def _other_server(self, server: str) -> None:
+        """What is to be sent was meant for the one before, whose memory this one may not have."""
+        before, self.server = self.server, server
+        self.on_other_server()
+        if before:
+            unsent, self._unsent = self._unsent, []
+            self._gathering.clear()
+            for waiter in unsent:
+                waiter.fail(StoreAway("Redis was restarted"), ConnectionResetError(server))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -243,6 +265,21 @@ class Redis:
             transport.abort()
         if connection is not None:
             self._spawn(connection.disconnect(nowait=True))
+
+
+async def _asked(connection: AbstractConnection, *command: str) -> Reply:
+    """The reply to a command that an operator may have forbidden; None if so."""
+    await connection.send_command(*command)
+    try:
+        return await connection.read_response()
+    except ResponseError:
+        return None
+
+
+def _run_id(info: Reply) -> str:
+    text = info.decode() if isinstance(info, bytes) else str(info or "")
+    found = re.search(r"^run_id:(\w+)", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 class _Replies(asyncio.Protocol):

@@ -9,6 +9,9 @@ from functools import lru_cache
 from metering.core.ids import SHARDS, shard
 
 GENERATION = "xproxy:generation"
+"""Which generation of Redis's memory is whole, and of which server: `id:server`."""
+RECOVERY = "xproxy:recovery"
+"""Which one is being made whole, in the same form."""
 CHANGED = "xproxy:changed"
 """The pub/sub channel that says which cached names are stale."""
 EVERYTHING = "*"
@@ -36,16 +39,33 @@ def outboxes() -> list[str]:
     return [f"{{s{number:02d}}}:outbox" for number in range(SHARDS)]
 
 
+def generations() -> list[str]:
+    """The generation, as scripts of each shard can see it."""
+    return [f"{{s{number:02d}}}:generation" for number in range(SHARDS)]
+
+
+def generation_beside(outbox: str) -> str:
+    """The generation as scripts of an outbox's shard see it."""
+    return outbox.replace(":outbox", ":generation")
+
+
+def handed_in(generation: str) -> str:
+    """The set of those who have said what they know of calls, for a generation."""
+    return f"{RECOVERY}:{generation}"
+
+
 def holds() -> list[str]:
     """The hold sets of all shards."""
     return [f"{{s{number:02d}}}:holds" for number in range(SHARDS)]
 
 
 class Keys:
-    """The keys of one application; `outbox` and `holds` are shared by its shard."""
+    """The keys of one application; `outbox`, `holds` and `generation` are shared by its shard."""
 
     __slots__ = (
+        "admission",
         "application_id",
+        "generation",
         "holds",
         "limit_prefix",
         "outbox",
@@ -60,7 +80,9 @@ class Keys:
         self.tag = f"{{s{shard(application_id):02d}}}"
         self.outbox = f"{self.tag}:outbox"
         self.holds = f"{self.tag}:holds"
+        self.generation = f"{self.tag}:generation"
         self.shared = (self.holds, self.outbox)
+        self.admission = (*self.shared, self.generation)
         self.limit_prefix = f"{self.tag}:l:{application_id}:"
         self.record_prefix = f"{self.tag}:r:{application_id}:"
         self.rate_prefix = f"{self.tag}:q:{application_id}:"

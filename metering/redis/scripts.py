@@ -30,5 +30,5 @@ def _load() -> dict[str, Script]:
 
 
 SCRIPTS = _load()
-"""By name: reserve, settle, correct, heartbeat, define, present, reset, landed, restore, inspect,
-mend, lease, remember, forget, count, claim."""
+"""By name: reserve, settle, correct, heartbeat, define, present, reset, landed, restore, adopt,
+retell, oldest, inspect, mend, lease, remember, forget, count, claim."""

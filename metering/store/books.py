@@ -61,6 +61,37 @@ async def totals_in(
     return found | {record["limit_id"]: read_totals(record) for record in records}
 
 
+async def totals_by_epoch(
+    connection: Connection, application_id: str, asked: Mapping[str, tuple[Unit, int, int]]
+) -> dict[str, dict[int, Totals]]:
+    """What landed rows charged limits in each of their epochs, by limit.
+
+    Asked are, by limit: unit, first and last epoch that count.
+    """
+    columns = ([*asked], *([it[at] for it in asked.values()] for at in range(3)))
+    records = await connection.fetch(
+        queries["read_totals_by_epoch"], as_uuid(application_id), *columns
+    )
+    found: dict[str, dict[int, Totals]] = {limit_id: {} for limit_id in asked}
+    for record in records:
+        found[record["limit_id"]][record["epoch"]] = read_totals(record)
+    return found
+
+
+async def landed_among(
+    store: Store, application_id: str, calls: Sequence[tuple[str, int]]
+) -> set[tuple[str, int]]:
+    """Those of an application's calls that have landed; each is a request id and an attempt."""
+    columns = ([it[0] for it in calls], [it[1] for it in calls], ["call"] * len(calls))
+    records = await store.rows("read_landed_among", as_uuid(application_id), *columns)
+    return {(str(request_id), attempt) for request_id, attempt, _ in records}
+
+
+async def are_empty(store: Store) -> bool:
+    """Whether no row has ever landed."""
+    return not await store.value("read_any_usage")
+
+
 async def not_landed(
     connection: Connection, application_id: str, rows: Sequence[Landed]
 ) -> list[Landed]:

@@ -99,7 +99,7 @@ class Ledger:
         """No call is repriced here."""
         raise AssertionError
 
-    async def load(self, application_id: str, limit_id: str) -> None:
+    async def load(self, application_id: str, limit_ids: object) -> None:
         """All counters are here."""
 
     async def unlanded(self) -> int:

@@ -63,6 +63,7 @@ class Rig:
         self.oldest_ms = 0
         """The greatest age of a hold that was seen, counted as the promise is."""
         self.service: Service
+        self._keys: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -108,6 +109,7 @@ class Rig:
         for limit_id, its in limits.items():
             body = {"limit_id": limit_id, "limit_name": limit_id} | its
             self.service.manage("POST", "limits", body, key=key)
+        self._keys[application["application_id"]] = key
         target = Target(url=self.service.url, key=key, limits=tuple(limits))
         return application["application_id"], target
 
@@ -211,9 +213,14 @@ class Rig:
             return journals + sum(redis.xlen(name) for name in keys.outboxes())
 
     def counters(self, application_id: str, limit_id: str) -> dict[str, int]:
-        """A limit's live counters, as Redis has them; `members` are its holds by id."""
+        """A limit's live counters, as Redis has them; `members` are its holds by id.
+
+        What Redis has lost is rebuilt when the service is asked for it.
+        """
         name = share(application_id).limit(limit_id)
         with self.redis() as redis:
+            if redis.hget(name, "mode") in {None, b"closed"}:
+                self.service.manage("GET", f"limits/{limit_id}", key=self._keys[application_id])
             fields: Any = redis.hgetall(name)
             members: Any = redis.zcard(f"{name}:h")
         counted = [int(it) for it in COUNTERS.unpack(fields[b"cnt"])]

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from metering.core.ids import uuid7
 from metering.core.limits import Bounds, Charge, Floor, Limit, Mode, Refusal, Refused, State, Unit
 from metering.ledger import Hold, Ledger
+from metering.ledger.endings import Applied
 from metering.ledger.replies import COUNTERS, parse_charges, states_of
 from metering.redis import Redis, share
 from metering.spool import Spool
@@ -320,8 +321,9 @@ class Machine(RuleBasedStateMachine):
         self.ledger.abandon(call.hold)
         return self.ledger.apply(truth.verb, one, call.hold.limits, truth.used, "held")
 
-    def ended(self, call: Call, truth: Truth, charged: bytes) -> None:
+    def ended(self, call: Call, truth: Truth, done: Applied) -> None:
         """Whether a call was charged what it should be."""
+        charged = done.charged
         into, out, used = truth.into, truth.out, truth.used
         if call.status == "held":
             call.status = "settled"

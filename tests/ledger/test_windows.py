@@ -310,7 +310,8 @@ async def roll(redis: Redis, of: Limit, part_ms: int) -> None:
     """Make a limit whose window has parts of so many ms."""
     amounts = (*pair(of.unit, of.max), *pair(of.unit, of.threshold))
     arguments = [of.mode, of.unit, *amounts, of.epoch, part_ms]
-    assert await redis.run(SCRIPTS["define"], [NAME], arguments) == 1
+    assert await redis.run(SCRIPTS["define"], [NAME], arguments) == 0  # closed, and empty
+    await redis.call("HSET", NAME, "mode", of.mode)
 
 
 def rolling(**values: Any) -> Limit:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from metering import tokens
 from metering.core.estimate import Learned
+from metering.core.limits import Bounds
 from metering.core.prices import PriceList
 from metering.core.record import UsageRow
 from metering.ledger import Hold, Ledger
@@ -75,7 +76,7 @@ async def charged(provider: str, ask: Ask, came: bytes) -> tuple[UsageRow, int]:
     tap = dialect.tap(dialect.endpoint("POST", PATHS[provider]), ask)
     tap.feed(came)
     tap.finish()
-    hold = Hold(blank, [], spooled=False)
+    hold = Hold(blank, [], (), Bounds(), spooled=False)
     outcome = await METER.settle(hold, ask, tap.usage(), priced, asked_tokens)
     return outcome.row, ceiling
 

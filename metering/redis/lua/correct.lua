@@ -5,7 +5,7 @@
 --       was made, 10 total and difference of output of limits with own rates, or that had them, 11.. limit
 --       ids in the order of the keys. Total and tokens are the call's true ones; the
 --       script takes what was charged before from the record: what is not output, is input.
--- Returns: {1, charges, underflows} (signed charges) | {2} corrected before | {3} another correction came
+-- Returns: {1, charges, underflows, id of the outbox entry} (signed charges) | {2} corrected before | {3} another correction came
 --          between: make the difference anew | {-1} no such call
 local record, outbox = KEYS[1], KEYS[2]
 local r = redis.call('HMGET', record, 'lim', 'entry:' .. ARGV[1], 'corrected')
@@ -37,7 +37,7 @@ for i = 3, #KEYS do
         c[3], c[4] = sub(c[3], c[4], ow, op)
         c[5], c[6] = add(c[5], c[6], ow, op)
       end
-      if c[1] < 0 or c[3] < 0 then underflows = underflows + 1 end
+      if l.mode ~= 'closed' and (c[1] < 0 or c[3] < 0) then underflows = underflows + 1 end
       what = state(c[1], c[2], l.mw, l.mp, l.tw, l.tp)
       book(l, before.ep, was)
       l.changed = true
@@ -51,5 +51,5 @@ local text = table.concat(charges)
 redis.call('HSET', record, 'entry:' .. ARGV[1], 1, 'row', ARGV[3], 'lim', table.concat(truth))
 redis.call('HINCRBY', record, 'corrected', 1)
 redis.call('PERSIST', record)
-redis.call('XADD', outbox, '*', 'kind', 'correction', 'row', ARGV[2], 'lim', text)
-return {1, text, underflows}
+local entry = redis.call('XADD', outbox, '*', 'kind', 'correction', 'row', ARGV[2], 'lim', text)
+return {1, text, underflows, entry}

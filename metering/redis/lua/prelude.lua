@@ -23,7 +23,9 @@ local function now_ms()
 end
 -- A limit hash: mode, unit, ep (its epoch), def (max, threshold) and cnt, the counters, packed: one
 -- field is read and written in a fraction of the time of seventeen. Each is a double that is whole.
--- `width` is there if its window is a rolling one: how many ms a part of it is long.
+-- `width` is there if its window is a rolling one: how many ms a part of it is long. While its counters are
+-- being rebuilt its mode is `closed`, and `open` says which one it will be: it admits nothing, but what ends
+-- meanwhile is counted, from zero, so that amounts may be below it.
 local DEF, CNT = '<dddd', '<ddddddddddddddddd'
 -- 1-2 settled, 3-4 input, 5-6 output, 7-8 likely and 9-10 ceilings of live holds, 11 how many
 local STATE = {ok = 12, exceeded = 13, overrun = 14, blocked = 15, blocked_external = 16, failed = 17}

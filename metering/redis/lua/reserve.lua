@@ -1,15 +1,17 @@
 -- Decide calls in turn; each holds all of its limits or none. A refusal leaves its row.
--- KEYS: 1 holds (zset by deadline), 2 outbox (stream), then of each call: record, limit hashes
--- ARGV: 1 ttl ms, then of each call: 1 how many limits, 2 expected duration ms, 3 row, 4-5 likely,
+-- KEYS: 1 holds (zset by deadline), 2 outbox (stream), 3 generation, then of each call: record, limit hashes
+-- ARGV: 1 ttl ms, 2 the generation the worker knows ('': any), then of each call: 1 how many limits, 2 expected duration ms, 3 row, 4-5 likely,
 --       6-7 ceiling (usd), 8 likely tokens, 9 ceiling tokens, 10 likely and ceiling of limits with own
 --       rates, 11 rate limits (kind|max|needed|key;), 12 windows of its limits on the calendar
 --       (id|before|present|next;), limit ids in the order of the keys. A rate's key is of the same shard.
--- Returns: of each call {1, epochs} held | {2, status} known already | {-1, i} limit i is not loaded |
+-- Returns: of each call {1, epochs} held | {2, status} known already | {-1, i} limit i is not loaded, or still being
+--          rebuilt | {-4} another generation: what limits counted may be lost |
 --          {-2, why} this one cannot be read | {-3, kind, key, max, used, needed, retry_ms} comes too soon, which
 --          leaves nothing | {0, final, retry_ms, charges, why} refused; `why` is of each limit that blocks
 --          id|epoch|unit|mode|max w|p|settled w|p|held w|p|needed w|p|holds|room ms;  `room` is of a rolling
 --          window that is used up: when enough has left it; 0: never, or of none such
 local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
+local known = ARGV[2] == '' or redis_call('GET', KEYS[3]) == ARGV[2]
 
 local function retry_ms(key)  -- how long until half of a limit's live holds are expected to end
   local n = redis_call('ZCARD', key .. ':h')
@@ -92,6 +94,7 @@ end
 local function decide(k, a)
   local status = redis_call('HGET', KEYS[k], 'st')
   if status then return {2, status} end
+  if not known and ARGV[a] ~= '0' then return {-4} end
   local call, rated = {blocked = false, final = 0, retry_ms = 0}, own_amounts(ARGV[a + 9])
   if ARGV[a + 10] ~= '' then
     local reply, found = throttled(ARGV[a + 10])
@@ -101,7 +104,7 @@ local function decide(k, a)
   local windows = ARGV[a + 11] ~= '' and windows_of(ARGV[a + 11])
   for i = 1, tonumber(ARGV[a]) do
     local l = limit_of(KEYS[k + i], now)
-    if not l then return {-1, i} end
+    if not l or l.mode == 'closed' then return {-1, i} end
     local id = ARGV[a + 11 + i]
     local window = windows and windows[id]
     if window then roll(l, window[1], window[2], window[3], now) end
@@ -187,7 +190,7 @@ local function hold(record, row, ends, call)
   return {1, epochs}
 end
 
-local replies, held, k, a = {}, {}, 3, 2
+local replies, held, k, a = {}, {}, 4, 3
 local deadline = s(now + ARGV[1])
 while k <= #KEYS do
   local n, record, row = tonumber(ARGV[a]), KEYS[k], ARGV[a + 2]

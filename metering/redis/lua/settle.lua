@@ -5,7 +5,7 @@
 --       12 what the index says, 13 input and output of limits with own rates, then id and epoch of each
 --       limit in the order of the keys (epoch 0: the present)
 --       To expire, total, tokens and 13 are the floor: what is certain of the call.
--- Returns: of each call {1, charges, underflows} done | {2, charges} done before | {3, charges} was expired:
+-- Returns: of each call {1, charges, underflows, id of the outbox entry} done | {2, charges} done before | {3, charges} was expired:
 --          correct it | {4} not due yet | {5} the hold is gone: ask the rows whether it had ended |
 --          {-2, why} this one cannot be read
 local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
@@ -60,7 +60,7 @@ local function charge(a, call, l, share, unit, aw, ap, rated)  -- gives how many
     c[7], c[8] = sub(c[7], c[8], share.lw, share.lp)
     c[9], c[10] = sub(c[9], c[10], share.cw, share.cp)
     c[11] = c[11] - 1
-    if c[7] < 0 or c[9] < 0 or c[11] < 0 then underflows = 1 end
+    if l.mode ~= 'closed' and (c[7] < 0 or c[9] < 0 or c[11] < 0) then underflows = 1 end
     l.ended[#l.ended + 1] = call.record
   end
   l.changed = true
@@ -103,10 +103,11 @@ local function finish(k, a, call)
   end
   local record, row, index = call.record, ARGV[a + 2], KEYS[k + 1]
   redis_call('HSET', record, 'st', verb == 'expire' and 'expired' or 'settled', 'row', row, 'lim', charges)
-  redis_call('XADD', outbox, '*', 'kind', ARGV[a + 10] == 'any' and 'replayed' or 'call', 'row', row, 'lim', charges)
+  local kind = ARGV[a + 10] == 'any' and 'replayed' or 'call'
+  local entry = redis_call('XADD', outbox, '*', 'kind', kind, 'row', row, 'lim', charges)
   if index ~= record then redis_call('SET', index, ARGV[a + 11]) end
   if call.took then give_back(a, call) end
-  return {1, charges, underflows}
+  return {1, charges, underflows, entry}
 end
 
 local replies, ended, k, a = {}, {}, 3, 1
