@@ -32,7 +32,7 @@ demo: $(RUN) ## start it against a stand-in provider and make a few calls
 
 .PHONY: test
 test: $(DEV) $(PAYI) ## every test, at a size fit for CI; ARGS="-k name" for some
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
 
 .PHONY: check
 check: export COVERAGE_FILE := .venv/.coverage

@@ -11,12 +11,15 @@ Whoever hands in later, because it could not be reached, adds what it knows then
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import structlog
 
 from metering.duties import Lease
+from metering.errors import StoreAway
 from metering.ledger import Ledger
+from metering.ledger.replies import fields_of
 from metering.redis import Redis, keys, parse_record
 from metering.store import Store, books
 
@@ -60,6 +63,21 @@ class Recovery:
         await self._ledger.generation.begin(name)
         log.warning("counters_recovered", ended_holds=ended, counters=forgotten)
         await self._ledger.pulse()
+        await self._warn_of_evictions()
+
+    async def _warn_of_evictions(self) -> None:
+        """Say so if Redis is told to forget what it likes."""
+        with contextlib.suppress(StoreAway):  # an operator may have forbidden to ask
+            found = await self._redis.call("CONFIG", "GET", "maxmemory*")
+            told = {name.decode(): value.decode() for name, value in fields_of(found).items()}
+            policy = told.get("maxmemory-policy", "noeviction")
+            if policy != "noeviction":
+                log.warning(
+                    "redis_evicts",
+                    policy=policy,
+                    remedy="CONFIG SET maxmemory-policy noeviction: what is evicted has to be "
+                    "rebuilt, and limits that block refuse meanwhile",
+                )
 
     async def _all_handed_in(self, name: str, waited_s: float) -> bool:
         if waited_s < GATHERED_S and not await self._is_new():

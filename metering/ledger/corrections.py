@@ -125,7 +125,7 @@ class Corrections(Counters):
             limit_ids = [it.limit_id for it in charges]
             reply = await self._redis.run(
                 SCRIPTS["correct"],
-                [record, place.outbox, *place.limits(limit_ids)],
+                [record, place.outbox, place.generation, *place.limits(limit_ids)],
                 [
                     entry,
                     encode_row(delta),

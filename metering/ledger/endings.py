@@ -18,6 +18,7 @@ from metering.core.money import split
 from metering.core.record import UsageRow, encode_row
 from metering.errors import StoreAway
 from metering.ledger.corrections import Corrections
+from metering.ledger.generation import ANY
 from metering.ledger.holds import FLOOR, Hold, unresolved_by
 from metering.ledger.replies import own_amounts
 from metering.ledger.unlanded import Ended, Unlanded, Verb
@@ -162,6 +163,11 @@ class Endings(Corrections):
             self._unheard.pop(record, None)
             return
         if hold is not None and not known:
+            if self.generation.known != ANY and self.generation.trusted:
+                # evicted, and who knows what else: what its limits hold of it is there, or not
+                log.error("hold_lost", record=record)
+                await self.generation.revoke()
+                self.generation.check()
             await self._adopt(hold)
         elif not known:
             await self.load(row.application_id, [limit_id for limit_id, _ in entry.limits])
@@ -204,7 +210,7 @@ class Endings(Corrections):
             names = [outbox, keys.generation_beside(outbox)]
             generation, is_there, oldest = await self._redis.run(SCRIPTS["oldest"], names, [])
             if self.generation.known not in ("", generation.decode()):
-                self.generation.doubt()
+                await self.generation.revoke()
                 return
             if not is_there:  # evicted, or deleted: with rows that have not landed
                 log.error("outbox_lost", outbox=outbox)
@@ -255,7 +261,8 @@ class Endings(Corrections):
                 await self._adopt(hold)
             done = await self.apply(ended.verb, ended.row, hold.limits, ended.tokens, "any")
             return done.entry if done is not None else b""
-        names = [hold.record, share(ended.row.application_id).outbox]
+        place = share(ended.row.application_id)
+        names = [hold.record, place.outbox, place.generation]
         found = await self._redis.run(SCRIPTS["retell"], names, [ended.entry])
         return found or b""
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from metering.errors import StoreAway
-from metering.redis import Redis, keys
+from metering.redis import SCRIPTS, Redis, keys
 
 log = structlog.get_logger()
 ANY = ""
@@ -83,9 +83,10 @@ class Generation:
             self.known = current
 
     async def _whole(self) -> str:
-        """The generation, if it is of this server; else ''."""
-        found = ((await self._redis.call("GET", keys.GENERATION)) or b"").decode()
-        return found if self._of_this_server(found) else ""
+        """The generation, if it is of this server, and every shard's; else ''."""
+        found, *of_shards = await self._redis.call("MGET", keys.GENERATION, *keys.generations())
+        name = (found or b"").decode()
+        return name if self._of_this_server(name) and {*of_shards} == {found} else ""
 
     async def recovery(self) -> str:
         """The recovery that is under way in this server; '': none."""
@@ -108,8 +109,8 @@ class Generation:
 
     async def begin(self, name: str) -> None:
         """Everybody has handed in: what Redis knows is whole from now on."""
-        for key in keys.generations():
-            await self._redis.call("SET", key, name)
+        for outbox, key in zip(keys.outboxes(), keys.generations(), strict=True):
+            await self._redis.run(SCRIPTS["begin"], [outbox, key], [name])
         await self._redis.call("SET", keys.GENERATION, name)
         await self._redis.call("DEL", keys.RECOVERY, keys.handed_in(name))
 

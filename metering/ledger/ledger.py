@@ -92,7 +92,7 @@ class Ledger(Endings):
         self, place: Keys, names: Sequence[str], arguments: Sequence[Argument]
     ) -> Awaitable[Any]:
         first = (self._hold_ttl_ms, self.generation.known)
-        return self._redis.each(RESERVE, place.admission, first, names, arguments)
+        return self._redis.each(RESERVE, place.shared, first, names, arguments)
 
     async def _reserve_without_redis(
         self, row: UsageRow, limits: Sequence[Limit], bounds: Bounds, fault: StoreAway

@@ -63,7 +63,6 @@ class Keys:
     """The keys of one application; `outbox`, `holds` and `generation` are shared by its shard."""
 
     __slots__ = (
-        "admission",
         "application_id",
         "generation",
         "holds",
@@ -81,8 +80,7 @@ class Keys:
         self.outbox = f"{self.tag}:outbox"
         self.holds = f"{self.tag}:holds"
         self.generation = f"{self.tag}:generation"
-        self.shared = (self.holds, self.outbox)
-        self.admission = (*self.shared, self.generation)
+        self.shared = (self.holds, self.outbox, self.generation)
         self.limit_prefix = f"{self.tag}:l:{application_id}:"
         self.record_prefix = f"{self.tag}:r:{application_id}:"
         self.rate_prefix = f"{self.tag}:q:{application_id}:"

@@ -31,4 +31,4 @@ def _load() -> dict[str, Script]:
 
 SCRIPTS = _load()
 """By name: reserve, settle, correct, heartbeat, define, present, reset, landed, restore, adopt,
-retell, oldest, inspect, mend, lease, remember, forget, count, claim."""
+retell, oldest, begin, inspect, mend, lease, remember, forget, count, claim."""

@@ -20,12 +20,12 @@ def test_kill_9_under_load(tmp_path: Path, seed: int, full: bool, stores: str) -
     Stores that outlive the proxy, and such as die with it; all of the proxy killed, or one process.
     """
     rng = random.Random(seed)
-    kills = 15 if full else 2
+    kills = 100 if full else 2
     with Rig(tmp_path, outlive=stores == "outlive", **({} if full else SHORT)) as rig:
         application_id, target = rig.tenant()
         load = Load(target, seed=seed, clients=16).start()
         for number in range(kills):
-            rig.watch(rng.uniform(1.5, 8.0 if full else 3.0))
+            rig.watch(rng.uniform(1.0, 4.0))
             if number % 3 == 1:
                 rig.kill_one(rng.choice(["worker", "keeper"]))
             else:

@@ -88,8 +88,29 @@ def is_let_in(target: Target, seen: list[Seen]) -> bool:
     return seen[-1].status == 200
 
 
+def fill(rig: Rig, rng: random.Random) -> None:
+    """Out of memory, and to refuse writes then; after a while there is room again."""
+    time.sleep(rng.uniform(0.5, 2.0))
+    with rig.redis() as redis:
+        redis.config_set("maxmemory", 1)
+        time.sleep(rng.uniform(1.0, 3.0))
+        redis.config_set("maxmemory", 0)
+
+
+def evict(rig: Rig, rng: random.Random) -> None:
+    """Out of memory, and to forget whatever it likes; it should never have been told so."""
+    time.sleep(rng.uniform(0.5, 2.0))
+    with rig.redis() as redis:
+        redis.config_set("maxmemory-policy", "allkeys-random")
+        for _ in range(rng.randint(1, 4)):  # a few keys at a time
+            redis.config_set("maxmemory", redis.info("memory")["used_memory"] - 2_000)
+            time.sleep(0.05)
+            redis.config_set("maxmemory", 0)
+            time.sleep(rng.uniform(0.0, 1.0))
+
+
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("how", [flush, kill, set_back, kill_postgres])
+@pytest.mark.parametrize("how", [flush, kill, set_back, fill, evict, kill_postgres])
 def test_a_store_is_lost_under_load(rig: Rig, seed: int, full: bool, how: object) -> None:  # noqa: FBT001
     """What clients were told and the provider billed is in rows and counters, to the pico; limits
     that block let nobody in on trust, and let calls in again soon."""

@@ -345,12 +345,16 @@ async def test_an_outbox_that_is_gone_is_told_again(world: World, limits: dict[s
 async def test_a_record_that_is_gone_is_charged_once(
     world: World, limits: dict[str, Limit]
 ) -> None:
-    """Evicted while its call runs: the end finds no hold, and is told again."""
+    """Evicted while its call runs: who knows what else is, so all of it is rebuilt."""
     worker = world.workers[0]
     hold = await begin(worker, {"hard": limits["hard"]})
     await world.redis.call("DEL", hold.record)
     await end(worker, hold, 7)
-    assert await worker.replay() == 1
+    assert await worker.replay() == 0
+    assert not worker.generation.trusted
+    await world.recover()
+    (its,) = await world.keeper.totals(APPLICATION, ["hard"])
+    assert (its.settled, its.holds, its.held_ceiling) == (7 * CENT, 0, 0)
     assert (await landed_pico(world))[hold.row.request_id] == 7 * CENT
     assert await worker.replay() == 0
 
@@ -396,6 +400,22 @@ async def test_a_rebuild_does_not_outlive_its_generation(
         await world.keeper.open([limits["hard"]])
     assert emptied
     assert await world.redis.call("HGET", PLACE.limit("hard"), "mode") == b"closed"
+
+
+async def test_a_redis_that_may_evict_is_warned_of(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever runs it is told what to set; one that keeps everything is fine."""
+    await world.redis.call("FLUSHALL")
+    await world.recover()
+    assert "redis_evicts" not in capsys.readouterr().out
+    await world.redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        await world.redis.call("FLUSHALL")
+        await world.recover()
+    finally:
+        await world.redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert "maxmemory-policy noeviction" in capsys.readouterr().out
 
 
 async def test_a_new_installation_waits_for_nobody(

@@ -1,5 +1,5 @@
 -- Replace what a finished call was charged: the delta of a correction entry, once by its name.
--- KEYS: 1 record, 2 outbox, 3.. limit hashes
+-- KEYS: 1 record, 2 outbox, 3 generation, 4.. limit hashes
 -- ARGV: 1 entry name, 2 row of the correction, 3 row of the call as it is now, 4-5 total, 6-7 by how much
 --       its output differs (usd, signed), 8 tokens, 9 how often it had been corrected when the difference
 --       was made, 10 total and difference of output of limits with own rates, or that had them, 11.. limit
@@ -18,8 +18,8 @@ for id, ep, unit, w, p in string.gmatch(r[1], '([^|;]+)|(%d+)|(%a+)|(%d+)|(%d+)|
 end
 local charges, truth, underflows, rated = {}, {}, 0, own_amounts(ARGV[10]) or {}
 local now = now_ms()
-for i = 3, #KEYS do
-  local id, key = ARGV[i + 8], KEYS[i]
+for i = 4, #KEYS do
+  local id, key = ARGV[i + 7], KEYS[i]
   local before = charged[id]
   if before then
     local aw, ap, ow, op = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
@@ -51,5 +51,5 @@ local text = table.concat(charges)
 redis.call('HSET', record, 'entry:' .. ARGV[1], 1, 'row', ARGV[3], 'lim', table.concat(truth))
 redis.call('HINCRBY', record, 'corrected', 1)
 redis.call('PERSIST', record)
-local entry = redis.call('XADD', outbox, '*', 'kind', 'correction', 'row', ARGV[2], 'lim', text)
+local entry = append(outbox, KEYS[3], 'kind', 'correction', 'row', ARGV[2], 'lim', text)
 return {1, text, underflows, entry}

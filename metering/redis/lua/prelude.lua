@@ -171,3 +171,11 @@ local function state(sw, sp, mw, mp, tw, tp)
   if ge(sw, sp, tw, tp) then return 'exceeded' end
   return 'ok'
 end
+-- Append to an outbox. One that is not there has been lost, with rows that had not landed: then this generation
+-- of what Redis knows ends, before anybody takes them for landed.
+local function append(outbox, generation, ...)
+  local entry = redis_call('XADD', outbox, 'NOMKSTREAM', '*', ...)
+  if entry then return entry end
+  redis_call('DEL', generation)
+  return redis_call('XADD', outbox, '*', ...)
+end

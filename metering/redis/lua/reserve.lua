@@ -149,7 +149,7 @@ local function refuse(record, row, call)
     charges = charges .. mine.id .. l.kind .. '0|0|' .. what .. ';'
   end
   redis_call('HSET', record, 'st', 'blocked', 'row', row, 'lim', charges, 'why', call.blocked)
-  redis_call('XADD', outbox, '*', 'kind', 'blocked', 'row', row, 'lim', charges, 'why', call.blocked)
+  append(outbox, KEYS[3], 'kind', 'blocked', 'row', row, 'lim', charges, 'why', call.blocked)
   return {0, call.final, s(call.retry_ms), charges, call.blocked}
 end
 

@@ -1,5 +1,5 @@
 -- End holds, each once: settle (the truth), release (nothing was used) or expire (nobody knows).
--- KEYS: 1 holds, 2 outbox, then of each call: record, index by provider id (or the record again), limit hashes
+-- KEYS: 1 holds, 2 outbox, 3 generation, then of each call: record, index by provider id (or the record again), limit hashes
 -- ARGV: of each call: 1 how many limits, 2 verb, 3 row, 4-5 total, 6-7 input, 8-9 output (usd), 10 tokens,
 --       11 `due` (to expire, if it is time), `held` (there is a hold) or `any` (there may be none),
 --       12 what the index says, 13 input and output of limits with own rates, then id and epoch of each
@@ -26,7 +26,7 @@ local function look(k, a)
   for id, ep, unit, mode, lw, lp, cw, cp in string.gmatch(r[2] or '', SHARE) do
     shares[id] = {ep = ep, unit = unit, mode = mode, lw = lw, lp = lp, cw = cw, cp = cp}
   end
-  local call = {record = record, verb = verb, shares = shares, took = r[3], rated = own_amounts(ARGV[a + 12])}
+  local call = {record = record, verb = verb, shares = shares, took = r[3], held = status and 1 or 0, rated = own_amounts(ARGV[a + 12])}
   for i = 1, tonumber(ARGV[a]) do call[i] = limit_of(KEYS[k + 1 + i], now) or {} end
   return nil, call
 end
@@ -104,13 +104,13 @@ local function finish(k, a, call)
   local record, row, index = call.record, ARGV[a + 2], KEYS[k + 1]
   redis_call('HSET', record, 'st', verb == 'expire' and 'expired' or 'settled', 'row', row, 'lim', charges)
   local kind = ARGV[a + 10] == 'any' and 'replayed' or 'call'
-  local entry = redis_call('XADD', outbox, '*', 'kind', kind, 'row', row, 'lim', charges)
+  local entry = append(outbox, KEYS[3], 'kind', kind, 'row', row, 'lim', charges)
   if index ~= record then redis_call('SET', index, ARGV[a + 11]) end
   if call.took then give_back(a, call) end
   return {1, charges, underflows, entry}
 end
 
-local replies, ended, k, a = {}, {}, 3, 1
+local replies, ended, had, k, a = {}, {}, 0, 4, 1
 while k <= #KEYS do
   local n = tonumber(ARGV[a])
   local readable, reply, call = pcall(look, k, a)
@@ -119,10 +119,12 @@ while k <= #KEYS do
   elseif call then
     reply = finish(k, a, call)
     ended[#ended + 1] = call.record
+    had = had + call.held
   end
   replies[#replies + 1] = reply
   k, a = k + 2 + n, a + 13 + 2 * n
 end
 save_all()
-if #ended > 0 then redis_call('ZREM', holds, unpack(ended)) end
+-- a hold that has no deadline was evicted with those of others
+if #ended > 0 and redis_call('ZREM', holds, unpack(ended)) < had then redis_call('DEL', KEYS[3]) end
 return replies
