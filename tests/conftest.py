@@ -75,6 +75,7 @@ def redis_url(stores: tuple[str, str]) -> str:
     with Redis.from_url(stores[1]) as redis:
         redis.flushall()
         redis.script_flush()
+        redis.function_flush()
     return stores[1]
 
 

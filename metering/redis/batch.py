@@ -29,7 +29,8 @@ class UnknownScript(CommandRefused):
 
 def refusal(text: str) -> CommandRefused:
     """An error reply as a fault."""
-    return UnknownScript(text) if text.startswith("NOSCRIPT") else CommandRefused(f"Redis: {text}")
+    unknown = text.startswith("NOSCRIPT") or "Function not found" in text
+    return UnknownScript(text) if unknown else CommandRefused(f"Redis: {text}")
 
 
 def pack(*arguments: Argument) -> bytes:
@@ -96,12 +97,12 @@ class Batch:
 
     def command(self) -> bytes:
         """The bytes to send."""
-        return pack("EVALSHA", self._script.sha, len(self._keys), *self._keys, *self._arguments)
+        return pack(*self._script.running, len(self._keys), *self._keys, *self._arguments)
 
     def loading(self, future: asyncio.Future[Reply]) -> Single:
         """The command that makes the script known."""
         future.add_done_callback(_retrieved)
-        return Single(pack("SCRIPT", "LOAD", self._script.text), future)
+        return Single(pack(*self._script.loading), future)
 
     def answer(self, replies: Reply) -> None:
         """The script's replies to all calls have come, or its refusal to run."""

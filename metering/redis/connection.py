@@ -111,10 +111,10 @@ class Redis:
     ) -> Reply:
         """Run a script; loads it and tries again if Redis does not know it (nothing ran then)."""
         try:
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            return await self.call(*script.running, len(keys), *keys, *arguments)
         except UnknownScript:
-            await self.call("SCRIPT", "LOAD", script.text)
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            await self.call(*script.loading)
+            return await self.call(*script.running, len(keys), *keys, *arguments)
 
     async def close(self) -> None:
         """Close every connection; what waits fails."""
@@ -202,8 +202,9 @@ class Redis:
         """Let redis-py connect, load the scripts, and take its socket over."""
         await connection.connect()  # type: ignore[no-untyped-call]
         for script in SCRIPTS.values():
-            await connection.send_command("SCRIPT", "LOAD", script.text)
-            await connection.read_response()
+            if not await self._knows(connection, script):
+                await connection.send_command(*script.loading)
+                await connection.read_response()
         if self.name:
             await _asked(connection, "CLIENT", "SETNAME", self.name)
         server = _run_id(await _asked(connection, "INFO", "server"))
@@ -214,6 +215,14 @@ class Redis:
         self._connection, self._transport = connection, transport
         if server != self.server:
             self._other_server(server)
+
+    @staticmethod
+    async def _knows(connection: AbstractConnection, script: Script) -> bool:
+        """Whether Redis has a library: loading it is written to its log, so once is enough."""
+        if not script.function:
+            return False
+        listed = await _asked(connection, "FUNCTION", "LIST", "LIBRARYNAME", script.function)
+        return bool(listed)
 
     def _other_server(self, server: str) -> None:
         """What is to be sent was meant for the one before, whose memory this one may not have."""

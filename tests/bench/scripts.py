@@ -142,8 +142,8 @@ async def both(
         assert await ledger.settle(hold, settled(hold), 1_950) is not None
 
     return {
-        "reserve": await phase(redis, "evalsha", calls, reserve, at_once),
-        "settle": await phase(redis, "evalsha", calls, settle, at_once),
+        "reserve": await phase(redis, "fcall", calls, reserve, at_once),
+        "settle": await phase(redis, "fcall", calls, settle, at_once),
     }
 
 

@@ -35,7 +35,7 @@ async def runs(redis: Redis) -> int:
     return sum(
         int(line.split("calls=")[1].split(",")[0])
         for line in text.splitlines()
-        if line.startswith("cmdstat_evalsha:")
+        if line.startswith("cmdstat_fcall:")
     )
 
 
@@ -119,6 +119,7 @@ async def test_scripts_that_redis_has_forgotten(ledger: Ledger, redis: Redis) ->
     """They are told again, and run once."""
     await ledger.define(TEAM)
     await redis.call("SCRIPT", "FLUSH")
+    await redis.call("FUNCTION", "FLUSH")
     found = await reserve_all(ledger, *[TEAM] * 3)
 
     assert [isinstance(it, Hold) for it in found] == [True] * 3

@@ -23,9 +23,9 @@ EIGHT = [limit(f"team-{number}", usd=10, mode="block") for number in range(8)]
 
 def asked(commands: list[Command]) -> Counter[str]:
     """What clients asked for, by name; a script that was run, by its own."""
-    names = {f' "{script.sha}"': script.name for script in SCRIPTS.values()}
+    names = {f' "{script.running[1]}"': script.name for script in SCRIPTS.values()}
     return Counter(
-        next((it for sha, it in names.items() if command.arguments.startswith(sha)), command.name)
+        next((it for name, it in names.items() if command.arguments.startswith(name)), command.name)
         for command in commands
         if not command.scripted
     )

@@ -2,7 +2,8 @@
 -- pico 0..10^12-1 for money, (count, 0) for other units; so every Lua number stays below 2^53.
 -- Amounts from arguments and records may stay the digits they are: arithmetic takes them as numbers.
 -- KEYS: none. ARGV: none. Returns: nothing (defines locals).
-local redis_call, tonumber, format, unpack, KEYS, ARGV = redis.call, tonumber, string.format, unpack, KEYS, ARGV
+local KEYS, ARGV, redis_call = KEYS, ARGV, redis.call
+local tonumber, format, unpack = tonumber, string.format, unpack
 local B = 1000000000000
 local function add(aw, ap, bw, bp)
   local w, p = aw + bw, ap + bp

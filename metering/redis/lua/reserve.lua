@@ -10,8 +10,8 @@
 --          leaves nothing | {0, final, retry_ms, charges, why} refused; `why` is of each limit that blocks
 --          id|epoch|unit|mode|max w|p|settled w|p|held w|p|needed w|p|holds|room ms;  `room` is of a rolling
 --          window that is used up: when enough has left it; 0: never, or of none such
-local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
-local known = ARGV[2] == '' or redis_call('GET', KEYS[3]) == ARGV[2]
+local holds, outbox, now, known
+local fresh  -- the records of this run: they are put among the holds at its end
 
 local function retry_ms(key)  -- how long until half of a limit's live holds are expected to end
   local n = redis_call('ZCARD', key .. ':h')
@@ -47,7 +47,6 @@ local function own(unit, a, rated)  -- likely and ceiling of a call in a limit's
   return '1', '0', '1', '0'
 end
 
-local fresh = {}  -- the records of this run: they are put among the holds at its end
 local function under_way(key)  -- how many calls hold a place; none that has ended, whoever forgot to give it back
   for _, record in ipairs(redis_call('ZRANGE', key, 0, 15)) do
     if not fresh[record] and not redis_call('ZSCORE', holds, record) then redis_call('ZREM', key, record) end
@@ -190,23 +189,28 @@ local function hold(record, row, ends, call)
   return {1, epochs}
 end
 
-local replies, held, k, a = {}, {}, 4, 3
-local deadline = s(now + ARGV[1])
-while k <= #KEYS do
-  local n, record, row = tonumber(ARGV[a]), KEYS[k], ARGV[a + 2]
-  local readable, reply, call = pcall(decide, k, a)
-  if not readable then
-    reply = cannot_be_read(reply)
-  elseif call and call.blocked then
-    reply = refuse(record, row, call)
-  elseif call then
-    reply = hold(record, row, s(now + ARGV[a + 1]), call)
-    held[#held + 1] = deadline
-    held[#held + 1] = record
+local function run()
+  holds, outbox, now, fresh = KEYS[1], KEYS[2], now_ms(), {}
+  known = ARGV[2] == '' or redis_call('GET', KEYS[3]) == ARGV[2]
+  local replies, held, k, a = {}, {}, 4, 3
+  local deadline = s(now + ARGV[1])
+  while k <= #KEYS do
+    local n, record, row = tonumber(ARGV[a]), KEYS[k], ARGV[a + 2]
+    local readable, reply, call = pcall(decide, k, a)
+    if not readable then
+      reply = cannot_be_read(reply)
+    elseif call and call.blocked then
+      reply = refuse(record, row, call)
+    elseif call then
+      reply = hold(record, row, s(now + ARGV[a + 1]), call)
+      held[#held + 1] = deadline
+      held[#held + 1] = record
+    end
+    replies[#replies + 1] = reply
+    k, a = k + 1 + n, a + 12 + n
   end
-  replies[#replies + 1] = reply
-  k, a = k + 1 + n, a + 12 + n
+  save_all()
+  if #held > 0 then redis_call('ZADD', holds, unpack(held)) end
+  return replies
 end
-save_all()
-if #held > 0 then redis_call('ZADD', holds, unpack(held)) end
-return replies
+return run()

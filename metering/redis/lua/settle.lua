@@ -8,7 +8,7 @@
 -- Returns: of each call {1, charges, underflows, id of the outbox entry} done | {2, charges} done before | {3, charges} was expired:
 --          correct it | {4} not due yet | {5} the hold is gone: ask the rows whether it had ended |
 --          {-2, why} this one cannot be read
-local holds, outbox, now = KEYS[1], KEYS[2], now_ms()
+local holds, outbox, now
 
 -- 1: read; no write.
 local function look(k, a)
@@ -110,21 +110,25 @@ local function finish(k, a, call)
   return {1, charges, underflows, entry}
 end
 
-local replies, ended, had, k, a = {}, {}, 0, 4, 1
-while k <= #KEYS do
-  local n = tonumber(ARGV[a])
-  local readable, reply, call = pcall(look, k, a)
-  if not readable then
-    reply = cannot_be_read(reply)
-  elseif call then
-    reply = finish(k, a, call)
-    ended[#ended + 1] = call.record
-    had = had + call.held
+local function run()
+  holds, outbox, now = KEYS[1], KEYS[2], now_ms()
+  local replies, ended, had, k, a = {}, {}, 0, 4, 1
+  while k <= #KEYS do
+    local n = tonumber(ARGV[a])
+    local readable, reply, call = pcall(look, k, a)
+    if not readable then
+      reply = cannot_be_read(reply)
+    elseif call then
+      reply = finish(k, a, call)
+      ended[#ended + 1] = call.record
+      had = had + call.held
+    end
+    replies[#replies + 1] = reply
+    k, a = k + 2 + n, a + 13 + 2 * n
   end
-  replies[#replies + 1] = reply
-  k, a = k + 2 + n, a + 13 + 2 * n
+  save_all()
+  -- a hold that has no deadline was evicted with those of others
+  if #ended > 0 and redis_call('ZREM', holds, unpack(ended)) < had then redis_call('DEL', KEYS[3]) end
+  return replies
 end
-save_all()
--- a hold that has no deadline was evicted with those of others
-if #ended > 0 and redis_call('ZREM', holds, unpack(ended)) < had then redis_call('DEL', KEYS[3]) end
-return replies
+return run()
