@@ -84,6 +84,11 @@ payi-tags: $(PAYI) ## the second environment, with the last payi that took reque
 chaos: $(DEV) ## kill -9 under load, at full size
 	@XPROXY_TEST_SIZE=full $(BIN)/python -m pytest -m chaos --timeout 1800 $(ARGS)
 
+.PHONY: machine
+machine: $(DEV) ## the rules beside the scripts, 100,000 steps; and faults that must be found
+	@XPROXY_TEST_SIZE=full $(BIN)/python -m pytest tests/ledger/test_twin.py \
+		tests/ledger/test_planted.py -s --timeout 3600 $(ARGS)
+
 .PHONY: soak
 soak: $(DEV) ## the slow tests, for an hour or so
 	@XPROXY_TEST_SIZE=soak $(BIN)/python -m pytest -m "slow or chaos" --timeout 7200 $(ARGS)

@@ -105,7 +105,17 @@ CLOCKS = (".now", ".utcnow", ".today")
 MONEY = {
     *(
         f"metering.core.{name}"
-        for name in ("money", "limits", "estimate", "prices", "record", "result", "repricing")
+        for name in (
+            "money",
+            "limits",
+            "books",
+            "rules",
+            "estimate",
+            "prices",
+            "record",
+            "result",
+            "repricing",
+        )
     ),
     *("pricing", "pricing.book", "pricing.cost", "pricing.rates", "pricing.units"),
     *("pricing.catalogue", "pricing.merge", "pricing.sources", "pricing.load"),

@@ -12,7 +12,8 @@ from typing import Any, Literal, cast, get_args
 import msgspec
 
 from metering.api.text import checked_id, checked_name, checked_properties, moment
-from metering.core.limits import STATES, Limit, Mode, OnStoreDown, Totals, Unit, state_after
+from metering.core import rules
+from metering.core.limits import STATES, Limit, Mode, OnStoreDown, Totals, Unit
 from metering.core.money import EXACT, parse_usd, usd
 from metering.core.windows import Window, checked
 from metering.errors import InvalidRequest
@@ -345,7 +346,7 @@ def _invalid(message: str, field: str) -> InvalidRequest:
 
 def budget(limit: Limit, totals: Totals) -> dict[str, Any]:
     """What is left of a limit: `remaining` = max - spent - held, and never below 0."""
-    held = totals.held_ceiling if limit.mode == "hard" else totals.held_likely
+    held = rules.held(limit, totals)
     remaining = max(0, limit.max - totals.settled - held)
     _, resets_at = bounds(limit, totals)
     return {
@@ -359,7 +360,7 @@ def budget(limit: Limit, totals: Totals) -> dict[str, Any]:
         "holds": totals.holds,
         "remaining": amount(remaining, limit.unit),
         "percent": _percent(totals.settled, limit.max),
-        "state": state_after(totals.settled, limit),
+        "state": rules.state_after(totals.settled, limit),
         "window": limit.window,
         "resets_at": resets_at,
     }

@@ -1,4 +1,4 @@
-"""Limits: what they are, when they refuse, and the state they are in. The Lua scripts are the twin.
+"""Limits: what they are, when they refuse, and what becomes of calls and counters.
 
 Laws
 1. A hold counts until one script moves it to settled; expiry alone frees nothing.
@@ -15,6 +15,32 @@ An amount is counted in the limit's unit: pico for `usd`, plain counts for the o
 | hard  | settled + ceilings of live holds + own ceiling > max | settled + own ceiling > max |
 
 `requests` and `concurrent` count the call's own 1 in every mode that refuses.
+
+| a call                | becomes   | holds           | each limit is charged       | row        |
+|-----------------------|-----------|-----------------|-----------------------------|------------|
+| is reserved           | held      | likely, ceiling | nothing                     |            |
+| is refused            | blocked   |                 | nothing; it is counted      | blocked    |
+| held, beats           | held      | likely >= floor | nothing                     |            |
+| held, is settled      | settled   | no more         | the truth                   | call       |
+| held, is released     | settled   | no more         | nothing                     | call       |
+| held, expires         | expired   | no more         | ceiling if hard, else floor | call       |
+| expired, is settled   | corrected |                 | the truth less what it was  | correction |
+| unknown, is settled   | settled   |                 | the truth                   | replayed   |
+| any other, is settled | as it was |                 | nothing                     |            |
+
+`requests` are charged 1 for the truth or a floor, `concurrent` nothing. A limit whose epoch a call
+is not of keeps its counters; the row has the charge all the same.
+
+| a limit               | its counters                                                           |
+|-----------------------|------------------------------------------------------------------------|
+| is made               | are empty, or what rows say of its epoch                               |
+| gets another max      | stay                                                                   |
+| gets a later epoch    | are empty: no call in flight is of it; `concurrent` keeps what is held |
+| enters another window | the same, when somebody calls or looks: the epoch is its start         |
+| is `rolling`          | lose each part that is older than the window                           |
+| is deleted            | are gone; made again under its id, it has a later epoch                |
+
+`core.books` and `core.rules` are this page as functions; the scripts are their twin.
 """
 
 from __future__ import annotations
@@ -198,10 +224,3 @@ def resets_at(limits: Iterable[tuple[Limit, int]]) -> dict[str, str]:
     """When the windows end that limits are in, each in an epoch: by id, as text."""
     ends = [(it.limit_id, it.resets_ms(epoch)) for it, epoch in limits if it.window is not None]
     return {limit_id: moment_text(end_ms) for limit_id, end_ms in ends if end_ms is not None}
-
-
-def state_after(settled: int, limit: Limit) -> State:
-    """The state a successful call leaves a limit in."""
-    if settled > limit.max:
-        return "overrun"
-    return "exceeded" if settled >= limit.threshold else "ok"
