@@ -136,7 +136,12 @@ class LimitController(Controller):
         now_ms = services.clock()
         reset_ms = parse_reset_date(reset_date, now_ms)
         [present] = await totals_of(request, (limit,))
-        epoch = max(now_ms, limit.epoch + 1, present.epoch + 1)
+        latest = present.epoch
+        if (
+            limit.window is not None and limit.window.part_ms
+        ):  # each part is an epoch, by that clock
+            latest = await services.ledger.now_ms()
+        epoch = max(now_ms, limit.epoch + 1, latest + 1)
         totals = await services.ledger.reset(limit, epoch)
         await limits.set_epoch(
             services.store,

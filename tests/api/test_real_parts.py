@@ -6,16 +6,20 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from metering.api.services import Services
 from metering.core.keys import local_token
+from metering.core.limits import Bounds
 from metering.directory import Directory
 from metering.keyring import Keyring
-from metering.ledger import Ledger
+from metering.ledger import Hold, Ledger
 from metering.redis import Redis
 from metering.spool import Spool
+from metering.store import limits as stored_limits
 from tests.api.conftest import MINE, NOW_MS, Bench
+from tests.builders import row
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 LIMITS = "/api/v1/limits"
@@ -67,3 +71,24 @@ async def test_from_key_to_reset(real: Bench) -> None:
     assert after.json()["limit"]["totals"]["cost"]["total"]["base"] == 0
     assert deleted.status_code == 200
     assert refused.status_code == 401
+
+
+async def test_a_reset_is_later_than_every_call_before_it(real: Bench) -> None:
+    """By the clock that admitted them, and counted them in parts of a rolling window: what is in
+    flight then is charged to none after it, however slow this machine's clock is."""
+    admin = local_token(SECRET, NOW_MS // 1000)
+    body = {"limit_name": "l", "limit_id": "l", "max": 9, "window": {"rolling": "1 hour"}}
+    await real.ask("POST", LIMITS, body, key=admin)
+    ledger, store = real.services.ledger, real.services.store
+    assert isinstance(ledger, Ledger)
+    of = await stored_limits.get(store, MINE, "l")
+    assert of is not None
+    assert await ledger.now_ms() > NOW_MS + 3_600_000
+    hold = await ledger.reserve(row(application_id=MINE), (of,), Bounds(), expected_ms=5_000)
+    assert isinstance(hold, Hold)
+
+    await real.ask("POST", f"{LIMITS}/l/reset", key=admin)
+    await ledger.settle(hold, msgspec.structs.replace(hold.row, cost_pico=7, input_pico=7), 1)
+
+    [totals] = await ledger.present((of,))
+    assert (totals.settled, totals.holds, totals.requests) == (0, 0, 0)
