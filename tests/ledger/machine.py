@@ -1,8 +1,7 @@
 """The rules in plain Python and the scripts on a real Valkey, side by side, step by step.
 
 Two proxies, each a ledger with its own connection and journal, make calls on three limits. Every
-verdict, charge, row, deadline and counter is what `core.rules` says, after every step. What both
-proxies ask at once may be decided in any order, but in some order.
+verdict, charge, row, deadline and counter is what `core.rules` says, after every step.
 
 The scripts are the product's but for one line: `now_ms` reads the machine's clock, so that windows
 pass and holds are given up when a step says so. `planted` says how faults are put into them.
@@ -11,7 +10,7 @@ pass and holds are given up when a step says so. `planted` says how faults are p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -111,7 +110,7 @@ class Work(NamedTuple):
 
     proxy: int
     kind: str
-    asked: Awaitable[Any]
+    ask: Callable[[], Awaitable[Any]]
     expected: Callable[[Books], tuple[Books, Any]]
     read: Callable[[Any], Any]
 
@@ -237,21 +236,21 @@ class Machine(RuleBasedStateMachine):
         self.ask(("SET", CLOCK, self.now_ms))
 
     def at_once(self, work: Sequence[Work]) -> list[Any]:
-        """What several things come to that are begun in one tick: the books in some order of what
-        the proxies sent, and the ledgers, are of one mind."""
-        found: list[Any] = self.run(_all([it.asked for it in work]))
-        read = [it.read(one) for it, one in zip(work, found, strict=True)]
-        first: list[Any] | None = None
-        for order in _orders(work):
-            books, expected = self.books, dict[int, Any]()
+        """What several things come to that are begun in one tick: a proxy's travel together, and
+        those of the other come to Redis behind them.
+
+        Both at the same time would come in either order, and no step could be taken again.
+        """
+        found: dict[int, Any] = {}
+        for proxy in dict.fromkeys(it.proxy for it in work):
+            order = _in_runs(work, proxy)
+            its = self.run(_all([work[at].ask() for at in sorted(order)]))
+            found |= dict(zip(sorted(order), its, strict=True))
             for at in order:
-                books, expected[at] = work[at].expected(books)
-            wanted = [expected[at] for at in range(len(work))]
-            first = first or wanted
-            if read == wanted:
-                self.books = books
-                return found
-        raise AssertionError(f"expected {first}, found {read}")
+                self.books, expected = work[at].expected(self.books)
+                read = work[at].read(found[at])
+                assert read == expected, (read, expected)
+        return [found[at] for at in range(len(work))]
 
     # Limits
 
@@ -406,8 +405,10 @@ class Machine(RuleBasedStateMachine):
             self.holds[record] = (verdict, proxy)
             return verdict.limits
 
-        asked = self.ledger(proxy).reserve(its, limits, bounds, expected_ms=EXPECTED_MS)
-        return Work(proxy, "reserve", asked, expected, read)
+        def ask() -> Awaitable[Any]:
+            return self.ledger(proxy).reserve(its, limits, bounds, expected_ms=EXPECTED_MS)
+
+        return Work(proxy, "reserve", ask, expected, read)
 
     def refusal(
         self, books: Books, record: str, refusals: tuple[Refusal, ...], at_ms: int
@@ -472,11 +473,13 @@ class Machine(RuleBasedStateMachine):
             after = rules.end(books, call, verb, used, now_ms=self.now_ms)
             return after, after.calls[call].charges
 
-        ledger = self.ledger(proxy)
-        done = (
-            ledger.settle(hold, its, truth.used) if verb == "settle" else ledger.release(hold, its)
-        )
-        return Work(proxy, "settle", done, expected, read_charges)
+        def ask() -> Awaitable[Any]:
+            ledger = self.ledger(proxy)
+            if verb == "release":
+                return ledger.release(hold, its)
+            return ledger.settle(hold, its, truth.used)
+
+        return Work(proxy, "settle", ask, expected, read_charges)
 
     @rule(
         names=names,
@@ -508,8 +511,10 @@ class Machine(RuleBasedStateMachine):
             )
             return after, after.calls[record].charges
 
-        asked = self.ledger(by).apply(verb, its, pairs, used, "any")
-        self.at_once([Work(by, "settle", asked, expected, read_charges)])
+        def ask() -> Awaitable[Any]:
+            return self.ledger(by).apply(verb, its, pairs, used, "any")
+
+        self.at_once([Work(by, "settle", ask, expected, read_charges)])
 
     # Life of a hold
 
@@ -649,25 +654,11 @@ def read_charges(charged: bytes | None) -> Any:
     return charges
 
 
-def _orders(work: Sequence[Work]) -> Iterator[list[int]]:
-    """The orders in which Redis may come to what two proxies have sent: runs of a script are whole,
-    and each proxy's come one after the other."""
-    runs: dict[int, dict[str, list[int]]] = {it: {} for it in PROXIES}
-    for at, it in enumerate(work):
-        runs[it.proxy].setdefault(it.kind, []).append(at)
-    one, other = (list(its.values()) for its in runs.values())
-    for order in _merged(one, other):
-        yield [at for run in order for at in run]
-
-
-def _merged(one: list[list[int]], other: list[list[int]]) -> Iterator[list[list[int]]]:
-    if not one or not other:
-        yield one + other
-        return
-    for rest in _merged(one[1:], other):
-        yield [one[0], *rest]
-    for rest in _merged(one, other[1:]):
-        yield [other[0], *rest]
+def _in_runs(work: Sequence[Work], proxy: int) -> list[int]:
+    """What a proxy asks, in the order in which Redis comes to it: all of a kind are one run."""
+    mine = [at for at, it in enumerate(work) if it.proxy == proxy]
+    kinds = list(dict.fromkeys(work[at].kind for at in mine))
+    return sorted(mine, key=lambda at: kinds.index(work[at].kind))
 
 
 def _same(found: Totals, expected: Totals) -> bool:
