@@ -132,8 +132,11 @@ class Books(msgspec.Struct, frozen=True):
 
 def define(books: Books, limit: Limit, now_ms: int) -> Books:
     """Create a limit's counters, or bring its definition up to date; a later epoch starts anew."""
-    rolling = limit.window is not None and limit.window.part_ms > 0
-    epoch = limit.epoch if rolling else limit.epoch_at(now_ms)
+    epoch = (
+        limit.epoch if limit.window is not None and limit.window.part_ms else limit.epoch_at(now_ms)
+    )
+    if limit.unit == "concurrent":  # a reset of it ends nothing: who runs still runs
+        epoch = min(limit.epoch, limit.created_ms)
     live = books.limits.get(limit.limit_id)
     if live is None or (epoch > live.epoch and limit.unit != "concurrent"):
         return books.put(Live(limit=limit, epoch=epoch))

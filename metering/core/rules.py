@@ -27,6 +27,7 @@ from metering.core.books import (
     present,
 )
 from metering.core.limits import Bounds, Charge, Floor, Limit, Refusal, State, Totals, Unit
+from metering.core.windows import PARTS
 
 Verb = Literal["settle", "release", "expire"]
 
@@ -95,7 +96,21 @@ def refusal(live: Live, bounds: Bounds, now_ms: int) -> Refusal | None:
         holds=totals.holds,
         resets_at_ms=limit.resets_ms(epoch),
     )
-    return found if limit.binding and found.missing > 0 else None
+    if not limit.binding or found.missing <= 0:
+        return None
+    if found.final and live.part_ms:
+        return replace(found, resets_at_ms=room_ms(live, found.settled + found.needed))
+    return found
+
+
+def room_ms(live: Live, used: int) -> int | None:
+    """When so much has left a rolling window that what is used of it is no more than max; None: it
+    is what the call needs itself."""
+    for epoch in sorted(live.parts):
+        used -= live.parts[epoch].settled
+        if used <= live.limit.max:
+            return (epoch // live.part_ms + PARTS + 1) * live.part_ms
+    return None
 
 
 def refuse(

@@ -35,6 +35,7 @@ from metering.core.rules import Verb
 from metering.core.windows import Window
 from metering.ledger import Hold, Ledger
 from metering.ledger.replies import WAIT_S_MAX, amount, parse_charges, states_of, totals_of
+from metering.ledger.unlanded import Unlanded
 from metering.redis import Argument, Redis, share
 from metering.redis.batch import Reply
 from metering.redis.scripts import Script
@@ -203,6 +204,7 @@ class Machine(RuleBasedStateMachine):
         self.arena.examples += 1
         for ledger in self.arena.ledgers:
             ledger._live.clear()
+            ledger._unlanded = Unlanded()
         self.ask(("FLUSHALL",))
         self.passes(0)
 
@@ -514,7 +516,10 @@ class Machine(RuleBasedStateMachine):
         def ask() -> Awaitable[Any]:
             return self.ledger(by).apply(verb, its, pairs, used, "any")
 
-        self.at_once([Work(by, "settle", ask, expected, read_charges)])
+        def read(done: Any) -> Any:
+            return read_charges(done.charged)
+
+        self.at_once([Work(by, "settle", ask, expected, read)])
 
     # Life of a hold
 

@@ -151,8 +151,8 @@ FAULTS = (
     Fault(
         "new_max_starts_anew",
         "A limit whose max is changed has spent nothing.",
-        "if not created then return 2 end",
-        "",
+        "if not ep or (n[7] > tonumber(ep) and ARGV[2] ~= 'concurrent') then",
+        "if true then",
     ),
     Fault(
         "no_row",
