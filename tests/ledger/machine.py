@@ -164,7 +164,10 @@ class Arena:
             Timed(Rehearsed(url, scripts), store, Spool(folder, f"p{it}"), hold_ttl_ms=TTL_MS)
             for it in PROXIES
         ]
-        return Redis(url, timeout_ms=10_000), ledgers
+        redis = Redis(url, timeout_ms=10_000)
+        for script in scripts.values():  # one that is not known yet would come behind others
+            await redis.call("SCRIPT", "LOAD", script.text)
+        return redis, ledgers
 
     def machine(self) -> type[Machine]:
         """One that runs here."""

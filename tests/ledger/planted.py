@@ -157,7 +157,7 @@ FAULTS = (
     Fault(
         "no_row",
         "A refusal leaves no row.",
-        "redis_call('XADD', outbox, '*', 'kind', 'blocked',",
+        "append(outbox, KEYS[3], 'kind', 'blocked',",
         "redis_call('SADD', 'rows', 'kind', 'blocked',",
     ),
 )
