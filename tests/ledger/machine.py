@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from msgspec.structs import replace
 
 from metering.core import rules
 from metering.core.books import Books, Call, Live, Share, Used, define, forget, present, reset
@@ -331,6 +332,21 @@ class Machine(RuleBasedStateMachine):
         live = present(live, self.now_ms) if live.limit.window is not None else live
         self.books = self.books.put(live)
         assert _same(totals, live.totals), (totals, live.totals)
+
+    @rule(name=st.sampled_from("abc"), by=proxies)
+    def evict(self, name: str, by: int) -> None:
+        """Redis forgets a limit: rows and calls in flight tell what it had come to."""
+        one = self.known[name]
+        if name not in self.books.limits:
+            return
+        if one.unit == "concurrent" and one.epoch > one.created_ms:
+            return  # a reset of it ends nothing, so its rows tell of what was before too
+        key = PLACE.limit(name)
+        self.ask(("DEL", key, f"{key}:h", f"{key}:w"))
+        self.run(self.ledger(by).open((one,)))
+        live = present(self.books.limits[name], self.now_ms)
+        ends = {it: replace(share, ends_ms=self.now_ms) for it, share in live.holds.items()}
+        self.books = self.books.put(replace(live, holds=ends))
 
     @precondition(lambda self: not self.deleted)
     @rule(name=st.sampled_from("abc"), by=proxies)
