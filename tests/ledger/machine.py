@@ -345,7 +345,10 @@ class Machine(RuleBasedStateMachine):
         self.ask(("DEL", key, f"{key}:h", f"{key}:w"))
         self.run(self.ledger(by).open((one,)))
         live = present(self.books.limits[name], self.now_ms)
-        ends = {it: replace(share, ends_ms=self.now_ms) for it, share in live.holds.items()}
+        ends = {it: replace(its, ends_ms=self.now_ms) for it, its in live.holds.items()}
+        for it, its in ends.items():
+            call = self.books.calls[it]
+            self.books = self.books.note(it, replace(call, shares={**call.shares, name: its}))
         self.books = self.books.put(replace(live, holds=ends))
 
     @precondition(lambda self: not self.deleted)
