@@ -60,7 +60,8 @@ class Recovery:
             return
         ended = await self._forget_ended()
         forgotten = await self._forget_counters()
-        await self._ledger.generation.begin(name)
+        if not await self._ledger.generation.begin(name):
+            return
         log.warning("counters_recovered", ended_holds=ended, counters=forgotten)
         await self._ledger.pulse()
         await self._warn_of_evictions()

@@ -240,8 +240,9 @@ class Endings(Corrections):
             lost = [hold for hold, is_known in zip(some, known, strict=True) if not is_known]
             landed = await self._landed_among(hold.row for hold in lost)
             for hold in lost:
-                # one that was given up has its row; one that has ended meanwhile, its end
-                if _call(hold.row) not in landed and hold.record in self._live:
+                if _call(hold.row) in landed:  # it was given up: its end will be a correction
+                    self._live.pop(hold.record, None)
+                elif hold.record in self._live:  # it has not ended meanwhile
                     await self._adopt(hold)
 
     async def _tell_again(self, ends: Sequence[Ended]) -> None:

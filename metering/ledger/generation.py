@@ -99,6 +99,7 @@ class Generation:
         if not found:
             seconds, micros = await self._redis.call("TIME")
             name = f"{int(seconds)}{int(micros):06d}.{self._redis.name}:{self._redis.server}"
+            await self._each_shard("")
             await self._redis.call("SET", keys.RECOVERY, name)
             log.warning("counters_lost", server=self._redis.server)
             found = await self.recovery()  # whoever came last has begun it
@@ -107,12 +108,20 @@ class Generation:
     def _of_this_server(self, name: str) -> bool:
         return bool(name) and name.rpartition(":")[2] == self._redis.server
 
-    async def begin(self, name: str) -> None:
-        """Everybody has handed in: what Redis knows is whole from now on."""
-        for outbox, key in zip(keys.outboxes(), keys.generations(), strict=True):
-            await self._redis.run(SCRIPTS["begin"], [outbox, key], [name])
-        await self._redis.call("SET", keys.GENERATION, name)
+    async def begin(self, name: str) -> bool:
+        """Everybody has handed in: what Redis knows is whole from now on. False: it has lost
+        something again, and everybody has to once more."""
+        is_whole = await self._each_shard(name)
+        if is_whole:
+            await self._redis.call("SET", keys.GENERATION, name)
         await self._redis.call("DEL", keys.RECOVERY, keys.handed_in(name))
+        return is_whole
+
+    async def _each_shard(self, name: str) -> bool:
+        """Begin a generation of all shards, or (no name) make them ready for one."""
+        shards = zip(keys.outboxes(), keys.generations(), strict=True)
+        asked = (self._redis.run(SCRIPTS["begin"], [*names], [name]) for names in shards)
+        return all(await asyncio.gather(*asked))
 
     async def revoke(self) -> None:
         """Something is gone that must be there: nobody may decide by the rest."""

@@ -172,7 +172,8 @@ class Losses(RuleBasedStateMachine):
         world = self.world
         await world.recover()
         for worker in world.workers:
-            await worker.heartbeat(0)
+            await worker.heartbeat(0)  # whose hold is gone is missed now, at the latest
+        await world.recover()
         landed = await landed_pico(world)
         assert {it: landed.get(it) for it in self.told} == {
             it: cents * CENT for it, cents in self.told.items()

@@ -177,6 +177,6 @@ end
 local function append(outbox, generation, ...)
   local entry = redis_call('XADD', outbox, 'NOMKSTREAM', '*', ...)
   if entry then return entry end
-  redis_call('DEL', generation)
+  redis_call('SET', generation, 'lost')
   return redis_call('XADD', outbox, '*', ...)
 end

@@ -128,7 +128,7 @@ local function run()
   end
   save_all()
   -- a hold that has no deadline was evicted with those of others
-  if #ended > 0 and redis_call('ZREM', holds, unpack(ended)) < had then redis_call('DEL', KEYS[3]) end
+  if #ended > 0 and redis_call('ZREM', holds, unpack(ended)) < had then redis_call('SET', KEYS[3], 'lost') end
   return replies
 end
 return run()
