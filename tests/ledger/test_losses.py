@@ -201,7 +201,7 @@ async def test_nothing_is_lost_whatever_redis_loses(
 ) -> None:
     """Flushes, evictions and restarts between any steps of two workers' calls."""
     monkeypatch.setattr(recovery, "GATHERED_S", 0.0)  # both are connected all the time
-    examples = {"ci": 12, "full": 250, "soak": 2_000}[size]
+    examples = {"ci": 12, "full": 600, "soak": 2_000}[size]
     await asyncio.to_thread(drive, redis_url, database, tmp_path, examples)
 
 
