@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from pricing.rates import Rates, line_pico
-from pricing.units import INPUT_TOKENS, INPUTS, TOKENS, UNITS
+from pricing.units import INPUT_TOKENS, TOKENS, is_free_unless_listed, is_input
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,13 +44,13 @@ def cost(
     for unit, count in units.items():
         price = prices.get(unit)
         if price is None:
-            if count and not (unit in UNITS and UNITS[unit].optional):
+            if count and not is_free_unless_listed(unit):
                 unpriced.append(unit)
             continue
         if at_least:
             count = rates.billed(unit, count)  # noqa: PLW2901
         lines[unit] = pico = line_pico(count, price, ratio if unit in TOKENS else fee_ratio)
-        if unit in INPUTS:
+        if is_input(unit):
             input_pico += pico
         else:
             output_pico += pico

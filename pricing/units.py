@@ -34,6 +34,7 @@ LINEAGE: dict[str, tuple[str, ...]] = {unit.name: _nearest(unit) for unit in VOC
 """By unit: itself, then what contains it, nearest first. The first one priced lends its price."""
 INPUTS: frozenset[str] = frozenset(unit.name for unit in VOCABULARY if unit.direction == "input")
 """Units whose cost is input cost."""
+_DIRECTION = {unit.name: unit.direction for unit in VOCABULARY}
 INPUT_TOKENS: frozenset[str] = frozenset(name for name in INPUTS if UNITS[name].tokens)
 """Units whose sum decides the context tier."""
 OUTPUT_TOKENS: frozenset[str] = frozenset(
@@ -105,6 +106,17 @@ def wire_name(unit: str) -> str:
     """The name of a unit on the wire; a unit of the caller's own keeps its name."""
     known = UNITS.get(unit)
     return known.wire if known else unit
+
+
+def is_input(unit: str) -> bool:
+    """Whether a unit's cost is input cost; one of a caller's own says it itself: `page.output`."""
+    direction = _DIRECTION.get(unit)
+    return not unit.endswith(".output") if direction is None else direction == "input"
+
+
+def is_free_unless_listed(unit: str) -> bool:
+    """Whether a unit without a price is free, not unpriced."""
+    return unit in UNITS and UNITS[unit].optional
 
 
 def unit_of(wire: str) -> str | None:

@@ -13,7 +13,7 @@ import msgspec
 from metering.core.limits import State
 from metering.core.money import PICO_PER_USD
 from metering.core.record import UsageRow
-from pricing.units import INPUTS, UNITS
+from pricing.units import is_input, wire_name
 
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = b"{}"
@@ -84,7 +84,7 @@ def result_json(
     """The JSON object `xproxy_result` of a row and the states its limits were left in.
 
     The cost is left out where there is none to state: of calls that were refused or failed, and
-    where no price is known. `unpriced` names units of the row that have no price; `resets_at` says
+    where no price is known. `unpriced` are units of the row that have no price; `resets_at` says
     of limits by id when their windows end.
     """
     result = _Result(
@@ -100,7 +100,7 @@ def result_json(
         resource_id=row.price_id,
         blocked_limit_ids=tuple(blocked_limit_ids),
         cost=_cost(row, overrun_pico) if _has_cost(row) else None,
-        unknown_units={unit: _units(unit, row.units.get(unit, 0)) for unit in unpriced},
+        unknown_units=_unknown(row, unpriced) if unpriced else {},
         duplicate_request=duplicate,
         warnings=row.warnings,
     )
@@ -129,9 +129,16 @@ def _cost(row: UsageRow, overrun_pico: int) -> _Cost:
     )
 
 
-def _units(unit: str, count: int) -> _Units:
-    is_output = unit in UNITS and unit not in INPUTS
-    return _Units(0, count) if is_output else _Units(count, 0)
+def _unknown(row: UsageRow, unpriced: Sequence[str]) -> dict[str, _Units]:
+    """Units without a price as Pay-i's clients name them: `text` for `text.input`."""
+    found: dict[str, _Units] = {}
+    for unit in unpriced:
+        kind = wire_name(unit).removesuffix(".input").removesuffix(".output")
+        before = found.get(kind) or _Units(0, 0)
+        count = row.units.get(unit, 0)
+        into, out = (count, 0) if is_input(unit) else (0, count)
+        found[kind] = _Units(before.input + into, before.output + out)
+    return found
 
 
 def insertion(body: bytes, members: bytes) -> tuple[int, bytes] | None:

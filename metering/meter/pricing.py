@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,7 +15,7 @@ from metering.providers.base import Usage
 from pricing.catalogue import BASE
 from pricing.cost import cost
 from pricing.rates import BASE_WORDS, Rates
-from pricing.units import UNITS, UnitError, leaves
+from pricing.units import UnitError, is_free_unless_listed, leaves
 
 
 class Priced(msgspec.Struct, frozen=True, gc=False):
@@ -32,7 +32,7 @@ class Priced(msgspec.Struct, frozen=True, gc=False):
     """The limits of the call that have own rates, and these."""
 
 
-class _Used(NamedTuple):
+class Used(NamedTuple):
     """Units that were used of a model, and where they have their price."""
 
     units: Mapping[str, int]
@@ -128,35 +128,14 @@ def priced_row(
         warnings.append("the provider did not say what was used: the units are estimated")
     units = units_of(with_request(counts, priced.rates), warnings)
     tier, scope = usage.service_tier or row.service_tier, usage.scope or row.scope
-    values: dict[str, Any] = {"pricing": "unpriced", "estimated": estimated}
-    used: list[_Used] = []
-    if priced.rates is None:
-        warnings.append(f"no price is known for {priced.provider} {priced.model}")
-    else:
-        if priced.limits:
-            used.append(_Used(units, priced.rates, tier, scope, call=True))
-        charged = cost(units, priced.rates, tier, scope)
-        warnings += [f"no price is known for the unit {unit}" for unit in charged.unpriced]
-        if tier is not None and charged.service_tier == BASE and tier not in BASE_WORDS:
-            warnings.append(f"this service tier has no price of its own: charged as {BASE}")
-        values = {
-            "estimated": estimated,
-            "lines": charged.lines,
-            "input_pico": charged.input_pico,
-            "output_pico": charged.output_pico,
-            "cost_pico": charged.total_pico,
-            "price_id": priced.rates.id,
-            "price_version": None if priced.prices is None else priced.prices.version,
-        }
-        if priced.guessed:
-            values |= {"pricing": "unpriced", "estimated": True}
-            warnings.append(f"no price is known for {priced.model}: charged as {priced.rates.id}")
+    used = Used(units, priced.rates, tier, scope, call=True) if priced.rates else None
+    values = charged_values(priced, used, warnings)
+    values["estimated"] = estimated or priced.guessed
+    parts = [used] if used else []
     for model, counted in usage.other_models.items():
-        used += _add_other(values, warnings, _also(row, priced, model), counted)
-    if used and priced.limits:
-        values["limit_costs"] = {
-            limit_id: _limit_cost(used, own, row.at_ms) for limit_id, own in priced.limits
-        }
+        parts += _add_other(values, warnings, _also(row, priced, model), counted)
+    if parts and priced.limits:
+        values["limit_costs"] = limit_costs(parts, priced, row.at_ms)
     return msgspec.structs.replace(
         row,
         status="ok",
@@ -170,9 +149,37 @@ def priced_row(
     )
 
 
+def charged_values(priced: Priced, used: Used | None, warnings: list[str]) -> dict[str, Any]:
+    """The members of a row that say what units cost; without `used` no price is known."""
+    if used is None:
+        warnings.append(f"no price is known for {priced.provider} {priced.model}")
+        return {"pricing": "unpriced"}
+    rates = used.rates
+    charged = cost(used.units, rates, used.tier, used.scope)
+    warnings += [f"no price is known for the unit {unit}" for unit in charged.unpriced]
+    if used.tier is not None and charged.service_tier == BASE and used.tier not in BASE_WORDS:
+        warnings.append(f"this service tier has no price of its own: charged as {BASE}")
+    if priced.guessed:
+        warnings.append(f"no price is known for {priced.model}: charged as {rates.id}")
+    return {
+        "pricing": "unpriced" if priced.guessed else "priced",
+        "lines": charged.lines,
+        "input_pico": charged.input_pico,
+        "output_pico": charged.output_pico,
+        "cost_pico": charged.total_pico,
+        "price_id": rates.id,
+        "price_version": None if priced.prices is None else priced.prices.version,
+    }
+
+
+def limit_costs(used: Sequence[Used], priced: Priced, at_ms: int) -> dict[str, tuple[int, int]]:
+    """What limits with own rates are charged for what was used, in place of what it costs."""
+    return {limit_id: _limit_cost(used, own, at_ms) for limit_id, own in priced.limits}
+
+
 def _add_other(
     values: dict[str, Any], warnings: list[str], other: Priced, counts: Mapping[str, int]
-) -> list[_Used]:
+) -> list[Used]:
     """Add what another model cost that the answer used beside its own; gives what that was."""
     if other.rates is None:
         warnings.append(f"no price is known for {other.provider} {other.model}")
@@ -187,10 +194,10 @@ def _add_other(
         ("cost_pico", charged.total_pico),
     ):
         values[name] = values.get(name, 0) + pico
-    return [_Used(units, other.rates)]
+    return [Used(units, other.rates)]
 
 
-def _limit_cost(used: Iterable[_Used], own: OwnRates, at_ms: int) -> tuple[int, int]:
+def _limit_cost(used: Iterable[Used], own: OwnRates, at_ms: int) -> tuple[int, int]:
     """Input and output that a limit is charged at its own rates for what a call used."""
     parts = [own.charged(it.rates, it.units, at_ms, it.tier, it.scope, call=it.call) for it in used]
     return sum([into for into, _ in parts]), sum([out for _, out in parts])
@@ -217,5 +224,5 @@ def unpriced_units(row: UsageRow) -> list[str]:
     return [
         unit
         for unit, count in row.units.items()
-        if count and unit not in row.lines and not UNITS[unit].optional
+        if count and unit not in row.lines and not is_free_unless_listed(unit)
     ]

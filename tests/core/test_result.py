@@ -120,18 +120,24 @@ def test_when_there_is_a_cost(row: UsageRow, has_cost: bool) -> None:  # noqa: F
 
 
 @pytest.mark.parametrize(
-    ("unit", "direction"),
+    ("unit", "name", "direction"),
     [
-        ("audio_seconds", "input"), ("input_characters", "input"), ("cache_write_1h", "input"),
-        ("web_search", "output"), ("images", "output"), ("image_hd_1024x1024", "output"),
-        ("container_4g", "output"), ("a_caller_s_own", "input"),
+        ("audio_seconds", "audio_second", "input"),
+        ("input_characters", "text_character", "input"),
+        ("cache_write_1h", "text_cache_write_1h", "input"),
+        ("web_search", "web_search_request", "output"),
+        ("images", "image", "output"),
+        ("image_hd_1024x1024", "image_hd_1024x1024", "output"),
+        ("container_4g", "container_4g_session", "output"),
+        ("a_caller_s_own", "a_caller_s_own", "input"),
+        ("a_caller_s.own.output", "a_caller_s.own", "output"),
     ],
-)  # fmt: skip
-def test_an_unknown_unit_is_on_its_side(unit: str, direction: str) -> None:
-    """A unit without a price is stated as what it is: input, or what the model made."""
+)
+def test_an_unknown_unit_is_on_its_side(unit: str, name: str, direction: str) -> None:
+    """A unit without a price is named as Pay-i's clients name it: input, or what the model made."""
     row = UsageRow(application_id="a", request_id="r", units={unit: 3})
     result = parsed(result_json(row, unpriced=(unit,)))
-    assert result["unknown_units"] == {unit: {"input": 0, "output": 0} | {direction: 3}}
+    assert result["unknown_units"] == {name: {"input": 0, "output": 0} | {direction: 3}}
 
 
 def test_the_rest() -> None:
@@ -147,8 +153,7 @@ def test_the_rest() -> None:
     )
     assert result["cost"]["total"] == {"base": 0, "overrun_base": Decimal("0.001")}
     assert result["unknown_units"] == {
-        "input_text": {"input": 5, "output": 0},
-        "output_text": {"input": 0, "output": 7},
+        "text": {"input": 5, "output": 7},
         "reasoning": {"input": 0, "output": 0},
     }
     assert result["duplicate_request"] is True
