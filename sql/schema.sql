@@ -174,6 +174,25 @@ CREATE TABLE own_prices (
     FOREIGN KEY (application_id, limit_id) REFERENCES limits ON DELETE CASCADE
 );
 
+-- What applications priced themselves, by version: of those of one name the one that began last holds.
+-- Rows keep the id of the one they were priced by, so a version may go. The catalogue's categories begin
+-- with `system.` and are not here.
+CREATE TABLE resources (
+    resource_id      uuid PRIMARY KEY,
+    revision         bigint GENERATED ALWAYS AS IDENTITY,  -- of versions that begin together the later holds
+    application_id   uuid NOT NULL REFERENCES applications ON DELETE CASCADE,
+    category         text NOT NULL CHECK (category NOT LIKE 'system.%'),
+    resource         text NOT NULL,
+    units            jsonb NOT NULL,                  -- {type: {input_price, output_price}}, decimals of USD for one
+    max_input_units  bigint,
+    max_output_units bigint,
+    max_total_units  bigint,
+    starts_at        timestamptz NOT NULL,
+    created_by       text NOT NULL                    -- a key's id, or who else it was
+);
+-- An application's pages go by name, and a name's versions by when they begin.
+CREATE INDEX resources_by_name ON resources (application_id, category, resource, starts_at, revision);
+
 -- Random keys of our own, as the master secret wraps them: with another one they open no more. The
 -- pepper of key digests is one; the master secret that wraps it is the one in force.
 CREATE TABLE secrets (
@@ -287,6 +306,7 @@ CREATE TABLE usage (
     limit_costs          jsonb,                       -- {limit_id: [input, output]} of limits with own rates
     refusals             jsonb,                       -- [{limit_id, max, settled, held, needed, holds, ...}]
     retry_count          integer,                     -- tries of the caller's SDK before this; null: it says none
+    ttfct_ms             integer,                     -- to the first token of the completion, reasoning aside
     -- The mark that makes landing twice harmless, and the order reports read rows in.
     PRIMARY KEY (application_id, request_id, attempt, entry),
     CHECK (entry <> 'call' OR cost_pico >= 0)         -- only a correction may take back
@@ -299,6 +319,18 @@ CREATE INDEX usage_by_request ON usage (request_id);
 
 -- GET /limits/{id}/why
 CREATE INDEX usage_by_refusal ON usage (application_id, request_id) WHERE refusals IS NOT NULL;
+
+-- Under which names calls that were made elsewhere have been reported, each once: `source` is the category
+-- that the id is of. It is written before the call is charged, and names the request that is: whoever
+-- reports the call again charges that one, if it was not charged after all. Not partitioned, for its
+-- key has no time: the same call may be reported with another one.
+CREATE TABLE ingested (
+    application_id  uuid NOT NULL,
+    source          text NOT NULL,
+    id              text NOT NULL,
+    request_id      uuid NOT NULL,
+    PRIMARY KEY (application_id, source, id)
+);
 
 -- Where rows land whose month has no partition yet (a clock gone wrong): kept, and moved later.
 CREATE TABLE usage_default PARTITION OF usage DEFAULT;
@@ -492,6 +524,8 @@ CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON own_prices
 CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON credentials
     FOR EACH ROW EXECUTE FUNCTION
     audit_change('credential', 'slug', 'sealed,row_key', 'row_key,wrapped_by,updated_at');
+CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON resources
+    FOR EACH ROW EXECUTE FUNCTION audit_change('resource', 'resource_id', '', '');
 
 -- What is written stays as it was written.
 CREATE FUNCTION audit_stays() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -586,3 +620,15 @@ GRANT SELECT (
 GRANT UPDATE (
     name, origin, is_default, blocked, sealed, row_key, wrapped_by, last4, secret_at, updated_at
 ) ON credentials TO xproxy_tenant;
+
+-- What an application prices itself it also takes away; what was reported stays.
+ALTER TABLE resources ENABLE ROW LEVEL SECURITY;
+ALTER TABLE resources FORCE ROW LEVEL SECURITY;
+CREATE POLICY service ON resources TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON resources TO xproxy_tenant USING (application_id = tenant());
+GRANT SELECT, INSERT, DELETE ON resources TO xproxy_tenant;
+ALTER TABLE ingested ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ingested FORCE ROW LEVEL SECURITY;
+CREATE POLICY service ON ingested TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON ingested TO xproxy_tenant USING (application_id = tenant());
+GRANT SELECT, INSERT, UPDATE (request_id) ON ingested TO xproxy_tenant;

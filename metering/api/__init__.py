@@ -15,6 +15,7 @@ from metering.api.auth import guard
 from metering.api.budgets import BudgetController
 from metering.api.credentials import CredentialController
 from metering.api.health import HealthController
+from metering.api.ingest import IngestController
 from metering.api.keys import KeyController
 from metering.api.limit_history import LimitHistoryController
 from metering.api.limits import LimitController
@@ -51,6 +52,7 @@ def build(services: Services) -> ManagementApi:
             AuditController,
             BudgetController,
             CredentialController,
+            IngestController,
             KeyController,
             LimitController,
             LimitHistoryController,

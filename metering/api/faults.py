@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
-from metering.errors import InvalidApiKey, OurFault, XproxyError
+from metering.errors import InvalidApiKey, InvalidRequest, OurFault, XproxyError
 
 _log = structlog.get_logger()
 _CODES = {
@@ -77,6 +78,14 @@ def _validation(code: str, fault: HTTPException) -> tuple[str, str]:
     parts = [_part(error) for error in fault.extra if isinstance(error, dict)]
     missing = any("required" in part for part in parts)
     return "required_field_missing" if missing else code, "; ".join(parts)
+
+
+def of_types(error: msgspec.ValidationError) -> InvalidRequest:
+    """What a body is refused with that is not of its types: which member is not."""
+    message, _, place = str(error).partition(" - at ")
+    key = place.strip("`").removeprefix("$").removeprefix(".")
+    part = _part({"message": message, "source": "body", "key": key})
+    return InvalidRequest(part, code="required_field_missing" if "required" in part else None)
 
 
 def _part(error: Mapping[str, Any]) -> str:

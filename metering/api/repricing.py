@@ -22,7 +22,7 @@ from metering.api.text import checked_id, moment, time_ms
 from metering.api.usage import landed_until_ms
 from metering.core.money import usd
 from metering.core.prices import PriceList
-from metering.core.record import UsageRow
+from metering.core.record import INGEST, UsageRow
 from metering.core.repricing import RatesOf, Report, Sums, differs, repriced
 from metering.duties.prices import read
 from metering.errors import InvalidRequest
@@ -230,7 +230,7 @@ async def _prices(services: Services, data: Reprice) -> PriceList:
     def with_files() -> PriceList:
         contents = put({name: text.encode() for name, text in data.files.items()}, base)
         book = PriceBook(parse_all(contents), f"files-{digest(contents)}")
-        return PriceList(book, services.prices.now.own)
+        return PriceList(book, services.prices.now.own, services.prices.now.resources)
 
     try:
         return await asyncio.to_thread(with_files)
@@ -251,6 +251,10 @@ def _rates_of(prices: PriceList, as_model: str | None) -> RatesOf:
     def rates_of(row: UsageRow) -> Rates | None:
         provider = seller or provider_of(row.price_as_category, row.provider)
         model = name or row.price_as_resource or row.model or ""
+        named = row.category if row.surface == INGEST else row.price_as_category
+        custom = prices.resource(row.application_id, named, model, row.at_ms)
+        if custom is not None and not seller:
+            return custom
         rates = prices.book.find(provider, model, row.at_ms)
         own = prices.own.get(row.application_id)
         if own is None or rates is None:

@@ -17,6 +17,7 @@ from metering.api.text import checked_properties
 from metering.core.limits import Charge, refusals_reset_at, resets_at
 from metering.core.result import result_json
 from metering.errors import NotFound, OurFault, StoreAway
+from metering.meter import unpriced_units
 from metering.store import requests
 
 
@@ -92,8 +93,11 @@ async def request_id_of(request: ApiRequest, category: str, provider_id: str) ->
     return await requests.request_id_of(services.store, application_id, category, provider_id)
 
 
-async def result_of(request: ApiRequest, request_id: str) -> msgspec.Raw | None:
-    """The result of a call, as JSON: from the ledger while it is live, else from its rows."""
+async def result_of(
+    request: ApiRequest, request_id: str, *, duplicate: bool = False
+) -> msgspec.Raw | None:
+    """The result of a call, as JSON: from the ledger while it is live, else from its rows.
+    `duplicate`: for whoever has reported it once more."""
     services, application_id = request.services, request.user.application_id
     known = canonical(request_id)
     if known is None:
@@ -110,6 +114,8 @@ async def result_of(request: ApiRequest, request_id: str) -> msgspec.Raw | None:
             row,
             {it.limit_id: it.state for it in charges},
             blocked_limit_ids=[it.limit_id for it in charges if it.state == "blocked"],
+            unpriced=unpriced_units(row),
+            duplicate=duplicate,
             resets_at=await _resets_at(request, charges) | refusals_reset_at(row.refusals),
         )
     )

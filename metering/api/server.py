@@ -20,6 +20,7 @@ from litestar.types import Message, Receive, Scope, Send
 from litestar.typing import FieldDefinition
 
 from metering.api.auth import READING, Acting, visitor
+from metering.api.faults import of_types
 from metering.api.services import Caller, Services
 from metering.api.text import has_control
 from metering.core.addresses import client_address
@@ -44,11 +45,15 @@ class ApiRequest(Request[Acting, Caller, State]):
             raise InvalidRequest("the client left before its request was whole") from None
 
     async def json(self) -> Any:
-        """The body, its fractions as exact Decimals."""
+        """The body, its fractions as exact Decimals, of the very types that the route takes."""
         try:
-            return _DECODER.decode(await self.body())
+            body = _DECODER.decode(await self.body())
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"Body JSON is invalid: {error}", code="invalid_json") from None
+        taken = self.scope["route_handler"].parsed_data_field
+        if taken is not None:
+            check_types(body, taken.annotation)
+        return body
 
     @property
     def services(self) -> Services:
@@ -85,6 +90,14 @@ class ApiRequest(Request[Acting, Caller, State]):
     def request_id(self) -> str:
         """This request's own id, as its answer carries it."""
         return str(self.scope["state"]["request_id"])
+
+
+def check_types(value: Any, kind: Any) -> None:
+    """Whether a value is of a type, the text "1" being no number; else say which member is not."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise of_types(error) from None
 
 
 class ExactResponse(Response[Any]):

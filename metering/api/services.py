@@ -17,6 +17,7 @@ from metering.core.record import UsageRow
 from metering.duties.audit import Report
 from metering.duties.prices import Prices
 from metering.ledger import Correction
+from metering.meter import Reports
 from metering.settings import Settings
 from metering.store import Store
 from metering.store.usage import Entry
@@ -139,6 +140,7 @@ class Services:
     auditor: Auditor
     vault: Vault
     probe: Probe
+    reports: Reports
     pepper: bytes
     """Keys are stored as `core.keys.digest(pepper, key)`."""
     cursor_secret: bytes

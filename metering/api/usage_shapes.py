@@ -68,6 +68,7 @@ _COPIED = (
     "use_case_step",
     "latency_ms",
     "ttft_ms",
+    "ttfct_ms",
     "tags",
     "warnings",
     "properties",

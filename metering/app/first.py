@@ -112,6 +112,10 @@ def _limit(limit_id: str, name: str, usd: int, now_ms: int) -> Limit:
     )
 
 
+FIRST_PERMISSIONS = ("price_as", "base_uri", "ingest")
+"""Of the key that a newcomer gets: so much as examples need."""
+
+
 async def _first_start(settings: Settings, store: Store, pepper: bytes) -> Welcome | None:
     now_ms = clock_ms()
     if await applications.get(store, DEFAULT_APPLICATION) is not None:
@@ -122,7 +126,7 @@ async def _first_start(settings: Settings, store: Store, pepper: bytes) -> Welco
     admin_key = None
     if settings.admin_key is None:
         admin_key = await _make_key(pepper, store, "admin", "admin", ())
-    application_key = await _make_key(pepper, store, "app", "first", ("price_as", "base_uri"))
+    application_key = await _make_key(pepper, store, "app", "first", FIRST_PERMISSIONS)
     return Welcome(admin_key, application_key, DEMO_LIMIT, DEMO_LIMIT_USD)
 
 

@@ -33,7 +33,7 @@ from metering.duties.recovery import MEMBER
 from metering.errors import StoreAway
 from metering.keyring import Keyring
 from metering.ledger import Ledger
-from metering.meter import Meter
+from metering.meter import Meter, Reports
 from metering.proxy.flow import Flow
 from metering.proxy.plan import Planner
 from metering.redis import Redis
@@ -183,6 +183,7 @@ def build(worker: Worker) -> Any:
             prices=worker.prices,
             auditor=worker.auditor,
             vault=worker.vault,
+            reports=Reports(worker.settings, worker.directory, worker.meter),
             probe=api.Probe(worker.settings, worker.upstream, worker.resolver),
             pepper=worker.own.pepper,
             cursor_secret=worker.own.cursors,

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -111,6 +111,18 @@ _NAMES: dict[bytes, str] = {
     }.items()
     for name in (current, *legacy)
 }
+MEMBERS = {
+    "limit_ids": "xProxy-Limit-IDs",
+    "request_tags": "xProxy-Request-Tags",
+    "user_id": "xProxy-User-ID",
+    "account_name": "xProxy-Account-Name",
+    "use_case_name": "xProxy-UseCase-Name",
+    "use_case_id": "xProxy-UseCase-ID",
+    "use_case_version": "xProxy-UseCase-Version",
+    "use_case_step": "xProxy-UseCase-Step",
+    "scope": "xProxy-Resource-Scope",
+}
+"""Members of reported calls, which come many to a body, and the headers that say the same."""
 _LISTS = frozenset({"xProxy-Limit-IDs", "xProxy-Budget-IDs", "xProxy-Request-Tags"})
 
 
@@ -144,6 +156,29 @@ def annotate(headers: Sequence[tuple[bytes, bytes]]) -> Annotations:
         if _choice(values, "xProxy-On-Disconnect", "drain", "cancel")
         else "drain",
     )
+
+
+def of_members(members: Mapping[str, str]) -> Annotations:
+    """The annotations in members of a body, as `MEMBERS` names them; the same rules hold."""
+    values = {MEMBERS[name]: value.strip() for name, value in members.items() if value.strip()}
+    version = values.get("xProxy-UseCase-Version")
+    try:
+        return Annotations(
+            limit_ids=_limit_ids(values),
+            tags=_tags(values.get("xProxy-Request-Tags")),
+            user_id=_user_id(values.get("xProxy-User-ID")),
+            account_name=_text(values, "xProxy-Account-Name"),
+            use_case_name=_use_case_name(values.get("xProxy-UseCase-Name")),
+            use_case_id=_text(values, "xProxy-UseCase-ID"),
+            use_case_version=_version(version) if version else None,
+            use_case_step=_text(values, "xProxy-UseCase-Step"),
+            scope=_scope(values.get("xProxy-Resource-Scope")),
+        )
+    except InvalidRequest as fault:
+        header = fault.field or ""
+        member = next(name for name, its in MEMBERS.items() if its == header)
+        message = fault.message.replace(f"Header {header}", member)
+        raise InvalidRequest(message, code=fault.code, field=member) from None
 
 
 def _collect(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:

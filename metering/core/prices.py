@@ -10,6 +10,7 @@ Rates are of an application, of a credential, or of a limit.
 
 - A call has one price. If a stored credential serves it that has a rate for the model, that is the
   price; else the application's own rate is; else what the list says.
+- What a call names as a resource that the application priced itself costs that (`core.resources`).
 - A limit in usd with own rates is charged what these say, in place of what the call costs: their
   multiplier, or their prices, on the price that the call has. The call's cost stays what it is, and
   so does what other limits are charged: callers name limits by headers, and headers only add.
@@ -29,6 +30,7 @@ from typing import NamedTuple
 import msgspec
 
 from metering.core.limits import Charge, Limit
+from metering.core.resources import NONE, Resources, rates_at
 from metering.errors import InvalidRequest
 from pricing.book import PriceBook, midnight_ms
 from pricing.cost import cost
@@ -227,13 +229,27 @@ class Negotiated(NamedTuple):
 class PriceList:
     """The prices of one moment: looked up by every call, replaced as a whole."""
 
-    __slots__ = ("book", "own", "version")
+    __slots__ = ("book", "own", "resources", "version")
 
-    def __init__(self, book: PriceBook, own: Mapping[str, Negotiated] = NOBODYS) -> None:
-        """`own`: by application, of those of which anything is negotiated."""
+    def __init__(
+        self,
+        book: PriceBook,
+        own: Mapping[str, Negotiated] = NOBODYS,
+        resources: Mapping[str, Resources] = NONE,
+    ) -> None:
+        """`own`: by application, of those of which anything is negotiated; `resources`: likewise,
+        of those that priced any themselves."""
         self.book = book
         self.own = dict(own)
+        self.resources = dict(resources)
         self.version = book.version
+
+    def resource(
+        self, application_id: str, category: str | None, name: str, at_ms: int
+    ) -> Rates | None:
+        """What an application itself says that a resource of a category costs at a time."""
+        versions = self.resources.get(application_id, {}).get((category or "", name))
+        return None if versions is None else rates_at(versions, at_ms)
 
 
 def model_of(rates: Rates) -> str:

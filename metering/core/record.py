@@ -13,6 +13,8 @@ import msgspec
 from metering.core.limits import Refusal
 
 Status = Literal["ok", "failed", "blocked", "unresolved"]
+INGEST = "ingest"
+"""The surface of calls that were made elsewhere and reported here."""
 Pricing = Literal["priced", "unpriced", "free", "unmetered"]
 
 
@@ -82,6 +84,8 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """The limits that refused the call, with the numbers that prove it."""
     retry_count: int | None = None
     """How often the caller's SDK had tried before; None: it does not say."""
+    ttfct_ms: int | None = None
+    """To the first token of the completion, as whoever reported the call says: reasoning aside."""
 
     def cost_for(self, limit_id: str) -> tuple[int, int]:
         """Input and output, in pico-USD, that a limit in usd is charged for this."""

@@ -18,8 +18,9 @@ import structlog
 
 from metering.core.price_changes import Change, added, changes
 from metering.core.prices import LimitRates, Negotiated, OwnRates, PriceList, own_name
+from metering.core.resources import by_application
 from metering.errors import InvalidRequest, NotFound
-from metering.store import Store
+from metering.store import Store, resources
 from metering.store import prices as stored
 from metering.store.prices import PriceState, PriceVersion
 from pricing.book import PriceBook, day_of
@@ -41,7 +42,7 @@ class Prices:
         """`packaged` are the package's own files, in force until Postgres was asked."""
         self._store = store
         self._turn = asyncio.Lock()
-        self._state = PriceState(0, 0, 0)
+        self._state = PriceState(0, 0, 0, 0, 0)
         self.packaged = packaged
         self.version = version_0(packaged)
         """Of the list in force."""
@@ -68,7 +69,8 @@ class Prices:
                 except PriceDataError as error:  # another release wrote it
                     log.error("price_list_unreadable", version=found.version, reason=str(error))  # noqa: TRY400
             own = negotiated(await stored.own(self._store))
-            self._state, self.version, self.now = state, version, PriceList(book, own)
+            custom = by_application(await resources.versions(self._store))
+            self._state, self.version, self.now = state, version, PriceList(book, own, custom)
             self.use(self.now)
             log.info("prices_in_force", version=book.version, own_prices=len(own))
             if self.newer:

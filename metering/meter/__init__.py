@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from metering.meter.meter import Meter, Outcome
-from metering.meter.pricing import Priced, price_of
+from metering.meter.pricing import Priced, price_of, unpriced_units
+from metering.meter.reports import Known, Reported, Reports, Taken
 
-__all__ = ["Meter", "Outcome", "Priced", "price_of"]
+__all__ = [
+    "Known",
+    "Meter",
+    "Outcome",
+    "Priced",
+    "Reported",
+    "Reports",
+    "Taken",
+    "price_of",
+    "unpriced_units",
+]

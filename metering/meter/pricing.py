@@ -50,22 +50,25 @@ def price_of(
     model: str,
     at_ms: int,
     *,
+    category: str | None = None,
     credential: str | None = None,
     limits: Iterable[Limit] = (),
     estimate: bool = False,
 ) -> Priced:
     """The price of a model for an application's call at a time; `estimate`: else the dearest's.
 
-    `credential` is the stored one that serves the call, `limits` are those it counts against.
+    `category` is the one that the call itself names, whose resources may be the application's own;
+    `credential` is the stored one that serves it, `limits` are those it counts against.
     """
-    rates = prices.book.find(provider, model, at_ms)
+    custom = prices.resource(application_id, category, model, at_ms)
+    rates = custom or prices.book.find(provider, model, at_ms)
     guessed = rates is None and estimate
     if guessed:
         rates = prices.book.dearest(provider, at_ms)
     own = prices.own.get(application_id)
     if own is None:
         return Priced(provider, model, rates, guessed, prices)
-    if rates is not None:
+    if rates is not None and custom is None:
         rates = own.of(rates, at_ms, credential)
     return Priced(provider, model, rates, guessed, prices, own.pinned(limits))
 

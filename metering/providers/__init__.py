@@ -24,9 +24,10 @@ _DATABRICKS = "system.databricks."
 
 
 def provider_of(category: str | None, default: str) -> str:
-    """The provider in the price book of a category of Pay-i's; another category is its own."""
+    """The provider in the price book of a category of Pay-i's; another category is its own, with
+    `system.` before it or without."""
     if not category:
         return default
     if category.startswith(_DATABRICKS):
         return "databricks"
-    return _PROVIDERS.get(category, category)
+    return _PROVIDERS.get(category) or category.removeprefix("system.")

@@ -183,6 +183,7 @@ class Planner:
             provider,
             model,
             now_ms,
+            category=annotations.price_as_category,
             credential=credential,
             limits=limits,
             estimate=self._settings.unpriced == "estimate",

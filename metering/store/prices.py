@@ -17,12 +17,14 @@ Kind = Literal["application", "credential", "limit"]
 
 
 class PriceState(NamedTuple):
-    """Which price list and which own prices are in force: what changes when either does."""
+    """Which price list, which own prices and resources are in force: what changes when they do."""
 
     version: int
     """0: none was loaded."""
     own_count: int
     own_revision: int
+    resource_count: int
+    resource_revision: int
 
 
 class PriceVersion(msgspec.Struct, frozen=True, kw_only=True):

@@ -86,6 +86,7 @@ def _values(row: UsageRow, charges: tuple[Charge, ...]) -> tuple[object, ...]:
         _json(row.limit_costs) if row.limit_costs else None,
         _json(row.refusals) if row.refusals else None,
         row.retry_count,
+        row.ttfct_ms,
     )
 
 

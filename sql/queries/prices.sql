@@ -1,9 +1,11 @@
 -- read_price_state --
--- What every worker asks again and again: whether a price list or own prices came since.
+-- What every worker asks again and again: whether a price list, own prices or resources came since.
 SELECT
     coalesce((SELECT max(version) FROM price_versions), 0) AS version,
     (SELECT count(*) FROM own_prices) AS own_count,
-    coalesce((SELECT max(revision) FROM own_prices), 0) AS own_revision;
+    coalesce((SELECT max(revision) FROM own_prices), 0) AS own_revision,
+    (SELECT count(*) FROM resources) AS resource_count,
+    coalesce((SELECT max(revision) FROM resources), 0) AS resource_revision;
 
 -- add_price_version --
 -- Put a price list in force; nothing comes back when another one has its number.

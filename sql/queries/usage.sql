@@ -8,7 +8,7 @@ WITH landed AS (
         units, lines, input_tokens, output_tokens, input_pico, output_pico, cost_pico, warnings,
         provider_id, user_id, account_name, use_case_name, use_case_id, use_case_version,
         use_case_step, tags, properties, use_case_properties, latency_ms, ttft_ms, charges,
-        provider_host, price_version, credential, limit_costs, refusals, retry_count
+        provider_host, price_version, credential, limit_costs, refusals, retry_count, ttfct_ms
     )
     SELECT
         application_id, request_id, attempt, entry, from_ms(uuid7_ms(request_id)), from_ms(at_ms),
@@ -18,7 +18,7 @@ WITH landed AS (
         output_tokens, input_pico, output_pico, cost_pico, warnings, provider_id, user_id,
         account_name, use_case_name, use_case_id, use_case_version, use_case_step, tags,
         properties, use_case_properties, latency_ms, ttft_ms, charges,
-        provider_host, price_version, credential, limit_costs, refusals, retry_count
+        provider_host, price_version, credential, limit_costs, refusals, retry_count, ttfct_ms
     FROM unnest(
         $1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::text[],
         $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::text[],
@@ -28,7 +28,7 @@ WITH landed AS (
         $32::jsonb[], $33::text[], $34::text[], $35::text[], $36::text[], $37::text[],
         $38::integer[], $39::text[], $40::jsonb[], $41::jsonb[], $42::jsonb[], $43::integer[],
         $44::integer[], $45::jsonb[], $46::text[], $47::text[], $48::text[], $49::jsonb[],
-        $50::jsonb[], $51::integer[]
+        $50::jsonb[], $51::integer[], $52::integer[]
     ) WITH ORDINALITY AS r (
         application_id, request_id, attempt, entry, at_ms, key_id, surface, provider, category,
         method, endpoint, streamed, status, http_status, error_code, pricing, estimated,
@@ -36,7 +36,7 @@ WITH landed AS (
         units, lines, input_tokens, output_tokens, input_pico, output_pico, cost_pico, warnings,
         provider_id, user_id, account_name, use_case_name, use_case_id, use_case_version,
         use_case_step, tags, properties, use_case_properties, latency_ms, ttft_ms, charges,
-        provider_host, price_version, credential, limit_costs, refusals, retry_count,
+        provider_host, price_version, credential, limit_costs, refusals, retry_count, ttfct_ms,
         position
     )
     -- Writers that overlap wait in one order; of a row that came twice the first lands.

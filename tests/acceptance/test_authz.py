@@ -21,9 +21,9 @@ from tests.acceptance.tenant import Tenant, new_tenant
 from tests.standin.process import Standin
 from tests.standin.service import Service
 
-Access = Literal["anyone", "own", "manage", "admin"]
+Access = Literal["anyone", "own", "manage", "report", "admin"]
 """Who may: anyone; every key for its own application, `read` ones by GET alone; every key by GET,
-and those that may manage credentials; admin keys."""
+and those that may manage credentials; those that may report calls; admin keys."""
 ACCESS: dict[str, Access] = {
     "/api/v1/applications": "admin",
     "/api/v1/applications/{application_id}": "admin",
@@ -37,6 +37,9 @@ ACCESS: dict[str, Access] = {
     "/api/v1/credentials/{slug}": "manage",
     "/api/v1/credentials/{slug}/rotate": "manage",
     "/api/v1/credentials/{slug}/test": "manage",
+    "/api/v1/ingest": "report",
+    "/api/v1/ingest/bulk": "report",
+    "/api/v1/ingest/bulk-upsert": "report",
     "/api/v1/keys": "admin",
     "/api/v1/keys/{key_id}": "admin",
     "/api/v1/keys/{key_id}/rotate": "admin",
@@ -119,6 +122,7 @@ def world(service: Service, standin: Standin) -> Iterator[World]:
         "read": key_of(mine, name="read", role="read")["key"],
         "app": mine.key,
         "manager": key_of(mine, name="manager", permissions=["manage_credentials"])["key"],
+        "reporter": key_of(mine, name="reporter", permissions=["ingest"])["key"],
         "other": theirs.key,
         "admin": service.admin_key,
     }
@@ -167,7 +171,7 @@ def test_without_a_good_key_nobody_learns_anything(world: World, method: str, pa
 def test_keys_do_what_their_role_may(world: World, method: str, path: str) -> None:
     """`read` reads, `app` works on its own application, with the permission on credentials too,
     `admin` does everything."""
-    for role in ("read", "app", "manager", "admin"):
+    for role in ("read", "app", "manager", "reporter", "admin"):
         url = path.format(**named(world.mine, path))
         before = changes(world)
         query = {"application": world.mine.application_id} if role == "admin" else {}
@@ -183,9 +187,9 @@ def may(role: str, access: Access, *, reads: bool) -> bool:
     """Whether a role may ask for a route, to read or to change."""
     if access == "anyone" or role == "admin":
         return True
-    if access == "admin":
-        return False
-    return reads or role == "manager" or (access == "own" and role == "app")
+    if access in ("admin", "report"):
+        return access == "report" and role == "reporter"
+    return reads or role == "manager" or (access == "own" and role in ("app", "reporter"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import httpx
 import msgspec
@@ -16,6 +16,7 @@ from metering import api
 from metering.api.services import Services
 from metering.core.addresses import Visitor
 from metering.core.credentials import Credential
+from metering.core.estimate import Learned
 from metering.core.limits import Charge, Limit, Totals
 from metering.core.record import UsageRow
 from metering.duties.audit import Report
@@ -23,6 +24,7 @@ from metering.duties.prices import Prices
 from metering.errors import StoreAway
 from metering.keyring import Keyring
 from metering.ledger import Correction
+from metering.meter import Meter, Reports
 from metering.settings import Settings
 from metering.store import Store, applications
 from metering.store.usage import Entry
@@ -272,13 +274,17 @@ async def services(store: Store) -> Services:
     vault = Vault(store, Keyring([MASTER]), os.urandom)
     await vault.prepare()
     upstream = Upstream(httpx.MockTransport(unreachable))
+    ledger, directory = Ledger(), Directory(dict(CALLERS))
+    prices = Prices(store, PACKAGED)
+    meter = Meter(prices.now, cast(Any, ledger), Learned())
     return Services(
         settings=Settings(),
         store=store,
-        ledger=Ledger(),
-        directory=Directory(dict(CALLERS)),
+        ledger=ledger,
+        directory=directory,
         readiness=Readiness(),
-        prices=Prices(store, PACKAGED),
+        prices=prices,
+        reports=Reports(Settings(), cast(Any, directory), meter),
         auditor=Auditor(),
         vault=vault,
         probe=api.Probe(Settings(), upstream, Resolver()),

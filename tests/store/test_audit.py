@@ -21,6 +21,7 @@ BY = Actor(role="app", key_id="0198", address="127.0.0.1", request_id="r-1")
 NOT_MANAGED = {
     "audit",
     "dead_letters",
+    "ingested",
     "limit_history",
     "limit_totals",
     "rollups",

@@ -79,6 +79,7 @@ async def test_a_row_comes_back_as_it_landed(store: Store, application_id: str) 
         credential="env-openai",
         limit_costs={"a b": (2**62, 0), "c": (0, 1)},
         retry_count=2,
+        ttfct_ms=321,
     )
     for name, value in msgspec.structs.asdict(full).items():
         default = next(f.default for f in msgspec.structs.fields(UsageRow) if f.name == name)

@@ -31,7 +31,7 @@ def version(number: int) -> PriceVersion:
 async def test_a_list_comes_back_as_it_was_loaded(store: Store) -> None:
     """Byte for byte, whatever is in it; a number is taken once, and what was loaded stays."""
     files = {"p.json": '{"a": "\\u0000 \\ud83d\\ude00 é"}\r\n'.encode(), "q.json": b""}
-    assert await prices.state(store) == PriceState(0, 0, 0)
+    assert await prices.state(store) == PriceState(0, 0, 0, 0, 0)
     assert await prices.add(store, version(1), files) == version(1)
     with pytest.raises(Conflict, match="version 1"):
         await prices.add(store, version(1), {})

@@ -1,0 +1,270 @@
+"""Calls that were made elsewhere and are reported here: priced, charged and recorded as ours are.
+
+A call has names, the ids that its reporter or its provider gave it, and is charged once under them.
+The names are put down first, with the request that the call is to be; then it is charged under that
+request id, by the same script as any call. Whoever reports it again finds the names. If it was not
+charged after all, because its first reporter's worker died between the two, he charges it, under
+the same request id: of two who do so at once the script takes one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from metering.core.limits import Bounds, Limit, resets_at
+from metering.core.record import UsageRow
+from metering.core.resources import unit_for
+from metering.directory import Caller, Directory
+from metering.errors import InvalidRequest, NotFound, StoreAway, XproxyError
+from metering.ledger import Hold
+from metering.meter.meter import Meter, Outcome
+from metering.meter.pricing import (
+    Priced,
+    Used,
+    charged_values,
+    limit_costs,
+    price_of,
+    with_request,
+)
+from metering.providers import provider_of
+from metering.settings import Settings
+from metering.store import Store, books, ingested, requests
+from metering.store.usage import Entry
+from pricing.units import TOKENS
+
+AT_ONCE = 64
+"""So many are charged together: as many as one run of the script takes."""
+_COSTS = (
+    *("units", "lines", "input_pico", "output_pico", "cost_pico", "limit_costs", "pricing"),
+    *("price_id", "price_version", "model", "estimated"),
+)
+"""What of a row a correction may say anew."""
+COST_MAX_PICO = 2**63 - 1
+"""The most that one call may cost: what a row has room for."""
+
+
+class Reported(msgspec.Struct, frozen=True, kw_only=True):
+    """A call as it was reported, checked: a row that lacks what it cost."""
+
+    row: UsageRow
+    units: Mapping[tuple[str, str], int]
+    """How many of each type, by direction."""
+    limit_ids: tuple[str, ...] = ()
+    """Those that the report names."""
+    names: tuple[ingested.Name, ...] = ()
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A call that had been reported before."""
+
+    request_id: str
+
+
+Taken = Outcome | Known | XproxyError
+"""What became of a report: charged now, charged before, or refused."""
+
+
+class _Due(msgspec.Struct, frozen=True):
+    """A call, ready to be charged."""
+
+    row: UsageRow
+    limits: tuple[Limit, ...]
+    tokens: int
+
+
+class Reports:
+    """Takes reports for one worker."""
+
+    def __init__(self, settings: Settings, directory: Directory, meter: Meter) -> None:
+        self._unpriced = settings.unpriced
+        self._directory = directory
+        self._meter = meter
+
+    async def take(
+        self, store: Store, caller: Caller, reports: Sequence[Reported], now_ms: int
+    ) -> list[Taken]:
+        """Charge each call once, whoever has reported it how often; gives what became of each.
+
+        Raises StoreAway where nobody can tell what has been reported: then nothing was charged that
+        the same reports would charge again, if they have names.
+        """
+        taken: dict[int, Taken] = {}
+        due: dict[int, _Due] = {}
+        for at, report in enumerate(reports):
+            try:
+                due[at] = await self.due(caller, report)
+            except XproxyError as fault:
+                if fault.status >= 500:
+                    raise
+                taken[at] = fault
+        named = {due[at].row.request_id: reports[at].names for at in due if reports[at].names}
+        is_of = await ingested.claim(store, caller.application_id, named) if named else {}
+        first = {at for at, it in due.items() if _is_first(it, is_of)}
+        taken |= await self._charge({at: due[at] for at in first}, now_ms)
+        again = {at: _as(it, is_of) for at, it in due.items() if at not in first}
+        taken |= await self._again(store, again, now_ms)
+        return [taken[at] for at in range(len(reports))]
+
+    async def due(self, caller: Caller, report: Reported) -> _Due:
+        """What a reported call cost, and what it counts against; raises CallerFault."""
+        limits = await self._limits(caller, report)
+        priced = self._price(report.row, limits)
+        row, tokens = _priced(report, priced)
+        return _Due(row, limits, tokens)
+
+    async def _limits(self, caller: Caller, report: Reported) -> tuple[Limit, ...]:
+        """Those that the report names, none of which may block: it is too late for that. What is
+        attached to whom the call was for counts it, whatever it does with calls to come."""
+        row = report.row
+        attached = await self._directory.attached(
+            caller, user_id=row.user_id, customer=row.account_name
+        )
+        names = tuple(dict.fromkeys((*report.limit_ids, *attached)))
+        if not names:
+            return ()
+        found = await self._directory.limits(row.application_id, names)
+        for name, limit in zip(names, found, strict=True):
+            if limit is None and name in report.limit_ids:
+                raise InvalidRequest(
+                    f"Some or all of passed limit-ids do not exist: {name}; create them with POST "
+                    "/api/v1/limits",
+                    code="invalid_limit_ids",
+                    field="limit_ids",
+                )
+            if limit is not None and limit.binding and name in report.limit_ids:
+                raise InvalidRequest(
+                    f"Block limits cannot be used for ingest requests: '{name}' is one",
+                    code="blocking_limit_not_allowed",
+                    field="limit_ids",
+                )
+        return tuple([it for it in found if it is not None])
+
+    def _price(self, row: UsageRow, limits: tuple[Limit, ...]) -> Priced:
+        model = row.model or ""
+        priced = price_of(
+            self._meter.prices,
+            row.application_id,
+            row.provider,
+            model,
+            row.at_ms,
+            category=row.category,
+            limits=limits,
+            estimate=self._unpriced == "estimate",
+        )
+        if priced.rates is None and self._unpriced == "refuse":
+            raise NotFound(
+                f"Category '{row.category}' and resource '{model}' not found",
+                code="category_resource_not_found",
+                field="resource",
+            )
+        return priced
+
+    async def _charge(self, due: Mapping[int, _Due], now_ms: int) -> dict[int, Taken]:
+        charged: dict[int, Taken] = {}
+        places = [*due]
+        for start in range(0, len(places), AT_ONCE):
+            some = places[start : start + AT_ONCE]
+            outcomes = await asyncio.gather(*(self._charge_one(due[at], now_ms) for at in some))
+            charged.update(zip(some, outcomes, strict=True))
+        return charged
+
+    async def _charge_one(self, due: _Due, now_ms: int) -> Taken:
+        """Without a hold: as a call is that found no Redis when it was let in. It counts in the
+        window that its own time is in; what is dated ahead of our clock, in the present one."""
+        row, limits = due.row, due.limits
+        at_ms = min(row.at_ms, now_ms)
+        epochs = [it.epoch_at(at_ms) if it.window else 0 for it in limits]
+        pairs = [(it.limit_id, epoch) for it, epoch in zip(limits, epochs, strict=True)]
+        hold = Hold(row, pairs, limits, Bounds(), spooled=True)
+        hold.resets_at = resets_at(zip(limits, epochs, strict=True))
+        if row.status == "failed":
+            return await self._meter.release(hold, row)
+        ended = await self._meter.ledger.settle(hold, row, due.tokens)
+        return self._meter.outcome(hold, row, ended)
+
+    async def _again(
+        self, store: Store, again: Mapping[int, _Due], now_ms: int
+    ) -> dict[int, Taken]:
+        """Calls that were reported before: charged now only if they never were.
+
+        Redis is asked first. What it has forgotten by then had landed, so that the rows know it;
+        what neither knows is not charged, or is at this moment, which the script will see.
+        """
+        if not again:
+            return {}
+        application_id = next(iter(again.values())).row.application_id
+        ledger, calls = self._meter.ledger, {it.row.request_id for it in again.values()}
+        asked = [*calls]
+        known: set[str] = set()
+        for start in range(0, len(asked), AT_ONCE):
+            some = asked[start : start + AT_ONCE]
+            records = await asyncio.gather(*(ledger.record(application_id, it) for it in some))
+            known |= {it for it, record in zip(some, records, strict=True) if record is not None}
+        unknown = [(it, 1) for it in asked if it not in known]
+        if unknown:
+            known |= {it for it, _ in await books.landed_among(store, application_id, unknown)}
+        lost: dict[str, int] = {}
+        for at, it in again.items():
+            if it.row.request_id not in known:
+                lost.setdefault(it.row.request_id, at)
+        charged = await self._charge({at: again[at] for at in lost.values()}, now_ms)
+        return {at: Known(it.row.request_id) for at, it in again.items()} | charged
+
+    async def correct(
+        self, store: Store, caller: Caller, report: Reported, request_id: str, run: str
+    ) -> bool:
+        """Have a call that was charged cost what a later report says, by a signed correction;
+        whether anything differs."""
+        due = await self.due(caller, report)
+        ledger, application_id = self._meter.ledger, caller.application_id
+        live = await ledger.record(application_id, request_id)
+        call = (
+            Entry(*live) if live else await requests.by_request(store, application_id, request_id)
+        )
+        if call is None:  # it is being charged at this moment
+            raise StoreAway("this call is being charged; report it again")
+        said = due.row
+        truth = msgspec.structs.replace(call.row, **{it: getattr(said, it) for it in _COSTS})
+        if all(getattr(call.row, it) == getattr(truth, it) for it in _COSTS):
+            return False
+        return (await ledger.reconcile(run, call, truth, due.tokens)).entry != b""
+
+
+def _is_first(due: _Due, is_of: Mapping[str, str]) -> bool:
+    request_id = due.row.request_id
+    return is_of.get(request_id, request_id) == request_id
+
+
+def _as(due: _Due, is_of: Mapping[str, str]) -> _Due:
+    row = msgspec.structs.replace(due.row, request_id=is_of[due.row.request_id])
+    return _Due(row, due.limits, due.tokens)
+
+
+def _priced(report: Reported, priced: Priced) -> tuple[UsageRow, int]:
+    """The row with its units and cost, and how many tokens they are; a failed call has none."""
+    row = report.row
+    if row.status == "failed":
+        return row, 0
+    units: dict[str, int] = {}
+    for (kind, direction), count in report.units.items():
+        unit = unit_for(kind, direction, priced.rates)
+        units[unit] = units.get(unit, 0) + count
+    units = dict(with_request(units, priced.rates))
+    warnings = list(row.warnings)
+    used = Used(units, priced.rates, None, row.scope, call=True) if priced.rates else None
+    values = charged_values(priced, used, warnings)
+    if used and priced.limits:
+        values["limit_costs"] = limit_costs([used], priced, row.at_ms)
+    if values.get("cost_pico", 0) > COST_MAX_PICO:
+        raise InvalidRequest("units cost more than one call can, $9.2 million", field="units")
+    row = msgspec.structs.replace(row, units=units, warnings=warnings, **values)
+    row = msgspec.structs.replace(row, estimated=priced.guessed)
+    return row, sum(count for unit, count in units.items() if unit in TOKENS)
+
+
+def provider_for(category: str) -> str:
+    """The provider in the price book that a reported call's category is of."""
+    return provider_of(category, category)

@@ -1,0 +1,436 @@
+"""Calls that were made elsewhere: reported, charged once, found again, corrected. Real parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from metering.api.services import Services
+from metering.core.estimate import Learned
+from metering.core.keys import local_token
+from metering.core.limits import Limit
+from metering.core.money import PICO_PER_USD
+from metering.directory import Directory
+from metering.duties import Lease
+from metering.duties.writer import Writer
+from metering.keyring import Keyring
+from metering.ledger import Ledger
+from metering.meter import Meter, Reports
+from metering.redis import Redis
+from metering.redis.outbox import Outbox
+from metering.settings import Settings
+from metering.spool import Spool
+from metering.store import ingested, requests, rollups, usage
+from metering.store import limits as stored_limits
+from tests.api.conftest import MINE, NOW_MS, Bench
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+INGEST, BULK, UPSERT = "/api/v1/ingest", "/api/v1/ingest/bulk", "/api/v1/ingest/bulk-upsert"
+GPT = {"category": "system.openai", "resource": "gpt-4o-mini"}
+TEXT = {"text": {"input": 1_000, "output": 100}}
+COST_PICO = 1_000 * 150_000 + 100 * 600_000
+"""What TEXT costs of GPT: $0.15 and $0.60 for a million tokens."""
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class House:
+    """The control plane on real stores, and what lands rows."""
+
+    bench: Bench
+    writer: Writer
+    key: str
+    ledger: Ledger
+    services: Services
+
+    async def ask(self, path: str, body: object, **headers: str) -> Any:
+        """A POST with the key that may report; its answer's body, which must be a success."""
+        answer = await self.bench.ask("POST", path, body, key=self.key, headers=headers)
+        assert answer.status_code in (200, 201), answer.text
+        return msgspec.json.decode(answer.content)
+
+    async def refused(self, path: str, body: object, **headers: str) -> tuple[int, str, str]:
+        """Status, code and message of a refusal."""
+        answer = await self.bench.ask("POST", path, body, key=self.key, headers=headers)
+        error = answer.json()["xproxy_error"]
+        return answer.status_code, error["code"], error["message"]
+
+    async def limit(self, limit_id: str, **members: Any) -> Limit:
+        """A limit of a dollar, live."""
+        body = {"limit_id": limit_id, "limit_name": limit_id, "max": 1} | members
+        answer = await self.bench.ask("POST", "/api/v1/limits", body, key=self.key)
+        assert answer.status_code == 201, answer.text
+        [found] = (await stored_limits.get_many(self.services.store, MINE, [limit_id])).values()
+        return found
+
+    async def settled(self, limit: Limit) -> tuple[int, dict[str, int]]:
+        """What a limit has counted."""
+        [totals] = await self.ledger.present([limit])
+        return totals.settled, {state: n for state, n in totals.counts.items() if n}
+
+    async def rows(self) -> list[Any]:
+        """All rows, landed."""
+        while await self.writer.land():
+            pass
+        found = await usage.query(self.services.store, usage.Filters(), page_size=1_000)
+        assert await rollups.differences(self.services.store) == (0, 0)
+        return [it.row for it in found.entries]
+
+
+@pytest.fixture
+async def house(services: Services, redis_url: str, tmp_path: Path) -> AsyncIterator[House]:
+    """The control plane with nothing doubled, and an `app` key that may report."""
+    redis = Redis(redis_url, 5_000)
+    store = services.store
+    directory = Directory(
+        store,
+        redis,
+        pepper=services.pepper,
+        keyring=Keyring([SECRET.decode()]),
+        admin_key=None,
+        default_application=MINE,
+        clock_ms=lambda: NOW_MS,
+    )
+    ledger = Ledger(redis, store, Spool(tmp_path, "test"), hold_ttl_ms=30_000)
+    meter = Meter(services.prices.now, ledger, Learned())
+    services.prices.use = meter.use
+    real = replace(
+        services,
+        ledger=ledger,
+        directory=directory,
+        reports=Reports(Settings(), directory, meter),
+        clock=lambda: NOW_MS,
+    )
+    await usage.ensure_partitions(store, NOW_MS)
+    writer = Writer(Outbox(redis), store, Lease(redis, "writer", "test"))
+    bench = Bench(real)
+    async with bench.http:
+        admin = local_token(SECRET, NOW_MS // 1000)
+        body = {"name": "k", "permissions": ["ingest"]}
+        made = (await bench.ask("POST", "/api/v1/keys", body, key=admin)).json()
+        yield House(bench, writer, made["key"], ledger, real)
+    await ledger.close()
+    await redis.close()
+
+
+async def test_a_call_is_priced_from_its_units(house: House) -> None:
+    """Units that Pay-i's clients name are charged at the list's prices, and the row says whose."""
+    team = await house.limit("team")
+    units = {
+        "text": {"input": 1_000},
+        "text_cache_read": {"input": 200},
+        "reasoning": {"output": 9},
+    }
+    body = GPT | {
+        "units": units,
+        "end_to_end_latency_ms": 1_500,
+        "time_to_first_token_ms": 20,
+        "time_to_first_completion_token_ms": 30,
+        "http_status_code": 200,
+        "provider_uri": "https://user:pass@eu.api.openai.com/v1/",
+        "properties": {"team": "search", "gone": None},
+    }
+    headers = {"xProxy-Limit-IDs": "team", "xProxy-User-ID": "u", "xProxy-UseCase-Version": "0"}
+    answer = await house.ask(INGEST, body, **headers)
+    result = answer["xproxy_result"]
+    cost_pico = 1_000 * 150_000 + 200 * 75_000 + 9 * 600_000
+    assert result["cost"]["total"]["base"] == cost_pico / PICO_PER_USD
+    assert result["limits"] == {"team": {"state": "ok"}}
+    assert "unknown_units" not in result
+    assert await house.settled(team) == (cost_pico, {"ok": 1})
+    [row] = await house.rows()
+    assert row.request_id == answer["request_id"] == result["request_id"]
+    assert row.units == {"input_text": 1_000, "cache_read": 200, "reasoning": 9}
+    assert (row.surface, row.provider, row.category) == ("ingest", "openai", "system.openai")
+    assert (row.latency_ms, row.ttft_ms, row.ttfct_ms) == (1_500, 20, 30)
+    assert (row.provider_host, row.user_id, row.http_status) == ("eu.api.openai.com", "u", 200)
+    assert (row.properties, row.use_case_version) == ({"team": "search"}, None)
+
+
+async def test_units_without_a_price_are_said_and_cost_nothing(house: House) -> None:
+    """A type that the resource has no price for is unknown; so is everything of an unknown one."""
+    units = {"text": {"input": 1_000, "output": 0}, "foo": {"input": 3, "output": 4}, "bar": {}}
+    known = (await house.ask(INGEST, GPT | {"units": units}))["xproxy_result"]
+    assert known["unknown_units"] == {"foo": {"input": 3, "output": 4}}
+    assert known["cost"]["total"]["base"] == 1_000 * 150_000 / PICO_PER_USD
+    body = {"category": "mine", "resource": "system.unknown_model", "units": units}
+    unknown = (await house.ask(INGEST, body))["xproxy_result"]
+    assert "cost" not in unknown
+    assert "no price is known" in unknown["warnings"][0]
+    rows = {row.category: row for row in await house.rows()}
+    assert rows["mine"].pricing == "unpriced"
+    assert rows["system.openai"].units == {"input_text": 1_000, "output_text": 0} | {
+        "foo.input": 3,
+        "foo.output": 4,
+    }
+
+
+async def test_a_failed_call_costs_nothing_and_is_counted(house: House) -> None:
+    """A status from 400 on is a failure; 299, the SDK's mark of a failure of meaning, was paid."""
+    team = await house.limit("team")
+    limits = {"xProxy-Limit-IDs": "team"}
+    failed = await house.ask(INGEST, GPT | {"units": TEXT, "http_status_code": 429}, **limits)
+    assert failed["xproxy_result"]["limits"] == {"team": {"state": "failed"}}
+    assert "cost" not in failed["xproxy_result"]
+    await house.ask(INGEST, GPT | {"units": TEXT, "http_status_code": 299}, **limits)
+    await house.ask(INGEST, GPT | {"units": TEXT, "http_status_code": 0}, **limits)
+    assert await house.settled(team) == (2 * COST_PICO, {"failed": 1, "ok": 2})
+    rows = sorted((row.status, row.http_status) for row in await house.rows() if row.http_status)
+    assert rows == [("failed", 429), ("ok", 299)]
+
+
+@pytest.mark.parametrize("landed", [False, True])
+async def test_a_call_is_charged_once_under_each_of_its_names(
+    house: House, *, landed: bool
+) -> None:
+    """`?id=` and the provider's id are names of one call, before its row has landed and after."""
+    team = await house.limit("team")
+    body, limits = GPT | {"units": TEXT}, {"xProxy-Limit-IDs": "team"}
+    named = body | {"provider_response_id": "chatcmpl-1"}
+    first = await house.ask(f"{INGEST}?id=mine", named, **limits)
+    if landed:
+        await house.rows()
+    for path, again in (
+        (f"{INGEST}?id=mine", body),
+        (INGEST, named),
+        (f"{INGEST}?id=chatcmpl-1", body),
+        (f"{INGEST}?id=another", named),
+        (f"{INGEST}?id=another", body),
+    ):
+        repeated = await house.ask(path, again, **limits)
+        assert repeated["request_id"] == first["request_id"]
+        assert repeated["xproxy_result"]["duplicate_request"] is True
+        assert repeated["xproxy_result"]["cost"] == first["xproxy_result"]["cost"]
+        assert repeated["event_timestamp"] == first["event_timestamp"]
+    other = await house.ask(INGEST, named | {"category": "system.azureopenai"}, **limits)
+    assert other["request_id"] != first["request_id"]
+    assert (await house.settled(team))[1] == {"ok": 2}
+    assert len(await house.rows()) == 2
+
+
+async def test_a_call_that_was_named_and_not_charged_is_charged_by_whoever_comes_next(
+    house: House,
+) -> None:
+    """A worker that dies between the two leaves a name; the next report is no duplicate of it."""
+    lost = "01a1a1a1-0000-7000-8000-000000000001"
+    await ingested.claim(house.services.store, MINE, {lost: [("system.openai", "r1")]})
+    body = GPT | {"units": TEXT, "provider_response_id": "r1"}
+    answer = await house.ask(INGEST, body)
+    assert answer["request_id"] == lost
+    assert "duplicate_request" not in answer["xproxy_result"]
+    assert (await house.ask(INGEST, body))["xproxy_result"]["duplicate_request"] is True
+    assert [row.request_id for row in await house.rows()] == [lost]
+
+
+async def test_a_call_counts_in_the_window_its_time_is_in(house: House) -> None:
+    """Yesterday's call is yesterday's: in its row, in its hour, and in its limit's window."""
+    daily = await house.limit("daily", window={"every": "day"})
+    ever = await house.limit("ever")
+    from_ms = daily.created_ms
+    body = GPT | {"units": TEXT}
+    limits = {"xProxy-Limit-IDs": "daily,ever"}
+    assert from_ms <= NOW_MS + 100
+    for at_ms in (NOW_MS - 2 * DAY_MS, NOW_MS, NOW_MS + 299_000):
+        stamp = f"{at_ms // 1000}"
+        answer = await house.ask(INGEST, body | {"event_timestamp": stamp}, **limits)
+        assert answer["event_timestamp"].startswith("20")
+    assert (await house.settled(ever))[1] == {"ok": 3}
+    rows = await house.rows()
+    assert sorted(row.at_ms for row in rows) == [
+        (NOW_MS - 2 * DAY_MS) // 1000 * 1000,
+        NOW_MS // 1000 * 1000,
+        NOW_MS + 299_000,
+    ]
+
+
+async def test_what_is_attached_counts_even_if_it_blocks(house: House) -> None:
+    """A limit that blocks may not be named; one that binds the user is charged what was spent."""
+    blocking = await house.limit("hard", limit_type="block", hard_cap=True)
+    admin = local_token(SECRET, NOW_MS // 1000)
+    path = "/api/v1/attachments/user/u/hard"
+    assert (await house.bench.ask("PUT", path, key=admin)).status_code in (200, 201)
+    body = GPT | {"units": TEXT}
+    status, code, _ = await house.refused(INGEST, body, **{"xProxy-Limit-IDs": "hard"})
+    assert (status, code) == (400, "blocking_limit_not_allowed")
+    await house.ask(INGEST, body, **{"xProxy-User-ID": "u"})
+    assert await house.settled(blocking) == (COST_PICO, {"ok": 1})
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "code", "word"),
+    [
+        ("units", None, "required_field_missing", "units"),
+        ("units", {"text": {"input": -1}}, "request_processing_error", "units.text.input"),
+        ("units", {"text": {"input": 2**31}}, "request_processing_error", "units.text.input"),
+        ("units", {"text": {"input": "1"}}, "request_processing_error", "input"),
+        ("units", {"": {"input": 1}}, "request_processing_error", "units"),
+        ("units", [], "request_processing_error", "units"),
+        ("units", {str(n): {} for n in range(65)}, "request_processing_error", "units"),
+        ("category", "", "request_processing_error", "category"),
+        ("category", 5, "request_processing_error", "category"),
+        ("category", "a\0", "request_processing_error", "category"),
+        ("event_timestamp", "soon", "request_processing_error", "event_timestamp"),
+        ("event_timestamp", "2099-01-01", "invalid_ingest_event_timestamp", "5 minutes"),
+        ("event_timestamp", "1969-12-31", "invalid_ingest_event_timestamp", "1970"),
+        ("http_status_code", -1, "request_processing_error", "http_status_code"),
+        ("end_to_end_latency_ms", 2**31, "request_processing_error", "end_to_end_latency_ms"),
+        ("end_to_end_latency_ms", "9", "request_processing_error", "end_to_end_latency_ms"),
+        ("provider_response_id", "x" * 257, "request_processing_error", "provider_response_id"),
+        ("properties", {"": "x"}, "request_processing_error", "properties"),
+        ("properties", {"a": 5}, "request_processing_error", "properties"),
+        ("provider_request_headers", [{}], "required_field_missing", "name"),
+    ],
+)
+async def test_bad_reports_are_refused_by_name(
+    house: House, member: str, value: object, code: str, word: str
+) -> None:
+    """What is wrong is named, in single reports and among many, where the others are taken."""
+    body = GPT | {"units": TEXT} | {member: value}
+    status, found, message = await house.refused(INGEST, body)
+    assert (status, found) == (400, code), message
+    assert word in message
+    many = await house.ask(BULK, [GPT | {"units": TEXT}, body])
+    assert (many["ingest_count"], many["error_count"], many["total_count"]) == (1, 1, 2)
+    [fault] = many["errors"]
+    assert fault["item_index"] == 1
+    assert fault["xproxy_result"]["xproxy_error"]["code"] == code
+    assert word in fault["xproxy_result"]["message"]
+    assert len(await house.rows()) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"xProxy-Limit-IDs": "none"}, "invalid_limit_ids"),
+        ({"xProxy-Limit-IDs": "a,a"}, "duplicate_limit_id"),
+        ({"xProxy-Limit-IDs": "a b"}, "invalid_limit_id"),
+        ({"xProxy-User-ID": "a b"}, "invalid_user_id"),
+        ({"xProxy-Request-Tags": "a b"}, "invalid_tags"),
+        ({"xProxy-UseCase-Name": "a b"}, "invalid_use_case_name"),
+    ],
+)
+async def test_annotations_follow_the_same_rules_everywhere(
+    house: House, headers: dict[str, str], code: str
+) -> None:
+    """Headers of a report, and members of one among many, are checked as those of proxied calls."""
+    status, found, _ = await house.refused(INGEST, GPT | {"units": TEXT}, **headers)
+    assert (status, found) == (400, code)
+    member = {
+        "xProxy-Limit-IDs": "limit_ids",
+        "xProxy-User-ID": "user_id",
+        "xProxy-Request-Tags": "request_tags",
+        "xProxy-UseCase-Name": "use_case_name",
+    }
+    [(header, value)] = headers.items()
+    name = member[header]
+    said = value.split(",") if name in ("limit_ids", "request_tags") else value
+    many = await house.ask(BULK, [GPT | {"units": TEXT, name: said}])
+    [fault] = many["errors"]
+    assert fault["xproxy_result"]["xproxy_error"]["code"] == code
+    assert name in fault["xproxy_result"]["message"] or "limit-ids" in str(fault)
+
+
+async def test_old_words_are_understood(house: House) -> None:
+    """`input` and `output` in place of units, and members that are no more."""
+    body = GPT | {"input": 1_000, "output": 100, "provider_prompt": {"a": 1}, "experience": 5}
+    answer = await house.ask(INGEST, body, **{"xProxy-Experience-Name": "x"})
+    assert answer["xproxy_result"]["cost"]["total"]["base"] == COST_PICO / PICO_PER_USD
+    [row] = await house.rows()
+    assert row.use_case_name == "x"
+
+
+async def test_text_that_is_no_json_and_long_properties_are_taken(house: House) -> None:
+    """Bodies are read and not kept; a stack trace that is too long is cut, and that is said."""
+    body = GPT | {
+        "units": {"foo": {}},
+        "provider_request_json": "not json",
+        "provider_response_json": ["a", "b"],
+        "properties": {"system.stack_trace": "x" * 5_000},
+    }
+    answer = await house.ask(INGEST, body, **{"xProxy-Logging-Disable": "False"})
+    assert any("cut" in it for it in answer["xproxy_result"]["warnings"])
+    [row] = await house.rows()
+    assert len(row.properties["system.stack_trace"] or "") == 4096
+
+
+async def test_nothing_at_all_is_taken_as_nothing(house: House) -> None:
+    """An empty bulk body is no error; what is no list is."""
+    empty: tuple[object, ...] = (None, [], b"", {})
+    for body in empty:
+        answer = await house.ask(BULK, body)
+        assert (answer["ingest_count"], answer["total_count"]) == (0, 0)
+    assert (await house.refused(BULK, {"a": 1}))[0] == 400
+    assert (await house.refused(BULK, b"["))[1] == "invalid_json"
+    assert (await house.refused(BULK, [{}] * 10_001))[:2] == (413, "request_too_large")
+
+
+async def test_many_are_charged_once_each(house: House) -> None:
+    """The same id twice among many, and once more in another request, is one call."""
+    team = await house.limit("team")
+    events = [
+        GPT | {"units": TEXT, "provider_response_id": f"r{n % 150}", "limit_ids": ["team"]}
+        for n in range(200)
+    ]
+    first = await house.ask(BULK, events)
+    assert (first["ingest_count"], first["duplicate_count"]) == (150, 50)
+    again = await house.ask(BULK, events)
+    assert (again["ingest_count"], again["duplicate_count"]) == (0, 200)
+    assert await house.settled(team) == (150 * COST_PICO, {"ok": 150})
+    assert len(await house.rows()) == 150
+
+
+async def test_an_upsert_corrects_what_was_reported(house: House) -> None:
+    """The first is charged, another one corrects it by a signed entry, the same one does nothing;
+    and back again."""
+    team = await house.limit("team")
+    event = GPT | {"units": TEXT, "provider_response_id": "r1", "limit_ids": ["team"]}
+    more = event | {"units": {"text": {"input": 2_000, "output": 200}}}
+    made = await house.ask(UPSERT, [event])
+    assert (made["ingest_count"], made["corrected_count"]) == (1, 0)
+    for body, corrected in ((event, 0), (more, 1), (more, 0), (event, 1), (more, 1)):
+        answer = await house.ask(UPSERT, [body])
+        assert (answer["ingest_count"], answer["corrected_count"]) == (0, corrected)
+        expected = COST_PICO * (2 if body is more else 1)
+        assert (await house.settled(team))[0] == expected
+        await house.rows()
+    rows = await house.rows()
+    assert sum(row.cost_pico for row in rows) == 2 * COST_PICO
+    assert [row.entry for row in rows].count("call") == 1
+    found = await requests.by_provider(house.services.store, MINE, "system.openai", "r1")
+    assert found is not None
+    assert found.row.cost_pico == 2 * COST_PICO
+    missing = await house.ask(UPSERT, [GPT | {"units": TEXT}])
+    assert "provider_response_id" in missing["errors"][0]["xproxy_result"]["message"]
+
+
+async def test_who_may_report(house: House) -> None:
+    """A key needs the permission; an admin reports for the application it names."""
+    admin = local_token(SECRET, NOW_MS // 1000)
+    plain = (await house.bench.ask("POST", "/api/v1/keys", {"name": "p"}, key=admin)).json()["key"]
+    body = GPT | {"units": TEXT}
+    refused = await house.bench.ask("POST", INGEST, body, key=plain)
+    assert refused.status_code == 403
+    assert "ingest" in refused.json()["message"]
+    other = "00000000-0000-7000-8000-000000000002"
+    answer = await house.bench.ask("POST", f"{INGEST}?application={other}", body, key=admin)
+    assert answer.status_code == 200
+    assert [row.application_id for row in await house.rows()] == [other]
+
+
+async def test_results_are_found_at_once(house: House) -> None:
+    """By our id and by the provider's, before the row has landed and after."""
+    units = {"foo": {"input": 3, "output": 4}, "text": {"input": 1}}
+    body = GPT | {"units": units, "provider_response_id": "r/1 %"}
+    answer = await house.ask(INGEST, body)
+    paths = (answer["request_id"], "provider/system.openai/r%2F1%20%25")
+    for _ in range(2):
+        for path in paths:
+            url = f"/api/v1/requests/{path}/result"
+            found = await house.bench.ask("GET", url, key=house.key)
+            assert msgspec.json.decode(found.content)["xproxy_result"] == answer["xproxy_result"]
+        await house.rows()
