@@ -73,6 +73,11 @@ class PriceBook:
         history = self._history(provider, model)
         return None if history is None else _at(history, at_ms)
 
+    def history(self, provider: str, model: str) -> list[tuple[int, Rates]]:
+        """When each of a model's rates begins, in Unix ms, and these; nothing if there are none."""
+        found = self._history(provider, model)
+        return [] if found is None else list(zip(found[0], found[1], strict=True))
+
     def dearest(self, provider: str, at_ms: int) -> Rates | None:
         """The rates of the provider's model whose tokens, in and out, cost most.
 

@@ -13,6 +13,7 @@ from metering.api.attachments import AttachmentController
 from metering.api.audit import AuditController
 from metering.api.auth import guard
 from metering.api.budgets import BudgetController
+from metering.api.categories import CategoryController
 from metering.api.credentials import CredentialController
 from metering.api.health import HealthController
 from metering.api.ingest import IngestController
@@ -51,6 +52,7 @@ def build(services: Services) -> ManagementApi:
             AttachmentController,
             AuditController,
             BudgetController,
+            CategoryController,
             CredentialController,
             IngestController,
             KeyController,

@@ -42,6 +42,12 @@ async def versions(
     return [_read(it) for it in await store.rows("read_resources", application, category, resource)]
 
 
+async def count(store: Store, application_id: str) -> int:
+    """How many versions an application has."""
+    found: int = await store.value("count_resources", application_id)
+    return found
+
+
 async def delete(
     store: Store,
     application_id: str,

@@ -17,6 +17,10 @@ WHERE ($1::uuid IS NULL OR application_id = $1)
   AND ($3::text IS NULL OR resource = $3)
 ORDER BY category, resource, starts_at, revision;
 
+-- count_resources --
+-- How many versions an application has.
+SELECT count(*) FROM resources WHERE application_id = $1;
+
 -- delete_resources --
 -- Take away a category, a resource of it, or one version; gives what is gone.
 DELETE FROM resources

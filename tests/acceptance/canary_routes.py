@@ -18,6 +18,9 @@ PROPERTIES = {"properties": {"a": "b"}}
 BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("DELETE", "/api/v1/applications/{application_id}"): None,
     ("DELETE", "/api/v1/attachments/{kind}/{name}/{limit_id}"): None,
+    ("DELETE", "/api/v1/categories/{category_name}"): None,
+    ("DELETE", "/api/v1/categories/{category_name}/resources/{resource}"): None,
+    ("DELETE", "/api/v1/categories/{category_name}/resources/{resource}/{resource_id}"): None,
     ("DELETE", "/api/v1/credentials/{slug}"): None,
     ("DELETE", "/api/v1/keys/{key_id}"): None,
     ("DELETE", "/api/v1/limits/{limit_id}"): None,
@@ -28,6 +31,10 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("GET", "/api/v1/audit"): None,
     ("GET", "/api/v1/budgets"): None,
     ("GET", "/api/v1/budgets/{limit_id}"): None,
+    ("GET", "/api/v1/categories"): None,
+    ("GET", "/api/v1/categories/{category_name}/resources"): None,
+    ("GET", "/api/v1/categories/{category_name}/resources/{resource}"): None,
+    ("GET", "/api/v1/categories/{category_name}/resources/{resource}/{resource_id}"): None,
     ("GET", "/api/v1/credentials"): None,
     ("GET", "/api/v1/credentials/{slug}"): None,
     ("GET", "/api/v1/keys"): None,
@@ -55,6 +62,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("POST", "/api/v1/applications"): {"name": "made"},
     ("PATCH", "/api/v1/credentials/{slug}"): {"name": "changed", "secret": SEALED},
     ("POST", "/api/v1/audit/check"): None,
+    ("POST", "/api/v1/categories/{category_name}/resources/{resource}"): {"units": {"text": {}}},
     ("POST", "/api/v1/credentials"): {"slug": SLUG, "provider": "openai", "secret": SEALED},
     ("POST", "/api/v1/credentials/{slug}/rotate"): {"secret": SEALED},
     ("POST", "/api/v1/credentials/{slug}/test"): None,
@@ -105,6 +113,8 @@ def parameters(tenant: Tenant, sealed: str = FRESH, *, attached: bool = True) ->
         service.manage("PUT", f"attachments/user/{name}/{limit_id}", **whose)
     credential = {"slug": name, "provider": "openai", "secret": sealed}
     service.manage("POST", "credentials", credential, **whose)
+    units = {"units": {"text": {"input_price": 1}}}
+    resource = service.manage("POST", f"categories/{name}/resources/{name}", units, **whose)
     row = next(row for row in tenant.rows(1) if row["provider_id"] == PROVIDER_ID)
     return {
         "application_id": service.manage("POST", "applications", {"name": name})["application_id"],
@@ -115,6 +125,9 @@ def parameters(tenant: Tenant, sealed: str = FRESH, *, attached: bool = True) ->
         "slug": name,
         "request_id": row["request_id"],
         "category": "system.openai",
+        "category_name": name,
+        "resource": name,
+        "resource_id": resource["resource_id"],
         "provider_id": PROVIDER_ID,
         "provider": "openai",
         "model": "gpt-4o",
