@@ -3,6 +3,8 @@
 The ledger keeps a result from the moment a call is settled; rows keep it for good.
 """
 
+import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -19,6 +21,10 @@ from metering.core.result import result_json
 from metering.errors import NotFound, OurFault, StoreAway
 from metering.meter import unpriced_units
 from metering.store import requests
+
+LANDS_S = 2.0
+"""So long a row that is on its way is waited for: some hundredths of a second as a rule."""
+PAUSE_S = 0.02
 
 
 class RequestController(Controller):
@@ -143,19 +149,26 @@ async def _resets_at(request: ApiRequest, charges: Sequence[Charge]) -> dict[str
 async def merge(
     request: ApiRequest, request_id: str, named: str, data: Properties
 ) -> dict[str, str]:
-    """Merge properties; a call that is settled but not yet recorded is worth trying again."""
+    """Merge properties; waits a moment for the row of a call that has just ended."""
     services, application_id = request.services, request.user.application_id
     known = canonical(request_id)
     if known is None:
         raise not_found(named)
     properties = checked_properties(data.properties)
-    if await requests.set_properties(services.store, application_id, known, properties):
-        return {"request_id": known}
-    if await services.ledger.record(application_id, known) is not None:
+    ends_s = time.monotonic() + LANDS_S
+    while not await requests.set_properties(services.store, application_id, known, properties):
+        if await services.ledger.record(application_id, known) is None:
+            # it may have landed between the two questions
+            if await requests.set_properties(services.store, application_id, known, properties):
+                break
+            raise not_found(named)
+        if time.monotonic() < ends_s:
+            await asyncio.sleep(PAUSE_S)
+            continue
         raise OurFault(
             "This call is not recorded yet; try again in a second",
             code="not_recorded_yet",
             retry_after_s=1,
             should_retry=True,
         )
-    raise not_found(named)
+    return {"request_id": known}
