@@ -4,7 +4,6 @@ from litestar import Router
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from metering.api import faults
@@ -26,6 +25,7 @@ from metering.api.prices import PriceController
 from metering.api.probe import Probe
 from metering.api.repricing import RepricingController
 from metering.api.requests import RequestController
+from metering.api.schema import Document, Page
 from metering.api.secret import SecretController
 from metering.api.server import (
     BODY_BYTES_MAX,
@@ -44,7 +44,7 @@ __all__ = ["Probe", "Services", "build"]
 
 
 def build(services: Services) -> ManagementApi:
-    """The application of these parts; the schema is at `/schema`."""
+    """The application of these parts; the schema is at `/schema`, for people at `/schema/page`."""
     router = Router(
         "/api/v1",
         route_handlers=[
@@ -95,7 +95,8 @@ def build(services: Services) -> ManagementApi:
                 }
             ),
             security=[{"key": []}],
-            render_plugins=[JsonRenderPlugin()],
+            render_plugins=[Document(), Page()],
+            use_handler_docstrings=True,
         ),
         logging_config=None,
     )

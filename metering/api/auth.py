@@ -20,7 +20,10 @@ from metering.errors import InvalidApiKey, NotAllowed, NotFound
 from metering.store import applications
 
 PUBLIC = frozenset(
-    {"/health/live", "/health/ready", "/schema", "/schema/openapi.json", "/schema/{path}"}
+    {
+        *("/health/live", "/health/ready"),
+        *("/schema", "/schema/openapi.json", "/schema/page", "/schema/{path}"),
+    }
 )
 """The route templates anyone may ask for. Everything else needs a key."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})

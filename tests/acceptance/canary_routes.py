@@ -56,6 +56,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("GET", "/health/ready"): None,
     ("GET", "/schema"): None,
     ("GET", "/schema/openapi.json"): None,
+    ("GET", "/schema/page"): None,
     ("GET", "/schema/{path}"): None,
     ("PATCH", "/api/v1/applications/{application_id}"): {"idempotency": True},
     ("PATCH", "/api/v1/keys/{key_id}"): {"name": "changed"},

@@ -71,6 +71,7 @@ ACCESS: dict[str, Access] = {
     "/health/ready": "anyone",
     "/schema": "anyone",
     "/schema/openapi.json": "anyone",
+    "/schema/page": "anyone",
     "/schema/{path}": "anyone",
 }
 NOBODY = ("none", "empty", "foreign", "unknown", "garbled", "expired", "blocked", "revoked")

@@ -182,3 +182,29 @@ async def test_the_schema_is_offline(bench: Bench) -> None:
     assert {"/api/v1/limits", "/api/v1/usage", "/api/v1/budgets"} <= set(described["paths"])
     assert page.status_code == 404
     assert "http" not in page.text
+
+
+async def test_the_page_shows_every_route_and_asks_nobody(bench: Bench) -> None:
+    """`/schema/page` is HTML with every route and body, no script, no stranger's address."""
+    schema = (await bench.ask("GET", "/schema", key=None)).json()
+    page = await bench.ask("GET", "/schema/page", key=None)
+    assert page.headers["content-type"].startswith("text/html")
+    for path in schema["paths"]:
+        assert f"<code>{path}</code>" in page.text
+    for name in schema["components"]["schemas"]:
+        assert f'id="{name}"' in page.text
+    for word in ("http:", "https:", "src=", "<script", "@import", "url("):
+        assert word not in page.text
+
+
+async def test_every_route_documents_its_faults(bench: Bench) -> None:
+    """Whatever the route, a fault is an ApiError; what needs no key says so."""
+    schema = (await bench.ask("GET", "/schema", key=None)).json()
+    for path, item in schema["paths"].items():
+        for operation in item.values():
+            fault = operation["responses"]["default"]["content"]["application/json"]["schema"]
+            assert fault == {"$ref": "#/components/schemas/ApiError"}
+            assert operation["description"], path
+            assert (operation.get("security") == []) is path.startswith("/health")
+    many = schema["paths"]["/api/v1/ingest/bulk"]["post"]["requestBody"]["content"]
+    assert many["application/json"]["schema"]["type"] == "array"
