@@ -6,7 +6,7 @@ Bodies of provider calls that come along are read and not kept.
 from typing import Annotated, Any, cast
 
 import msgspec
-from litestar import Controller, post
+from litestar import Controller, Response, post
 from litestar.params import JSONBody, QueryParameter
 
 from metering.api.faults import of_types
@@ -22,7 +22,7 @@ from metering.api.ingest_shapes import (
     reported,
 )
 from metering.api.requests import result_of
-from metering.api.server import ApiRequest
+from metering.api.server import ApiRequest, ExactResponse
 from metering.api.text import moment
 from metering.core.annotations import annotate
 from metering.core.ids import uuid7_text_ms
@@ -73,12 +73,12 @@ class IngestController(Controller):
         )
 
     @post("/bulk", status_code=200, request_max_body_size=BULK_BYTES_MAX)
-    async def many(self, request: ApiRequest) -> BulkIngestResponse:
-        """Report many calls; each is taken or refused for itself."""
+    async def many(self, request: ApiRequest) -> Response[BulkIngestResponse]:
+        """Report many calls; each is taken or refused for itself. 400 if not one was taken."""
         return await _take(request, upsert=False)
 
     @post("/bulk-upsert", status_code=200, request_max_body_size=BULK_BYTES_MAX)
-    async def upsert(self, request: ApiRequest) -> BulkIngestResponse:
+    async def upsert(self, request: ApiRequest) -> Response[BulkIngestResponse]:
         """Report many calls by their provider's id; what was reported before is corrected."""
         return await _take(request, upsert=True)
 
@@ -106,7 +106,7 @@ class _Counts(msgspec.Struct):
     corrected: int = 0
 
 
-async def _take(request: ApiRequest, *, upsert: bool) -> BulkIngestResponse:
+async def _take(request: ApiRequest, *, upsert: bool) -> Response[BulkIngestResponse]:
     caller, by = _reporter(request)
     events = await _events(request)
     counts, errors = _Counts(), []
@@ -119,7 +119,7 @@ async def _take(request: ApiRequest, *, upsert: bool) -> BulkIngestResponse:
                 errors.append(BulkFault(item_index=index, xproxy_result=fault_object(fault)))
         errors += await _taken(request, caller, reports, counts, upsert=upsert)
     errors.sort(key=lambda it: it.item_index)
-    return BulkIngestResponse(
+    answer = BulkIngestResponse(
         request_id=request.request_id,
         ingest_timestamp=moment(by.now_ms),
         ingest_count=counts.new,
@@ -130,6 +130,10 @@ async def _take(request: ApiRequest, *, upsert: bool) -> BulkIngestResponse:
         total_count=len(events),
         errors=errors,
     )
+    if len(errors) < max(1, len(events)):
+        return ExactResponse(answer)
+    first = errors[0].xproxy_result  # an ApiError beside the counts, for whoever reads no further
+    return ExactResponse({**msgspec.structs.asdict(answer), **first}, status_code=400)
 
 
 async def _events(request: ApiRequest) -> list[Any]:

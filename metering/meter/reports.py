@@ -210,8 +210,8 @@ class Reports:
         for at, it in again.items():
             if it.row.request_id not in known:
                 lost.setdefault(it.row.request_id, at)
-        charged = await self._charge({at: again[at] for at in lost.values()}, now_ms)
-        return {at: Known(it.row.request_id) for at, it in again.items()} | charged
+        await self._charge({at: again[at] for at in lost.values()}, now_ms)
+        return {at: Known(it.row.request_id) for at, it in again.items()}
 
     async def correct(
         self, store: Store, caller: Caller, report: Reported, request_id: str, run: str

@@ -128,15 +128,16 @@ async def test_a_call_is_charged_once_under_each_of_its_names(
 async def test_a_call_that_was_named_and_not_charged_is_charged_by_whoever_comes_next(
     house: House,
 ) -> None:
-    """A worker that dies between the two leaves a name; the next report is no duplicate of it."""
+    """A worker that dies between the two leaves a name; the next report of the call charges it."""
     lost = "01a1a1a1-0000-7000-8000-000000000001"
     await ingested.claim(house.services.store, MINE, {lost: [("system.openai", "r1")]})
     body = GPT | {"units": TEXT, "provider_response_id": "r1"}
     answer = await house.ask(INGEST, body)
     assert answer["request_id"] == lost
-    assert "duplicate_request" not in answer["xproxy_result"]
-    assert (await house.ask(INGEST, body))["xproxy_result"]["duplicate_request"] is True
-    assert [row.request_id for row in await house.rows()] == [lost]
+    assert answer["xproxy_result"]["cost"]["total"]["base"] == COST_PICO / PICO_PER_USD
+    assert await house.ask(INGEST, body) == answer
+    [row] = await house.rows()
+    assert (row.request_id, row.cost_pico) == (lost, COST_PICO)
 
 
 async def test_a_call_counts_in_the_window_its_time_is_in(house: House) -> None:
@@ -241,10 +242,14 @@ async def test_annotations_follow_the_same_rules_everywhere(
     [(header, value)] = headers.items()
     name = member[header]
     said = value.split(",") if name in ("limit_ids", "request_tags") else value
-    many = await house.ask(BULK, [GPT | {"units": TEXT, name: said}])
+    event = GPT | {"units": TEXT, name: said}
+    answer = await house.bench.ask("POST", BULK, [event], key=house.key)
+    many = answer.json()
     [fault] = many["errors"]
     assert fault["xproxy_result"]["xproxy_error"]["code"] == code
     assert name in fault["xproxy_result"]["message"] or "limit-ids" in str(fault)
+    assert (answer.status_code, many["ingest_count"]) == (400, 0)  # not one was taken
+    assert many["xproxy_error"]["code"] == code
 
 
 async def test_old_words_are_understood(house: House) -> None:
@@ -316,8 +321,9 @@ async def test_an_upsert_corrects_what_was_reported(house: House) -> None:
     found = await requests.by_provider(house.services.store, MINE, "system.openai", "r1")
     assert found is not None
     assert found.row.cost_pico == 2 * COST_PICO
-    missing = await house.ask(UPSERT, [GPT | {"units": TEXT}])
-    assert "provider_response_id" in missing["errors"][0]["xproxy_result"]["message"]
+    status, code, message = await house.refused(UPSERT, [GPT | {"units": TEXT}])
+    assert (status, code) == (400, "required_field_missing")
+    assert "provider_response_id" in message
 
 
 async def test_who_may_report(house: House) -> None:
