@@ -17,6 +17,7 @@ from metering.api.credentials import CredentialController
 from metering.api.health import HealthController
 from metering.api.ingest import IngestController
 from metering.api.keys import KeyController
+from metering.api.legacy import BudgetTagController, LegacyBudgetController, LimitTagController
 from metering.api.limit_history import LimitHistoryController
 from metering.api.limits import LimitController
 from metering.api.own_prices import OwnPriceController
@@ -52,12 +53,15 @@ def build(services: Services) -> ManagementApi:
             AttachmentController,
             AuditController,
             BudgetController,
+            BudgetTagController,
             CategoryController,
             CredentialController,
             IngestController,
             KeyController,
+            LegacyBudgetController,
             LimitController,
             LimitHistoryController,
+            LimitTagController,
             OwnPriceController,
             PriceController,
             PriceVersionController,

@@ -6,8 +6,9 @@ from litestar import Controller, get
 from litestar.params import FromPath, FromQuery
 
 from metering.api import pages
-from metering.api.limit_shapes import LimitResponse, budget
-from metering.api.limits import answer, existing, totals_of
+from metering.api.legacy import as_budget, budget_object
+from metering.api.limit_shapes import budget, limit_object
+from metering.api.limits import existing, totals_of
 from metering.api.server import ApiRequest
 from metering.api.text import moment
 from metering.store import limits
@@ -31,7 +32,8 @@ class BudgetController(Controller):
         cursor: FromQuery[str | None] = None,
         sort_ascending: FromQuery[bool] = False,
     ) -> dict[str, Any]:
-        """Every limit with max, spent, held, remaining, percent, state and resets_at."""
+        """Every limit with max, spent, held, remaining, percent, state and resets_at; and what the
+        first SDKs look for, who call limits so."""
         found = await limits.page(
             request.services.store,
             request.user.application_id,
@@ -41,10 +43,13 @@ class BudgetController(Controller):
         )
         as_of = moment(request.services.clock())
         totals = await totals_of(request, found.items)
-        items = [budget(one, its) for one, its in zip(found.items, totals, strict=True)]
+        items = [
+            budget_object(limit_object(one, its)) | budget(one, its)
+            for one, its in zip(found.items, totals, strict=True)
+        ]
         return pages.page(request, LISTING, items, found.cursor, as_of=as_of)
 
     @get("/{limit_id:str}")
-    async def read(self, request: ApiRequest, limit_id: FromPath[str]) -> LimitResponse:
-        """One limit, as `GET /limits/{limit_id}` answers it."""
-        return await answer(request, await existing(request, limit_id))
+    async def read(self, request: ApiRequest, limit_id: FromPath[str]) -> dict[str, Any]:
+        """One limit, as `GET /limits/{limit_id}` answers it, and as a budget."""
+        return await as_budget(request, await existing(request, limit_id))

@@ -1,0 +1,84 @@
+"""What the first SDKs called things: their own types read the answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metering.core.money import PICO_PER_USD
+from tests.api.conftest import Bench
+
+BUDGETS, LIMITS = "/api/v1/budgets", "/api/v1/limits"
+BUDGET = {
+    *("base_cost_estimate", "budget_creation_timestamp", "budget_id", "budget_name"),
+    *("budget_response_type", "budget_update_timestamp", "currency", "max", "totals"),
+}
+"""What 0.1.0a30's `Budget` requires."""
+
+
+async def asked(bench: Bench, method: str, path: str, body: object = None) -> Any:
+    """The body of an answer that is a success."""
+    answer = await bench.ask(method, path, body)
+    assert answer.status_code in (200, 201), answer.text
+    return answer.json()
+
+
+async def test_the_life_of_a_budget(bench: Bench) -> None:
+    """Created (it blocks, other than a limit), read, listed, changed, reset and deleted."""
+    body = {
+        "budget_name": "team",
+        "max": 5,
+        "base_cost_estimate": "max",
+        "budget_tags": ["a", "b"],
+        "currency": "usd",
+    }
+    made = (await asked(bench, "POST", BUDGETS, body))["budget"]
+    assert made.keys() >= BUDGET
+    assert (made["budget_response_type"], made["budget_tags"]) == ("block", ["a", "b"])
+    path = f"{BUDGETS}/{made['budget_id']}"
+    again = (await asked(bench, "POST", BUDGETS, body))["budget"]
+    assert again == made
+    bench.spend(made["budget_id"], settled=PICO_PER_USD, counts={"ok": 1})
+    read = await asked(bench, "GET", path)
+    assert read["budget"]["totals"] == read["limit"]["totals"]
+    [item] = (await asked(bench, "GET", BUDGETS))["items"]
+    assert item.keys() >= BUDGET | {"spent", "remaining", "limit_id"}
+    changed = await asked(bench, "PUT", path, {"max": 7, "budget_name": "other"})
+    assert (changed["budget"]["max"], changed["budget"]["budget_name"]) == (7, "other")
+    reset = (await asked(bench, "POST", f"{path}/reset"))["budget_history"]
+    assert reset["totals"]["cost"]["total"]["base"] == 1
+    assert (await asked(bench, "DELETE", path))["request_id"]
+    assert (await bench.ask("GET", path)).status_code == 404
+
+
+async def test_tags_of_limits(bench: Bench) -> None:
+    """Added, replaced, removed, cleared: of limits and, the same ones, of budgets."""
+    limit_id = (await bench.limit(properties={"kept": "x"}))["limit_id"]
+    tags, budgets = f"{LIMITS}/{limit_id}/tags", f"{BUDGETS}/{limit_id}/tags"
+
+    async def names(method: str, path: str, *given: str, member: str = "limit_tags") -> list[str]:
+        body = {member: list(given)} if given else None
+        found = await asked(bench, method, path, body)
+        assert [it["tag_id"] for it in found] == list(range(1, len(found) + 1))
+        return [it["tag_name"] for it in found]
+
+    assert await names("GET", tags) == []
+    assert await names("POST", tags, "a", "b", "a") == ["a", "b"]
+    assert await names("POST", budgets, "c", member="budget_tags") == ["a", "b", "c"]
+    assert await names("PATCH", f"{tags}/remove", "b", "none") == ["a", "c"]
+    assert await names("GET", budgets) == ["a", "c"]
+    assert await names("PUT", tags, "d") == ["d"]
+    assert await names("DELETE", tags) == []
+    limit = (await asked(bench, "GET", f"{LIMITS}/{limit_id}"))["limit"]
+    assert limit["properties"] == {"kept": "x"}
+    for bad in (["a,b"], [""], [str(n) for n in range(65)]):
+        answer = await bench.ask("PUT", tags, {"limit_tags": bad})
+        assert answer.status_code == 400
+        assert "limit_tags" in answer.text
+
+
+async def test_a_key_with_spaces_is_a_key(bench: Bench) -> None:
+    """`My API Key`, as the SDK's own tests send it, in either header."""
+    spaced = "My API Key"
+    bench.directory.callers[spaced] = bench.directory.callers["app-key"]
+    for headers in ({"xProxy-api-key": spaced}, {"Authorization": spaced}):
+        assert (await bench.ask("GET", LIMITS, key=None, headers=headers)).status_code == 200
