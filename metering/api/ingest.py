@@ -137,9 +137,9 @@ async def _take(request: ApiRequest, *, upsert: bool) -> Response[BulkIngestResp
 
 
 async def _events(request: ApiRequest) -> list[Any]:
-    body = await request.json()
-    if not body:  # nothing at all, an empty list, or the object that stands for no body
+    if await request.is_empty():
         return []
+    body = await request.json()
     if not isinstance(body, list):
         raise InvalidRequest("The body must be an array of events", field="events")
     if len(body) > EVENTS_MAX:

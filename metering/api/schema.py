@@ -79,6 +79,10 @@ def documented(schema: dict[str, Any]) -> dict[str, Any]:
             **{status: it for status, it in answers.items() if status.startswith("2")},
             "default": _FAULT,
         }
+        body = operation.get("requestBody")
+        if body:  # none at all is an empty object
+            shape = _content(body).get("$ref", "").removeprefix(_REF)
+            body["required"] = bool(found["components"]["schemas"].get(shape, {}).get("required"))
         if path.startswith(PUBLIC):
             operation["security"] = []
         if path.startswith("/api/v1/ingest/bulk") and method == "post":

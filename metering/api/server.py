@@ -44,6 +44,10 @@ class ApiRequest(Request[Acting, Caller, State]):
         except InternalServerException:  # the framework's word for it
             raise InvalidRequest("the client left before its request was whole") from None
 
+    async def is_empty(self) -> bool:
+        """Whether there is no body at all."""
+        return not await super().body()
+
     async def json(self) -> Any:
         """The body, its fractions as exact Decimals, of the very types that the route takes."""
         try:
