@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from metering.core.limits import Charge
-from metering.core.record import UsageRow, decode_row
+from metering.core.record import INGEST, UsageRow, decode_row
 from metering.duties import Lease
 from metering.ledger.replies import blocked, parse_charges, parse_refusals
 from metering.redis import share
@@ -31,6 +31,9 @@ REPLAYED_TTL_MS = 15 * 60_000
 """How long the mark of a replayed or corrected call outlives the landing of its row: the same end
 or correction may be on its way a second time, and nothing but the mark stops it. Others end with
 the landing."""
+REPORTED_TTL_MS = 60_000
+"""The same of a call that was reported: by then whoever had just found its row missing has tried to
+charge it. There may be thousands in a second, so it is not longer."""
 UNRESOLVED_TTL_MS = 60 * 60_000
 """The same for a call that was expired: its truth may still come."""
 
@@ -119,7 +122,9 @@ def _fate(landed: Iterable[tuple[UsageRow, str]]) -> _Fate:
         if row.status == "unresolved":
             fate.kept.update(dict.fromkeys([record, *indexes], UNRESOLVED_TTL_MS))
         elif kind in ("replayed", "correction"):
-            fate.kept.update(dict.fromkeys([record, *indexes], REPLAYED_TTL_MS))
+            reported = kind == "replayed" and row.surface == INGEST
+            ttl_ms = REPORTED_TTL_MS if reported else REPLAYED_TTL_MS
+            fate.kept.update(dict.fromkeys([record, *indexes], ttl_ms))
         else:
             fate.records.append(record)
             fate.indexes.extend(indexes)

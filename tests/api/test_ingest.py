@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 from metering.api.services import Services
 from metering.core.keys import local_token
 from metering.core.money import PICO_PER_USD
+from metering.redis import Redis, share
 from metering.store import ingested, requests
 from tests.api.conftest import MINE, NOW_MS
 from tests.api.house import SECRET, House, built
@@ -28,6 +30,14 @@ async def house(services: Services, redis_url: str, tmp_path: Path) -> AsyncIter
     """The control plane with nothing doubled, and an `app` key that may report."""
     async with built(services, redis_url, tmp_path) as house:
         yield house
+
+
+@asynccontextmanager
+async def redis_of(url: str) -> AsyncIterator[Redis]:
+    """A connection of the test's own."""
+    redis = Redis(url, 5_000)
+    yield redis
+    await redis.close()
 
 
 async def test_a_call_is_priced_from_its_units(house: House) -> None:
@@ -159,6 +169,21 @@ async def test_a_call_counts_in_the_window_its_time_is_in(house: House) -> None:
         NOW_MS // 1000 * 1000,
         NOW_MS + 299_000,
     ]
+
+
+async def test_what_has_landed_is_forgotten_soon(house: House, redis_url: str) -> None:
+    """Redis keeps what stops a second charge for a minute; after that the rows know the call."""
+    body = GPT | {"units": TEXT, "provider_response_id": "r1"}
+    made = await house.ask(INGEST, body)
+    await house.rows()
+    record = share(MINE).record(made["request_id"], 1)
+    async with redis_of(redis_url) as redis:
+        assert 50_000 < await redis.call("PTTL", record) <= 60_000
+        await redis.call("DEL", record, share(MINE).index("system.openai", "r1"))
+    again = await house.ask(INGEST, body)
+    assert again["request_id"] == made["request_id"]
+    assert again["xproxy_result"]["duplicate_request"] is True
+    assert len(await house.rows()) == 1
 
 
 async def test_what_is_attached_counts_even_if_it_blocks(house: House) -> None:
