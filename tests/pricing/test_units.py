@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.units import INPUTS, LINEAGE, UNITS, UnitError, leaves, unit_of, wire_name
+from pricing.units import (
+    INPUTS,
+    LINEAGE,
+    UNITS,
+    UnitError,
+    is_free_unless_listed,
+    is_input,
+    leaves,
+    unit_of,
+    wire_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -177,3 +187,12 @@ def test_the_vocabulary_is_consistent() -> None:
     hd = ("image_hd_1024x1024", "image_1024x1024", "images")
     assert LINEAGE["image_hd_1024x1024"] == hd
     assert LINEAGE["container_4g"] == ("container_4g",)
+
+
+def test_a_unit_of_a_callers_own_says_its_direction() -> None:
+    """Known units have theirs; others are input unless their name says output, and never free."""
+    assert [it for it in UNITS if is_input(it)] == [it for it in UNITS if it in INPUTS]
+    own = ("scan.input", "scan.output", "scan")
+    assert [is_input(it) for it in own] == [True, False, True]
+    assert not any(map(is_free_unless_listed, (*own, "web_search")))
+    assert is_free_unless_listed("web_fetch")

@@ -18,6 +18,8 @@ CATEGORIES = [
     ("system.bedrock", "aws", "anthropic.claude-haiku-4-5-20251001-v1:0"),
     ("system.google.vertex", "google", "gemini-2.5-pro"),
     ("system.databricks.azure", "databricks", "databricks-claude-sonnet-4"),
+    ("system.groq", "groq", "llama-3.3-70b-versatile"),
+    ("groq", "groq", "llama-3.3-70b-versatile"),
 ]
 
 
