@@ -230,8 +230,8 @@ class Endings(Corrections):
         finally:  # what could not be told is remembered
             for outbox, ended in waiting:
                 self._unlanded.keep(outbox, ended)
-        waiting_entries = self._spool.waiting()
-        await self._replay_own([it for it in waiting_entries if _record(it) in self._unheard])
+        heard = {it for it, hold in self._unheard.items() if not hold.spooled}
+        await self._replay_own([it for it in self._spool.waiting() if _record(it) in heard])
 
     async def _put_back_holds(self, holds: Sequence[Hold]) -> None:
         for start in range(0, len(holds), AT_ONCE):
@@ -257,6 +257,9 @@ class Endings(Corrections):
     async def _told_again(self, ended: Ended, status: bytes | None) -> bytes:
         """Gives the entry of the outbox that says now how a call ended."""
         hold = ended.hold
+        if status is None and hold.spooled:  # its limits must be there, and are not before the end
+            await self._journal(entry_of(ended.verb, ended.row, hold.limits, ended.tokens))
+            return b""
         if status in (None, b"held"):
             if status is None:
                 await self._adopt(hold)

@@ -328,6 +328,26 @@ async def test_who_cannot_be_reached_hands_in_later(world: World, limits: dict[s
     check(await seen(world.keeper, limits), 16, 1)
 
 
+async def test_a_call_without_a_hold_is_told_again_too(world: World) -> None:
+    """It passed while nobody could tell what its limit had counted; then all is lost once more."""
+    free = limit("free", on_store_down="allow")
+    await stored_limits.create(world.store, free)
+    worker = world.workers[0]
+    worker.generation.doubt()
+    now_ms = await worker.now_ms()
+    one = row(at_ms=now_ms, request_id=request_id(now_ms))
+    hold = await worker.reserve(one, [free], HOLD, expected_ms=1)
+    assert isinstance(hold, Hold)
+    assert hold.spooled
+    await world.recover()
+    await end(worker, hold, 4)
+    await world.redis.call("FLUSHALL")
+    await world.recover()
+    assert worker.generation.trusted
+    assert await landed_pico(world) == {one.request_id: 4 * CENT}
+    assert (await worker.totals(APPLICATION, ["free"]))[0].settled == 4 * CENT
+
+
 async def test_an_outbox_that_is_gone_is_told_again(world: World, limits: dict[str, Limit]) -> None:
     """Evicted, with rows that had not landed: they land, and counters are what they were."""
     live = await busy(world, limits)
