@@ -38,7 +38,7 @@ def flush(rig: Rig, rng: random.Random) -> None:
 def kill(rig: Rig, rng: random.Random) -> None:
     """`kill -9`, and a start with what its log has."""
     time.sleep(rng.uniform(0.5, 2.0))
-    _kill_valkey(rig)
+    _kill(rig, "Valkey")
     time.sleep(rng.choice([0.0, 0.5, 2.0]))
     _revive(rig)
 
@@ -49,7 +49,7 @@ def set_back(rig: Rig, rng: random.Random) -> None:
     copy = rig.folder / "copy"
     shutil.copytree(folder, copy)
     time.sleep(rng.uniform(0.5, 2.0))
-    _kill_valkey(rig)
+    _kill(rig, "Valkey")
     shutil.rmtree(folder)
     copy.rename(folder)
     for log in folder.glob("appendonlydir/*.incr.aof"):
@@ -62,14 +62,14 @@ def set_back(rig: Rig, rng: random.Random) -> None:
 def kill_postgres(rig: Rig, rng: random.Random) -> None:
     """`kill -9` of the postmaster and all of its processes."""
     time.sleep(rng.uniform(0.5, 2.0))
-    signal_all(server_pids(rig.server("PostgreSQL")), signal.SIGKILL)
+    _kill(rig, "PostgreSQL")
     time.sleep(rng.choice([0.0, 0.5, 2.0]))
     _revive(rig)
 
 
-def _kill_valkey(rig: Rig) -> None:
-    signal_all(server_pids(rig.server("Valkey")), signal.SIGKILL)
-    until(lambda: not rig.server("Valkey").alive(), 5)
+def _kill(rig: Rig, title: str) -> None:
+    signal_all(server_pids(rig.server(title)), signal.SIGKILL)
+    until(lambda: not rig.server(title).alive(), 5)
 
 
 def _revive(rig: Rig) -> None:
