@@ -19,7 +19,7 @@ _LIBRARY = """#!lua name={name}
 local KEYS, ARGV, redis_call, run, forget
 local function make()
 {text}
-return run, function() batch, rates = {{}}, {{}} end
+return run, function() batch, rates, moment = {{}}, {{}} end
 end
 redis.register_function('{name}', function(keys, arguments)
   KEYS, ARGV, redis_call = keys, arguments, redis.call

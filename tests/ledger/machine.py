@@ -167,7 +167,7 @@ class Arena:
         ]
         redis = Redis(url, timeout_ms=10_000)
         for script in scripts.values():  # one that is not known yet would come behind others
-            await redis.call("SCRIPT", "LOAD", script.text)
+            await redis.call(*script.loading)
         return redis, ledgers
 
     def machine(self) -> type[Machine]:

@@ -8,12 +8,11 @@ another place.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from metering.redis import SCRIPTS
-from metering.redis.scripts import Script
+from metering.redis.scripts import Script, script
 
 
 class Fault(NamedTuple):
@@ -29,8 +28,8 @@ CLOCK = Fault(
     "clock",
     "Nothing: time is the machine's, so that it passes when a step says so.",
     """local t = redis_call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)""",
-    "return tonumber(redis_call('GET', 'clock'))",
+    moment = t[1] * 1000 + math.floor(t[2] / 1000)""",
+    "moment = tonumber(redis_call('GET', 'clock'))",
 )
 
 FAULTS = (
@@ -166,13 +165,10 @@ FAULTS = (
 
 def rehearsed(faults: Sequence[Fault] = ()) -> dict[str, Script]:
     """The product's scripts on the machine's clock, with faults planted."""
-    texts = {name: script.text for name, script in SCRIPTS.items()}
+    texts = {name: its.text for name, its in SCRIPTS.items()}
     for fault in (CLOCK, *faults):
         assert any(fault.text in text for text in texts.values()), (
             f"{fault.name} can no longer be planted: its text is in no script"
         )
         texts = {name: text.replace(fault.text, fault.by) for name, text in texts.items()}
-    return {
-        name: Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-        for name, text in texts.items()
-    }
+    return {name: script(name, text) for name, text in texts.items()}

@@ -3,13 +3,13 @@
 -- ARGV: 1 ttl ms, 2 row, 3 what it holds of each limit in the order of the keys, as `reserve` writes it
 -- Returns: 1 done | 0 it is there: nothing was lost of it, or somebody put it back before
 local holds, record = KEYS[1], KEYS[2]
-local now, k = now_ms(), 2
-local deadline, status = s(now + ARGV[1]), redis_call('HGET', record, 'st')
+local k = 2
+local deadline, status = s(now_ms() + ARGV[1]), redis_call('HGET', record, 'st')
 if status == 'held' then redis_call('ZADD', holds, 'NX', deadline, record) end
 if status then return 0 end
 for _, ep, _, _, lw, lp, cw, cp in string.gmatch(ARGV[3], SHARE) do
   k = k + 1
-  local l = limit_of(KEYS[k], now)
+  local l = limit_of(KEYS[k])
   if l and counts(l.ep, l.width, ep) then
     local c = l.c
     c[7], c[8] = add(c[7], c[8], lw, lp)

@@ -17,7 +17,6 @@ for id, ep, unit, w, p in string.gmatch(r[1], '([^|;]+)|(%d+)|(%a+)|(%d+)|(%d+)|
   charged[id] = {ep = ep, unit = unit, w = tonumber(w), p = tonumber(p)}
 end
 local charges, truth, underflows, rated = {}, {}, 0, own_amounts(ARGV[10]) or {}
-local now = now_ms()
 for i = 4, #KEYS do
   local id, key = ARGV[i + 7], KEYS[i]
   local before = charged[id]
@@ -28,7 +27,7 @@ for i = 4, #KEYS do
     if before.unit == 'tokens' then aw, ap = tonumber(ARGV[8]), 0
     elseif before.unit ~= 'usd' then aw, ap = before.w, before.p end
     local dw, dp = sub(aw, ap, before.w, before.p)
-    local l, what = limit_of(key, now), 'ok'
+    local l, what = limit_of(key), 'ok'
     if l and counts(l.ep, l.width, before.ep) then
       local c, was = l.c, snapshot(l)
       c[1], c[2] = add(c[1], c[2], dw, dp)

@@ -14,7 +14,7 @@ local function look(record)
   records[#records + 1] = {record, r[1], r[2]}
 end
 for i = 3, n + 2 do
-  local l = limit_of(KEYS[i], now)  -- what has left a rolling window is not in the counters any more
+  local l = limit_of(KEYS[i])  -- what has left a rolling window is not in the counters any more
   local v, members = redis_call('HMGET', KEYS[i], 'unit', 'ep', 'cnt', 'mode'), redis_call('ZRANGE', KEYS[i] .. ':h', 0, -1)
   local first, last = v[2], v[2]
   if l and l.width then first, last = s(math.max(tonumber(l.ep), l.oldest * l.width)), s(2 ^ 53) end

@@ -5,7 +5,7 @@
 --       comes in now): epoch, what settled, input, output lack (two integers each, signed), and the states
 -- Returns: 1 done | 0 it is not loaded, another life or another generation has begun
 if ARGV[2] ~= '' and redis_call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
-local l = limit_of(KEYS[1], now_ms())
+local l = limit_of(KEYS[1])
 if not l or l.ep ~= ARGV[1] then return 0 end
 local c = l.c
 c[7], c[8] = add(c[7], c[8], ARGV[4], ARGV[5])

@@ -17,10 +17,14 @@ local function sub(aw, ap, bw, bp)  -- below zero is kept, floored, never clampe
 end
 local function gt(aw, ap, bw, bp) return aw > bw or (aw == bw and ap > bp) end
 local function ge(aw, ap, bw, bp) return aw > bw or (aw == bw and ap >= bp) end
-local function s(n) return format('%.0f', n) end
+local function s(n) return format('%d', n) end  -- a quarter of what %.0f takes
+local moment  -- of this run, by the server's clock: asked for by what needs it
 local function now_ms()
-  local t = redis_call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  if not moment then
+    local t = redis_call('TIME')
+    moment = t[1] * 1000 + math.floor(t[2] / 1000)
+  end
+  return moment
 end
 -- A limit hash: mode, unit, ep (its epoch), def (max, threshold) and cnt, the counters, packed: one
 -- field is read and written in a fraction of the time of seventeen. Each is a double that is whole.
@@ -40,8 +44,8 @@ local function write(key, c) redis_call('HSET', key, 'cnt', struct.pack(CNT, unp
 -- A rolling window's parts, in a hash beside its limit: `oldest`, the number of the first that counts, and
 -- by epoch what came in then, packed: settled, input, output, states. Their sum is in the counters.
 local PARTS, PART, NOTHING_YET = 60, '<dddddddddddd', string.rep('\0', 8 * 12)
-local function age(l, now)  -- what is older than the window leaves the counters
-  local oldest, key, c = math.floor(now / l.width) - PARTS, l.key .. ':w', l.c
+local function age(l)  -- what is older than the window leaves the counters
+  local oldest, key, c = math.floor(now_ms() / l.width) - PARTS, l.key .. ':w', l.c
   l.oldest = tonumber(redis_call('HGET', key, 'oldest') or 0)
   if l.oldest >= oldest then return end
   local parts = redis_call('HGETALL', key)
@@ -80,7 +84,7 @@ end
 -- and is written once. `held`: when each new hold should end, and its record; `ended`: records; `into`:
 -- the epoch of what comes in now.
 local batch = {}
-local function limit_of(key, now)  -- nil: not loaded
+local function limit_of(key)  -- nil: not loaded
   local l = batch[key]
   if not l then
     local mode, unit, ep, mw, mp, tw, tp, c, width = read(key)
@@ -89,24 +93,24 @@ local function limit_of(key, now)  -- nil: not loaded
          changed = false, held = {}, ended = {}, into = ep}
     if width then
       l.parts = {}
-      age(l, now)
-      local newest = math.max(math.floor(now / width), l.oldest + PARTS)  -- the clock may have been set back
+      age(l)
+      local newest = math.max(math.floor(now_ms() / width), l.oldest + PARTS)  -- the clock may have been set back
       if newest * width > tonumber(ep) then l.into = s(newest * width) end
     end
-    l.kind = '|' .. l.into .. '|' .. unit .. '|'
     batch[key] = l
   end
   return l
 end
 local function begin(l, ep)  -- a later epoch, with empty counters; calls in flight settle into the old one
-  l.ep, l.into, l.kind = ep, ep, '|' .. ep .. '|' .. l.unit .. '|'
+  l.ep, l.into = ep, ep
   for i = 1, 17 do l.c[i] = 0 end
   l.begun, l.changed, l.held, l.ended = true, true, {}, {}
 end
 -- Begin the window that is now, by this clock, if it is not the present one. The proxy, whose clock may
 -- differ, says when three of them begin: before|present|next.
 local STARTS = '([^|;]+)|(%d+)|(%d+)|(%d+);'
-local function roll(l, first, second, third, now)
+local function roll(l, first, second, third)
+  local now = now_ms()
   local start = now >= tonumber(third) and third or now >= tonumber(second) and second or first
   if tonumber(start) > tonumber(l.ep) then begin(l, start) end
 end
@@ -116,10 +120,18 @@ local function save(l)
     redis_call('DEL', l.key .. ':h')
     l.begun = false
   end
-  if l.changed then write(l.key, l.c) end
-  if #l.held > 0 then redis_call('ZADD', l.key .. ':h', unpack(l.held)) end
-  if #l.ended > 0 then redis_call('ZREM', l.key .. ':h', unpack(l.ended)) end
-  l.changed, l.held, l.ended = false, {}, {}
+  if l.changed then
+    write(l.key, l.c)
+    l.changed = false
+  end
+  if #l.held > 0 then
+    redis_call('ZADD', l.key .. ':h', unpack(l.held))
+    l.held = {}
+  end
+  if #l.ended > 0 then
+    redis_call('ZREM', l.key .. ':h', unpack(l.ended))
+    l.ended = {}
+  end
   if l.width then
     for ep, p in pairs(l.parts) do redis_call('HSET', l.key .. ':w', ep, struct.pack(PART, unpack(p, 1, 12))) end
     l.parts = {}
@@ -130,12 +142,12 @@ end
 local SECONDS = 61
 local RATE, NO_RATE_YET = '<' .. string.rep('d', SECONDS + 1), string.rep('\0', 8 * (SECONDS + 1))
 local rates = {}
-local function rate_of(key, now)
+local function rate_of(key)
   local r = rates[key]
   if not r then
     r = {struct.unpack(RATE, redis_call('GET', key) or NO_RATE_YET)}
     rates[key] = r
-    local second = math.floor(now / 1000)
+    local second = math.floor(now_ms() / 1000)
     for t = math.max(r[1] + 1, second - SECONDS + 1), second do r[2 + t % SECONDS] = 0 end
     r[1] = math.max(r[1], second)  -- a clock that was set back counts on in the newest second
   end

@@ -61,7 +61,7 @@ local function too_soon(kind, key, max, needed)  -- how much is used, and for ho
     if used + needed > max then return used, 1000 end
     return
   end
-  local r, used = rate_of(key, now), 0
+  local r, used = rate_of(key), 0
   for i = 2, SECONDS + 1 do used = used + r[i] end
   if used + needed <= max then return end
   local left, second = used, r[1] - SECONDS
@@ -102,11 +102,11 @@ local function decide(k, a)
   end
   local windows = ARGV[a + 11] ~= '' and windows_of(ARGV[a + 11])
   for i = 1, tonumber(ARGV[a]) do
-    local l = limit_of(KEYS[k + i], now)
+    local l = limit_of(KEYS[k + i])
     if not l or l.mode == 'closed' then return {-1, i} end
     local id = ARGV[a + 11 + i]
     local window = windows and windows[id]
-    if window then roll(l, window[1], window[2], window[3], now) end
+    if window then roll(l, window[1], window[2], window[3]) end
     local lw, lp, cw, cp = own(l.unit, a, rated and rated[id])
     local mine = {limit = l, id = id, lw = lw, lp = lp, cw = cw, cp = cp, blocked = false}
     call[i] = mine
@@ -125,7 +125,7 @@ local function decide(k, a)
         end
         save(l)
         call.retry_ms = math.max(call.retry_ms, retry_ms(l.key))
-        local why = mine.id .. l.kind .. l.mode
+        local why = mine.id .. '|' .. l.into .. '|' .. l.unit .. '|' .. l.mode
         for _, n in ipairs({l.mw, l.mp, c[1], c[2], hw, hp, ow, op, c[11], room}) do why = why .. '|' .. s(n) end
         call.blocked = (call.blocked or '') .. why .. ';'
         mine.blocked = true
@@ -145,7 +145,7 @@ local function refuse(record, row, call)
     l.c[STATE[what]] = l.c[STATE[what]] + 1
     book(l, l.into, was)
     l.changed = true
-    charges = charges .. mine.id .. l.kind .. '0|0|' .. what .. ';'
+    charges = charges .. mine.id .. '|' .. l.into .. '|' .. l.unit .. '|0|0|' .. what .. ';'
   end
   redis_call('HSET', record, 'st', 'blocked', 'row', row, 'lim', charges, 'why', call.blocked)
   append(outbox, KEYS[3], 'kind', 'blocked', 'row', row, 'lim', charges, 'why', call.blocked)
@@ -159,7 +159,7 @@ local function take(record, found)  -- gives what there is to undo of it when th
       redis_call('ZADD', it.key, s(now), record)
       fresh[record] = true
     else
-      local r = rate_of(it.key, now)
+      local r = rate_of(it.key)
       second = r[1]
       count(r, second, it.needed)
     end
@@ -181,7 +181,8 @@ local function hold(record, row, ends, call)
     l.changed = true
     held[#held + 1] = ends
     held[#held + 1] = record
-    shares = shares .. mine.id .. l.kind .. l.mode .. '|' .. mine.lw .. '|' .. mine.lp .. '|' .. mine.cw .. '|' .. mine.cp .. ';'
+    shares = shares .. mine.id .. '|' .. l.into .. '|' .. l.unit .. '|' .. l.mode
+      .. '|' .. mine.lw .. '|' .. mine.lp .. '|' .. mine.cw .. '|' .. mine.cp .. ';'
     epochs = i == 1 and l.into or epochs .. ',' .. l.into
   end
   redis_call('HSET', record, 'st', 'held', 'row', row, 'lim', shares)

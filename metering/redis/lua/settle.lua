@@ -8,7 +8,7 @@
 -- Returns: of each call {1, charges, underflows, id of the outbox entry} done | {2, charges} done before | {3, charges} was expired:
 --          correct it | {4} not due yet | {5} the hold is gone: ask the rows whether it had ended |
 --          {-2, why} this one cannot be read
-local holds, outbox, now
+local holds, outbox
 
 -- 1: read; no write.
 local function look(k, a)
@@ -20,14 +20,14 @@ local function look(k, a)
   if not status and when == 'held' then return {5} end
   if when == 'due' then
     local deadline = redis_call('ZSCORE', holds, record)
-    if not status or (deadline and tonumber(deadline) > now) then return {4} end
+    if not status or (deadline and tonumber(deadline) > now_ms()) then return {4} end
   end
   local shares = {}  -- what it holds, by limit id
   for id, ep, unit, mode, lw, lp, cw, cp in string.gmatch(r[2] or '', SHARE) do
     shares[id] = {ep = ep, unit = unit, mode = mode, lw = lw, lp = lp, cw = cw, cp = cp}
   end
   local call = {record = record, verb = verb, shares = shares, took = r[3], held = status and 1 or 0, rated = own_amounts(ARGV[a + 12])}
-  for i = 1, tonumber(ARGV[a]) do call[i] = limit_of(KEYS[k + 1 + i], now) or {} end
+  for i = 1, tonumber(ARGV[a]) do call[i] = limit_of(KEYS[k + 1 + i]) or {} end
   return nil, call
 end
 
@@ -72,7 +72,7 @@ local function give_back(a, call)  -- to rates: a place, and the tokens that it 
     if kind == 'parallel' then
       redis_call('ZREM', key, call.record)
     elseif call.verb ~= 'expire' then
-      local r, used = rate_of(key, now), call.verb == 'release' and 0 or ARGV[a + 9]
+      local r, used = rate_of(key), call.verb == 'release' and 0 or ARGV[a + 9]
       if r[1] - second < SECONDS then count(r, second, used - took) end
     end
   end
@@ -111,7 +111,7 @@ local function finish(k, a, call)
 end
 
 local function run()
-  holds, outbox, now = KEYS[1], KEYS[2], now_ms()
+  holds, outbox = KEYS[1], KEYS[2]
   local replies, ended, had, k, a = {}, {}, 0, 4, 1
   while k <= #KEYS do
     local n = tonumber(ARGV[a])
