@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
 
 from metering.api.services import Services
+from metering.core.estimate import Learned
 from metering.core.keys import local_token
 from metering.core.money import PICO_PER_USD
+from metering.directory import Directory, limit_topic
+from metering.ledger import Ledger
+from metering.meter import Meter, Reports
 from metering.redis import Redis, share
-from metering.store import ingested, requests
-from tests.api.conftest import MINE, NOW_MS
+from metering.settings import Settings
+from metering.spool import Spool
+from metering.store import ingested, requests, usage
+from tests.api.conftest import MINE, NOW_MS, Bench
 from tests.api.house import SECRET, House, built
 
 INGEST, BULK, UPSERT = "/api/v1/ingest", "/api/v1/ingest/bulk", "/api/v1/ingest/bulk-upsert"
@@ -151,24 +160,37 @@ async def test_a_call_that_was_named_and_not_charged_is_charged_by_whoever_comes
 
 
 async def test_a_call_counts_in_the_window_its_time_is_in(house: House) -> None:
-    """Yesterday's call is yesterday's: in its row, in its hour, and in its limit's window."""
-    daily = await house.limit("daily", window={"every": "day"})
+    """The day before yesterday's call is of that day: in its row, its hour and its limit's window,
+    which has ended; a limit without one counts it now. One from before its limit counts in the
+    limit's first window, one that is dated ahead in the one that is now."""
+    old = await house.limit("old", window={"every": "day"})
+    new = await house.limit("new", window={"every": "day"})
     ever = await house.limit("ever")
-    from_ms = daily.created_ms
-    body = GPT | {"units": TEXT}
-    limits = {"xProxy-Limit-IDs": "daily,ever"}
-    assert from_ms <= NOW_MS + 100
-    for at_ms in (NOW_MS - 2 * DAY_MS, NOW_MS, NOW_MS + 299_000):
-        stamp = f"{at_ms // 1000}"
-        answer = await house.ask(INGEST, body | {"event_timestamp": stamp}, **limits)
-        assert answer["event_timestamp"].startswith("20")
-    assert (await house.settled(ever))[1] == {"ok": 3}
+    async with house.services.store.connection() as connection:
+        await connection.execute(
+            "UPDATE limits SET epoch = 1, created_at = to_timestamp(0) WHERE limit_id = 'old'"
+        )
+    await house.services.directory.changed(limit_topic(MINE, "old"))
+    past_ms, ahead_ms = (NOW_MS - 2 * DAY_MS) // 1000 * 1000, NOW_MS + 299_000
+    for at_ms in (past_ms, ahead_ms):
+        body = GPT | {"units": TEXT, "event_timestamp": f"{at_ms // 1000}"}
+        answer = await house.ask(INGEST, body, **{"xProxy-Limit-IDs": "old,new,ever"})
+        moment = datetime.fromisoformat(answer["event_timestamp"])
+        assert moment.timestamp() * 1000 == at_ms // 1000 * 1000
     rows = await house.rows()
-    assert sorted(row.at_ms for row in rows) == [
-        (NOW_MS - 2 * DAY_MS) // 1000 * 1000,
-        NOW_MS // 1000 * 1000,
-        NOW_MS + 299_000,
-    ]
+    assert sorted(row.at_ms for row in rows) == [past_ms, ahead_ms]
+    found = await usage.query(house.services.store, usage.Filters())
+    epochs = {
+        (entry.row.at_ms, charge.limit_id): charge.epoch
+        for entry in found.entries
+        for charge in entry.charges
+    }
+    assert epochs[past_ms, "old"] == past_ms // DAY_MS * DAY_MS
+    assert epochs[ahead_ms, "old"] == NOW_MS // DAY_MS * DAY_MS
+    assert epochs[past_ms, "new"] == epochs[ahead_ms, "new"] == new.epoch
+    # by Redis's clock, which is the real one, both of these days are over
+    for limit, expected in ((old, 0), (ever, 2 * COST_PICO)):
+        assert (await house.settled(limit))[0] == expected
 
 
 async def test_what_has_landed_is_forgotten_soon(house: House, redis_url: str) -> None:
@@ -183,6 +205,37 @@ async def test_what_has_landed_is_forgotten_soon(house: House, redis_url: str) -
     again = await house.ask(INGEST, body)
     assert again["request_id"] == made["request_id"]
     assert again["xproxy_result"]["duplicate_request"] is True
+    assert len(await house.rows()) == 1
+
+
+async def test_what_finds_no_redis_is_charged_when_it_is_back(
+    house: House, redis_url: str, tmp_path: Path
+) -> None:
+    """It is in the journal: the report is taken, says that states are not known, and is charged
+    once, whoever reports it again meanwhile; that, nobody can answer before."""
+    team = await house.limit("team")
+    spool = Spool(tmp_path / "away", "test")
+    away = Ledger(Redis("redis://127.0.0.1:9", 200), house.services.store, spool, hold_ttl_ms=1_000)
+    meter = Meter(house.services.prices.now, away, Learned())
+    directory = cast(Directory, house.services.directory)
+    services = replace(house.services, ledger=away, reports=Reports(Settings(), directory, meter))
+    body = GPT | {"units": TEXT, "provider_response_id": "r1"}
+    limits = {"xProxy-Limit-IDs": "team"}
+    bench = Bench(services)
+    async with bench.http:
+        taken = await bench.ask("POST", INGEST, body, key=house.key, headers=limits)
+        again = await bench.ask("POST", INGEST, body, key=house.key, headers=limits)
+    assert taken.status_code == 200
+    assert "limit states are not known yet" in taken.json()["xproxy_result"]["warnings"]
+    assert (again.status_code, again.headers["retry-after"]) == (503, "1")
+    assert await house.settled(team) == (0, {})
+    async with redis_of(redis_url) as redis:
+        back = Ledger(redis, house.services.store, spool, hold_ttl_ms=1_000)
+        assert await back.replay() == 1
+    assert await house.settled(team) == (COST_PICO, {"ok": 1})
+    known = await house.ask(INGEST, body, **limits)
+    assert known["request_id"] == taken.json()["request_id"]
+    assert await house.settled(team) == (COST_PICO, {"ok": 1})
     assert len(await house.rows()) == 1
 
 
