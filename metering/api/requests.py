@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, get, put
+from litestar import Controller, get, put, route
 from litestar.params import FromPath, JSONBody
 
 from metering.api.limit_shapes import Properties
@@ -57,11 +57,11 @@ class RequestController(Controller):
             raise not_found(f"{category}/{provider_id}")
         return {"xproxy_result": found}
 
-    @put("/{request_id:str}/properties")
+    @route("/{request_id:str}/properties", http_method=["PUT", "POST"], status_code=200)
     async def set_properties(
         self, request: ApiRequest, request_id: FromPath[str], data: JSONBody[Properties]
     ) -> dict[str, str]:
-        """Merge properties into a call's; null deletes one."""
+        """Merge properties into a call's; null deletes one. The first SDKs sent a POST."""
         return await merge(request, request_id, request_id, data)
 
     @put("/provider/{category:str}/{provider_id:str}/properties")

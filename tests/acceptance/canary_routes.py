@@ -87,6 +87,7 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("POST", "/api/v1/limits/{limit_id}/tags"): {"limit_tags": ["a"]},
     ("POST", "/api/v1/prices/reprice"): {"from": "2026-01-01", "to": "2026-01-02"},
     ("POST", "/api/v1/prices/versions"): {"version": 0},
+    ("POST", "/api/v1/requests/{request_id}/properties"): PROPERTIES,
     ("PUT", "/api/v1/attachments/{kind}/{name}/{limit_id}"): None,
     ("POST", "/api/v1/secret/rotate"): None,
     ("PUT", "/api/v1/budgets/{limit_id}"): {"max": 2},

@@ -6,6 +6,7 @@ from typing import Any
 
 from metering.core.money import PICO_PER_USD
 from tests.api.conftest import Bench
+from tests.api.test_usage import land, row
 
 BUDGETS, LIMITS = "/api/v1/budgets", "/api/v1/limits"
 BUDGET = {
@@ -74,6 +75,15 @@ async def test_tags_of_limits(bench: Bench) -> None:
         answer = await bench.ask("PUT", tags, {"limit_tags": bad})
         assert answer.status_code == 400
         assert "limit_tags" in answer.text
+
+
+async def test_properties_of_calls_were_posted(bench: Bench) -> None:
+    """0.1.0a100 sends a POST where later ones PUT."""
+    recorded = row(1)
+    await land(bench, [recorded])
+    path = f"/api/v1/requests/{recorded.request_id}/properties"
+    answer = await bench.ask("POST", path, {"properties": {"a": "b"}})
+    assert (answer.status_code, answer.json()) == (200, {"request_id": recorded.request_id})
 
 
 async def test_a_key_with_spaces_is_a_key(bench: Bench) -> None:
