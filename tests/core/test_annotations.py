@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.core.annotations import NONE, Annotations, annotate
+from metering.core.annotations import MEMBERS, NONE, Annotations, annotate, of_members
 from metering.core.origins import parse
 from metering.errors import InvalidRequest
 
@@ -187,3 +187,42 @@ def test_any_bytes(headers: list[tuple[str, bytes]]) -> None:
     except InvalidRequest as error:
         refused = error
     assert refused is None or refused.field
+
+
+def test_members_of_a_body_say_what_headers_say() -> None:
+    """Each has the meaning of its header; what is empty says nothing."""
+    said = {
+        "limit_ids": "a, b",
+        "request_tags": "x,y",
+        "user_id": "u",
+        "account_name": "Acme Inc.",
+        "use_case_name": "case",
+        "use_case_id": "1",
+        "use_case_version": "2",
+        "use_case_step": "step",
+        "scope": "datazone.us",
+    }
+    assert said.keys() == MEMBERS.keys()
+    assert of_members(said) == read(*((MEMBERS[name], value) for name, value in said.items()))
+    assert of_members(dict.fromkeys(said, " ") | {"use_case_version": "0"}) == NONE
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "code"),
+    [
+        ("limit_ids", "a,a", "duplicate_limit_id"),
+        ("limit_ids", "a b", "invalid_limit_id"),
+        ("request_tags", "a b", "invalid_tags"),
+        ("user_id", "a b", "invalid_user_id"),
+        ("account_name", "x" * 257, "invalid_header"),
+        ("use_case_name", "a b", "invalid_use_case_name"),
+        ("use_case_version", "-1", "invalid_use_case_version"),
+        ("scope", "moon", "invalid_resource_scope"),
+    ],
+)
+def test_a_member_at_fault_is_named(member: str, value: str, code: str) -> None:
+    """As the body has it, not as the header of the same meaning."""
+    with pytest.raises(InvalidRequest, match=member) as refused:
+        of_members({member: value})
+    assert (refused.value.code, refused.value.field) == (code, member)
+    assert "xProxy" not in refused.value.message
