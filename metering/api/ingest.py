@@ -3,6 +3,7 @@
 Bodies of provider calls that come along are read and not kept.
 """
 
+import asyncio
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -30,11 +31,13 @@ from metering.directory import Caller
 from metering.errors import BodyTooLarge, InvalidRequest, NotAllowed, OurFault, XproxyError
 from metering.meter import Known, Outcome, Reported
 
-BULK_BYTES_MAX = 64 * 1024 * 1024
+BULK_BYTES_MAX = 32 * 1024 * 1024
 EVENTS_MAX = 10_000
 """So many calls one request may report: some seconds of work."""
 AT_ONCE = 512
 """So many of them are taken together."""
+PAUSE_EVERY = 64
+"""So many are read without a pause: calls of others come first."""
 
 
 class IngestController(Controller):
@@ -113,6 +116,8 @@ async def _take(request: ApiRequest, *, upsert: bool) -> Response[BulkIngestResp
     for start in range(0, len(events), AT_ONCE):
         reports: dict[int, Reported] = {}
         for index in range(start, min(start + AT_ONCE, len(events))):
+            if index % PAUSE_EVERY == 0:
+                await asyncio.sleep(0)
             try:
                 reports[index] = _report(request, events[index], by, upsert=upsert)
             except XproxyError as fault:
