@@ -104,6 +104,16 @@ def test_a_price_has_a_date(at: str, version: str, input_usd: int) -> None:
     assert ("flex" in found.tiers) == (at >= "2026-03-01")
 
 
+def test_a_models_history_is_every_rate_it_has_had() -> None:
+    """When each began, and what it was; of what nobody sells there is none."""
+    dated = book(entry(row({"input": "1"}), row({"input": "2"}, since="2026-02-01")))
+    found = dated.history("p", "m")
+    assert [rates.id for _, rates in found] == ["p/m@undated", "p/m@2026-02-01"]
+    assert all(dated.find("p", "m", max(0, since)) == rates for since, rates in found)
+    assert found[1][0] == ms("2026-02-01")
+    assert dated.history("p", "other") == []
+
+
 def test_the_first_price_holds_for_all_the_time_before() -> None:
     """Where even the first price has a date, an earlier call has that price, not none."""
     dated = book(
