@@ -72,8 +72,11 @@ class Generation:
         if current and current == self.known:
             return
         self.known = UNKNOWN
-        wanted = current or await self._recovery()
         server = self._redis.server
+        wanted = current or await self.recovery()
+        if not wanted:  # one may have begun between the two
+            wanted = current = await self._whole()
+        wanted = wanted or await self._begin_recovery()
         if wanted != self._told:
             await hand_in()
             await self._redis.call("SADD", keys.handed_in(wanted), self._redis.name)
@@ -93,17 +96,14 @@ class Generation:
         found = ((await self._redis.call("GET", keys.RECOVERY)) or b"").decode()
         return found if self._of_this_server(found) else ""
 
-    async def _recovery(self) -> str:
-        """The same; begins one if there is none."""
-        found = await self.recovery()
-        if not found:
-            seconds, micros = await self._redis.call("TIME")
-            name = f"{int(seconds)}{int(micros):06d}.{self._redis.name}:{self._redis.server}"
-            await self._each_shard("")
-            await self._redis.call("SET", keys.RECOVERY, name)
-            log.warning("counters_lost", server=self._redis.server)
-            found = await self.recovery()  # whoever came last has begun it
-        return found
+    async def _begin_recovery(self) -> str:
+        """Begin one; gives its name, or that of who did so at the same time, a little later."""
+        seconds, micros = await self._redis.call("TIME")
+        name = f"{int(seconds)}{int(micros):06d}.{self._redis.name}:{self._redis.server}"
+        await self._each_shard("")
+        await self._redis.call("SET", keys.RECOVERY, name)
+        log.warning("counters_lost", server=self._redis.server)
+        return await self.recovery()
 
     def _of_this_server(self, name: str) -> bool:
         return bool(name) and name.rpartition(":")[2] == self._redis.server
