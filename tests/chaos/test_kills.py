@@ -25,7 +25,7 @@ def test_kill_9_under_load(tmp_path: Path, seed: int, full: bool, stores: str) -
         application_id, target = rig.tenant()
         load = Load(target, seed=seed, clients=16).start()
         for number in range(kills):
-            rig.watch(rng.uniform(1.0, 4.0))
+            rig.watch(rng.uniform(2.0, 4.0))
             if number % 3 == 1:
                 rig.kill_one(rng.choice(["worker", "keeper"]))
             else:
@@ -38,8 +38,8 @@ def test_kill_9_under_load(tmp_path: Path, seed: int, full: bool, stores: str) -
         figures = audit(rig, application_id, seen, rig.standin.ledger())
         print(f"{kills} kills, {stores}: {figures}, oldest hold {rig.oldest_ms} ms")
         assert figures.told > 50 * kills
-        assert figures.rows.get("unresolved", 0) > 0
         if full:
+            assert figures.rows.get("unresolved", 0) > 0
             assert rig.oldest_ms < REAPED_S * 1000
         else:
             assert rig.oldest_ms < rig.ttl_ms + 3_000
