@@ -18,7 +18,6 @@ from metering.core.money import split
 from metering.core.record import UsageRow, encode_row
 from metering.errors import StoreAway
 from metering.ledger.corrections import Corrections
-from metering.ledger.generation import ANY
 from metering.ledger.holds import FLOOR, Hold, unresolved_by
 from metering.ledger.replies import own_amounts
 from metering.ledger.unlanded import Ended, Unlanded, Verb
@@ -163,10 +162,9 @@ class Endings(Corrections):
             self._unheard.pop(record, None)
             return
         if hold is not None and not known:
-            if self.generation.known != ANY and self.generation.trusted:
+            if self.generation.trusted:
                 # evicted, and who knows what else: what its limits hold of it is there, or not
-                log.error("hold_lost", record=record)
-                await self.generation.revoke()
+                await self.generation.revoke("hold_lost", record)
                 self.generation.check()
             await self._adopt(hold)
         elif not known:
@@ -210,11 +208,10 @@ class Endings(Corrections):
             names = [outbox, keys.generation_beside(outbox)]
             generation, is_there, oldest = await self._redis.run(SCRIPTS["oldest"], names, [])
             if self.generation.known not in ("", generation.decode()):
-                await self.generation.revoke()
+                await self.generation.revoke("generation_ended", outbox)
                 return
             if not is_there:  # evicted, or deleted: with rows that have not landed
-                log.error("outbox_lost", outbox=outbox)
-                await self.generation.revoke()
+                await self.generation.revoke("outbox_lost", outbox)
                 return
             self._unlanded.landed(outbox, oldest, latest)
 

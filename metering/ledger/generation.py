@@ -123,7 +123,10 @@ class Generation:
         asked = (self._redis.run(SCRIPTS["begin"], [*names], [name]) for names in shards)
         return all(await asyncio.gather(*asked))
 
-    async def revoke(self) -> None:
+    async def revoke(self, what: str, name: str) -> None:
         """Something is gone that must be there: nobody may decide by the rest."""
+        if self.known in {ANY, UNKNOWN}:
+            return
+        log.error(what, key=name)
         self.doubt()
         await self._redis.call("DEL", keys.GENERATION, *keys.generations())

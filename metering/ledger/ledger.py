@@ -21,7 +21,6 @@ from metering.core.rates import Rate, Throttled, rates_text
 from metering.core.record import UsageRow, decode_row, encode_row
 from metering.errors import OutcomeUnknown, StoreAway
 from metering.ledger.endings import Endings, When, entry_of
-from metering.ledger.generation import ANY
 from metering.ledger.holds import FLOOR, Hold, unresolved_by
 from metering.ledger.replies import own_amounts, refused, starts_text, throttled
 from metering.ledger.unlanded import Verb
@@ -183,14 +182,9 @@ class Ledger(Endings):
             records = [hold.record for hold in alive]
             names = [holds_key, *records]
             told = await self._redis.run(SCRIPTS["heartbeat"], names, arguments)
-            if any(it is None and of in self._live for of, it in zip(records, told, strict=True)):
-                await self._miss_holds()
-
-    async def _miss_holds(self) -> None:
-        """A hold that is kept alive is gone: evicted, and who knows what else."""
-        if self.generation.known != ANY and self.generation.trusted:
-            log.error("hold_lost")
-            await self.generation.revoke()
+            gone = [of for of, it in zip(records, told, strict=True) if it is None]
+            if lost := [record for record in gone if record in self._live]:
+                await self.generation.revoke("hold_lost", lost[0])
 
     async def reap(self, most: int = 200) -> int:
         """Expire the holds whose worker has fallen silent; gives how many."""
