@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from metering.core.limits import Charge, Limit, Totals
 from metering.core.record import UsageRow, decode_row
+from metering.errors import StoreAway
 from metering.ledger.generation import Generation
 from metering.ledger.rebuilding import Rebuilder
 from metering.ledger.replies import (
@@ -37,8 +38,13 @@ class Counters:
     async def define(self, limit: Limit) -> None:
         """Bring a limit's live definition up to date. If Redis does not have its counters, they are
         rebuilt, at once or, where that must not be done now, when they are asked for."""
-        if not await self._define(limit) and self.generation.trusted:
+        if await self._define(limit) or not self.generation.trusted:
+            return
+        try:
             await self._rebuilder.open(limit.application_id, [limit.limit_id])
+        except StoreAway:
+            if self.generation.trusted:
+                raise
 
     async def _define(self, limit: Limit) -> bool:
         """Whether its counters are there."""

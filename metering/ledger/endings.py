@@ -162,7 +162,7 @@ class Endings(Corrections):
             self._unheard.pop(record, None)
             return
         if hold is not None and not known:
-            if self.generation.trusted:
+            if self.generation.trusted and not hold.spooled:
                 # evicted, and who knows what else: what its limits hold of it is there, or not
                 await self.generation.revoke("hold_lost", record)
                 self.generation.check()

@@ -35,6 +35,8 @@ HELD = ("held_likely", "held_ceiling", "holds")
 ALL_OF_IT = "-"
 """Before the first entry of an outbox."""
 ENTRIES_AT_ONCE = 1_000
+ENDED = -4
+"""What scripts answer who names a generation that has ended."""
 
 
 class Live(NamedTuple):
@@ -287,27 +289,28 @@ async def mend(
     *,
     generation: str = "",
     opens: bool = False,
-) -> bool:
-    """Add to a limit's live counters what they lack, whatever calls do meanwhile.
+) -> int:
+    """Add to a limit's live counters what they lack, whatever calls do meanwhile; 1: done.
 
-    `opens`: they are whole then. False: it has begun to count anew meanwhile, or Redis has lost
+    `opens`: they are whole then. 0: it has begun to count anew meanwhile. ENDED: Redis has lost
     what it knew in that generation.
     """
     place = share(application_id)
-    done = await redis.run(
-        SCRIPTS["mend"],
-        [place.limit(limit_id), place.generation],
-        [
-            live.totals.epoch,
-            generation,
-            int(opens),
-            *pair(live.unit, sum(it.held_likely for it in lacks)),
-            *pair(live.unit, sum(it.held_ceiling for it in lacks)),
-            sum(it.holds for it in lacks),
-            *(part for it in lacks for part in totals_parts(live.unit, it)),
-        ],
+    return int(
+        await redis.run(
+            SCRIPTS["mend"],
+            [place.limit(limit_id), place.generation],
+            [
+                live.totals.epoch,
+                generation,
+                int(opens),
+                *pair(live.unit, sum(it.held_likely for it in lacks)),
+                *pair(live.unit, sum(it.held_ceiling for it in lacks)),
+                sum(it.holds for it in lacks),
+                *(part for it in lacks for part in totals_parts(live.unit, it)),
+            ],
+        )
     )
-    return bool(done)
 
 
 async def name_holders(

@@ -22,6 +22,7 @@ from metering.core.record import UsageRow, decode_row, encode_row
 from metering.errors import OutcomeUnknown, StoreAway
 from metering.ledger.endings import Endings, When, entry_of
 from metering.ledger.holds import FLOOR, Hold, unresolved_by
+from metering.ledger.inspection import ENDED
 from metering.ledger.replies import own_amounts, refused, starts_text, throttled
 from metering.ledger.unlanded import Verb
 from metering.redis import SCRIPTS, Argument, Keys, keys, parse_record, share
@@ -72,7 +73,7 @@ class Ledger(Endings):
             while reply[0] == -1:  # not loaded is not the same as no limit
                 await self.open(limits)
                 reply = await self._decided(place, names, arguments)
-            if reply[0] == -4:
+            if reply[0] == ENDED:
                 self.generation.doubt()
                 self.generation.check()
         except StoreAway as fault:
@@ -170,7 +171,7 @@ class Ledger(Endings):
         now = time.monotonic()
         by_shard: dict[str, list[Hold]] = {}
         for hold, since in self._live.values():
-            if now - since >= older_than_s:
+            if now - since >= older_than_s and not hold.spooled:  # of those Redis knows nothing
                 by_shard.setdefault(share(hold.row.application_id).holds, []).append(hold)
         for holds_key, alive in by_shard.items():
             arguments: list[str | int] = [self._hold_ttl_ms]

@@ -14,6 +14,7 @@ from metering.core.limits import STATES, Totals
 from metering.errors import StoreAway
 from metering.ledger.generation import Generation
 from metering.ledger.inspection import (
+    ENDED,
     SETTLED,
     Live,
     Moment,
@@ -63,10 +64,10 @@ class Rebuilder:
                 self._asked.pop(application_id, None)
 
     async def _open(self, application_id: str, limit_ids: Sequence[str]) -> None:
-        self._generation.check()
-        generation = self._generation.known
         _, lost = await books.buried(self._store, application_id)
         for _ in range(TRIES):
+            self._generation.check()
+            generation = self._generation.known
             async with books.still(self._store) as connection:
                 before, last = await waiting_rows(self._redis, application_id)
                 moment = await inspect(self._redis, application_id, limit_ids, after=last)
@@ -90,11 +91,13 @@ class Rebuilder:
                     for limit_id, live in closed.items()
                 )
                 opened = await asyncio.gather(*asked)
+            if ENDED in opened:
+                self._generation.doubt()
+                continue
             for limit_id, live in closed.items():
                 await name_holders(self._redis, application_id, limit_id, live, moment)
             if all(opened):
                 return
-            self._generation.check()
         raise StoreAway("a limit changes faster than its counters can be rebuilt")
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
@@ -346,6 +347,48 @@ async def test_a_call_without_a_hold_is_told_again_too(world: World) -> None:
     assert worker.generation.trusted
     assert await landed_pico(world) == {one.request_id: 4 * CENT}
     assert (await worker.totals(APPLICATION, ["free"]))[0].settled == 4 * CENT
+
+
+@pytest.mark.parametrize("end_is", ["told", "journaled"])
+async def test_a_call_that_redis_never_heard_of_is_no_loss(
+    world: World, monkeypatch: pytest.MonkeyPatch, end_is: str
+) -> None:
+    """It passed while Redis was away: neither heartbeats nor its end miss a hold of it."""
+    free = limit("free", on_store_down="allow")
+    await stored_limits.create(world.store, free)
+    worker = world.workers[0]
+    worker.generation.doubt()
+    hold = await begin(worker, {"free": free})
+    assert hold.spooled
+    await world.recover()
+    generation = worker.generation.known
+    await worker.heartbeat(0)
+    if end_is == "journaled":
+        with monkeypatch.context() as patched:
+            patched.setattr(worker, "load", AsyncMock(side_effect=StoreAway("away")))
+            assert await worker.settle(hold, truth(hold, 4), 4) is None
+        assert await worker.replay() == 1
+    else:
+        await end(worker, hold, 4)
+    await worker.pulse()
+    assert worker.generation.known == generation
+    assert (await worker.totals(APPLICATION, ["free"]))[0].settled == 4 * CENT
+
+
+async def test_a_generation_that_ends_under_way_is_named(
+    world: World, limits: dict[str, Limit]
+) -> None:
+    """Counters are not rebuilt for one that has ended: calls are told so, and a new limit waits."""
+    worker = world.workers[0]
+    name = PLACE.limit("hard")
+    await world.redis.call("DEL", name, PLACE.generation)
+    with pytest.raises(StoreAway, match="are being rebuilt"):
+        await worker.totals(APPLICATION, ["hard"])
+    assert not worker.generation.trusted
+    await world.workers[1].define(limits["hard"])
+    assert await world.redis.call("HGET", name, "mode") == b"closed"
+    await world.recover()
+    check(await seen(world.keeper, limits), 0, 0)
 
 
 async def test_an_outbox_that_is_gone_is_told_again(world: World, limits: dict[str, Limit]) -> None:

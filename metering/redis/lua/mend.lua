@@ -3,8 +3,8 @@
 -- ARGV: 1 epoch, 2 the generation they were found in ('': any), 3 1: they are whole then, the limit opens,
 --       4-5 what likely amounts lack, 6-7 what ceilings lack, 8 holds, then of each epoch that counts (0: what
 --       comes in now): epoch, what settled, input, output lack (two integers each, signed), and the states
--- Returns: 1 done | 0 it is not loaded, another life or another generation has begun
-if ARGV[2] ~= '' and redis_call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
+-- Returns: 1 done | 0 it is not loaded, or another life has begun | -4 another generation has
+if ARGV[2] ~= '' and redis_call('GET', KEYS[2]) ~= ARGV[2] then return -4 end
 local l = limit_of(KEYS[1])
 if not l or l.ep ~= ARGV[1] then return 0 end
 local c = l.c
