@@ -9,6 +9,7 @@ from metering.core.ids import uuid7
 from metering.core.limits import Limit
 from metering.core.money import PICO_PER_USD
 from metering.core.record import UsageRow
+from metering.ledger.replies import IS, what_is
 
 APPLICATION = "00000000-0000-7000-8000-0000000000aa"
 NOW_MS = 1_790_000_000_000
@@ -47,3 +48,10 @@ def limit(limit_id: str = "team", usd: int = 1, **values: Any) -> Limit:
         "updated_ms": NOW_MS,
     }
     return Limit(**(defaults | values))
+
+
+def but_for(packed: bytes, **values: str | int) -> bytes:
+    """What a limit's hash says it is, but for its `mode` or `epoch`."""
+    mode, unit, epoch = what_is(packed)
+    told = {"mode": mode, "unit": unit, "epoch": epoch} | values
+    return packed[: IS.size] + "".join(f"{it}\0" for it in told.values()).encode()

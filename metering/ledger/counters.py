@@ -18,6 +18,7 @@ from metering.ledger.replies import (
     parse_refusals,
     starts_text,
     totals_of,
+    what_is,
 )
 from metering.redis import SCRIPTS, Redis, share
 from metering.redis.outbox import Outbox
@@ -89,10 +90,10 @@ class Counters:
             known = await stored_limits.get_many(self._store, application_id, missing)
             await self.open([*known.values()])
 
-    async def _modes(self, application_id: str, limit_ids: Sequence[str]) -> list[bytes | None]:
+    async def _modes(self, application_id: str, limit_ids: Sequence[str]) -> list[str | None]:
         place = share(application_id)
-        asked = (self._redis.call("HGET", place.limit(limit_id), "mode") for limit_id in limit_ids)
-        return list(await asyncio.gather(*asked))
+        asked = (self._redis.call("HGET", place.limit(limit_id), "is") for limit_id in limit_ids)
+        return [what_is(found)[0] if found else None for found in await asyncio.gather(*asked)]
 
     async def now_ms(self) -> int:
         """The time by Redis's clock, which decides which window is now."""
@@ -106,7 +107,7 @@ class Counters:
         place = share(application_id)
         calls = [self._redis.call("HGETALL", place.limit(limit_id)) for limit_id in limit_ids]
         found = [fields_of(reply) for reply in await asyncio.gather(*calls)]
-        return [totals_of(fields) if fields else Totals(epoch=0) for fields in found]
+        return [totals_of(fields) if b"is" in fields else Totals(epoch=0) for fields in found]
 
     async def present(self, limits: Sequence[Limit]) -> list[Totals]:
         """The live counters of limits of one application, each in the window that is now."""
@@ -179,6 +180,6 @@ class Counters:
         return found.decode().rpartition(":")[0] if found else None
 
 
-def _waits(mode: bytes | None) -> bool:
+def _waits(mode: str | None) -> bool:
     """Whether a limit's counters have to be rebuilt before it can be decided."""
-    return mode in (None, b"closed")
+    return mode in (None, "closed")

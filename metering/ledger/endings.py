@@ -85,6 +85,11 @@ class Endings(Corrections):
         for pair in limits:
             arguments += pair
         reply = await self._redis.each(SETTLE, place.shared, (), names, arguments)
+        if isinstance(reply, bytes):
+            entry, underflows, charged = reply.split(b"|", 2)
+            if underflows != b"0":
+                log.error("hold_underflow", record=record, limits=int(underflows))
+            return Applied(charged, entry)
         if reply[0] == 4:
             return None
         if reply[0] == 5:
@@ -94,11 +99,7 @@ class Endings(Corrections):
             if corrected is None:
                 raise StoreAway("Redis does not know this call")
             return Applied(corrected.charged, corrected.entry)
-        if reply[0] == 2:
-            return Applied(reply[1], b"")
-        if reply[2]:
-            log.error("hold_underflow", record=record, limits=reply[2])
-        return Applied(reply[1], reply[3])
+        return Applied(reply[1], b"")
 
     def _remember(self, hold: Hold, verb: Verb, row: UsageRow, tokens: int, entry: bytes) -> None:
         """Keep an end until its row has landed."""

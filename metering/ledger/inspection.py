@@ -26,6 +26,7 @@ from metering.ledger.replies import (
     parts_of,
     totals_of,
     totals_parts,
+    what_is,
 )
 from metering.redis import SCRIPTS, Redis, share
 from metering.store.rows import Landed
@@ -137,15 +138,16 @@ async def waiting_rows(redis: Redis, application_id: str) -> tuple[list[Landed],
 
 def _live(fields: Sequence[Any]) -> Live:
     """A limit from what the script says of it, in its order."""
-    unit, epoch, counters, members, first, last, mode, parts = fields
+    what, counters, members, first, last, parts = fields
+    mode, unit, _ = what_is(what)
     return Live(
-        unit.decode(),
-        totals_of({b"unit": unit, b"ep": epoch, b"cnt": counters}),
+        unit,
+        totals_of({b"is": what, b"cnt": counters}),
         frozenset(it.decode() for it in members),
         int(first),
         int(last),
-        closed=mode == b"closed",
-        parts=parts_of(unit.decode(), fields_of(parts)),
+        closed=mode == "closed",
+        parts=parts_of(unit, fields_of(parts)),
     )
 
 

@@ -22,6 +22,8 @@ from metering.core.money import join, split
 from metering.core.rates import Rate, Throttled
 from metering.core.record import UsageRow
 
+IS = struct.Struct("<5d")
+"""What a limit is begins with numbers; mode, unit and epoch follow, each ended by a zero byte."""
 COUNTERS = struct.Struct("<17d")
 """Whole numbers below 2^53, as doubles: exact."""
 PART = struct.Struct("<12d")
@@ -98,13 +100,19 @@ def parse_own_amounts(text: bytes | None) -> dict[str, tuple[int, int]]:
     }
 
 
+def what_is(packed: bytes) -> tuple[str, Unit, int]:
+    """Mode (`closed`: its counters are being rebuilt), unit and epoch of a limit, from its hash."""
+    mode, unit, epoch, _ = packed[IS.size :].decode().split("\0")
+    return mode, unit, int(epoch)  # type: ignore[return-value]
+
+
 def totals_of(fields: dict[bytes, bytes]) -> Totals:
     """The counters of a limit hash; the prelude of the scripts says how they are packed."""
-    unit: Unit = fields[b"unit"].decode()  # type: ignore[assignment]
+    _, unit, epoch = what_is(fields[b"is"])
     numbers = [int(number) for number in COUNTERS.unpack(fields[b"cnt"])]
     pairs = [amount(unit, *numbers[at : at + 2]) for at in range(0, 10, 2)]
     return Totals(
-        epoch=int(fields[b"ep"]),
+        epoch=epoch,
         settled=pairs[0],
         settled_input=pairs[1],
         settled_output=pairs[2],

@@ -112,7 +112,7 @@ class Batch:
                 continue
             if refused:
                 future.set_exception(type(replies)(replies.message))
-            elif replies[at][0] == UNREADABLE:
+            elif _is_unreadable(replies[at]):
                 future.set_exception(refusal(replies[at][1].decode(errors="replace")))
             else:
                 future.set_result(replies[at])
@@ -121,6 +121,10 @@ class Batch:
         """No reply will come."""
         for future in self._futures:
             _fail(future, type(fault)(fault.message), cause)
+
+
+def _is_unreadable(reply: Reply) -> bool:
+    return isinstance(reply, list) and reply[0] == UNREADABLE
 
 
 def _fail(future: asyncio.Future[Reply], fault: StoreAway, cause: BaseException) -> None:

@@ -12,9 +12,11 @@ import openai
 import pytest
 from redis import Redis
 
+from metering.ledger.replies import what_is
 from metering.redis import share
 from tests.acceptance import clients
 from tests.acceptance.tenant import Tenant
+from tests.builders import but_for
 from tests.standin.process import Standin
 
 SPENT = 0.000001
@@ -42,8 +44,8 @@ def an_hour_passes(tenant: Tenant) -> None:
     running = json.loads((tenant.service.data_dir / "run.json").read_text())
     name = share(tenant.application_id).limit("hourly")
     with Redis.from_url(running["redis_url"]) as redis:
-        earlier = int(redis.hget(name, "ep") or 0) - HOUR_MS
-        redis.hset(name, "ep", str(earlier))
+        packed: Any = redis.hget(name, "is")
+        redis.hset(name, "is", but_for(packed, epoch=what_is(packed)[2] - HOUR_MS))
 
 
 def budget(tenant: Tenant) -> dict[str, Any]:

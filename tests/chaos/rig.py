@@ -22,7 +22,7 @@ from metering.cli import runfile
 from metering.core.limits import STATES
 from metering.core.money import PICO_PER_USD
 from metering.embedded import Server, Stores
-from metering.ledger.replies import COUNTERS
+from metering.ledger.replies import COUNTERS, what_is
 from metering.redis import keys, share
 from metering.spool import FRAME
 from tests.chaos.load import Target
@@ -219,14 +219,15 @@ class Rig:
         """
         name = share(application_id).limit(limit_id)
         with self.redis() as redis:
-            if redis.hget(name, "mode") in {None, b"closed"}:
+            packed: Any = redis.hget(name, "is")
+            if not packed or what_is(packed)[0] == "closed":
                 self.service.manage("GET", f"limits/{limit_id}", key=self._keys[application_id])
             fields: Any = redis.hgetall(name)
             members: Any = redis.zcard(f"{name}:h")
         counted = [int(it) for it in COUNTERS.unpack(fields[b"cnt"])]
         names = ("sw", "sp", "iw", "ip", "ow", "op", "lw", "lp", "cw", "cp", "n", *STATES)
         numbers = dict(zip(names, counted, strict=True))
-        return numbers | {"ep": int(fields[b"ep"]), "members": members}
+        return numbers | {"ep": what_is(fields[b"is"])[2], "members": members}
 
     def spent(self, application_id: str, limit_id: str) -> int:
         """What a limit on money has settled, pico."""

@@ -35,7 +35,15 @@ from metering.core.limits import STATES, Bounds, Floor, Limit, Refusal, Refused,
 from metering.core.rules import Verb
 from metering.core.windows import Window
 from metering.ledger import Hold, Ledger
-from metering.ledger.replies import WAIT_S_MAX, amount, parse_charges, states_of, totals_of
+from metering.ledger.replies import (
+    IS,
+    WAIT_S_MAX,
+    amount,
+    parse_charges,
+    states_of,
+    totals_of,
+    what_is,
+)
 from metering.ledger.unlanded import Unlanded
 from metering.redis import Argument, Redis, share
 from metering.redis.batch import Reply
@@ -614,7 +622,7 @@ class Machine(RuleBasedStateMachine):
         fields, members, parts = [], [], []
         for name in "abc":
             key = PLACE.limit(name)
-            fields.append(("HMGET", key, "unit", "ep", "cnt", "mode", "width"))
+            fields.append(("HMGET", key, "is", "cnt"))
             members.append(("ZRANGE", f"{key}:h", 0, -1, "WITHSCORES"))
             parts.append(("HGETALL", f"{key}:w"))
         holds = ("ZRANGE", PLACE.holds, 0, -1, "WITHSCORES")
@@ -632,13 +640,13 @@ class Machine(RuleBasedStateMachine):
 
     def counters(self, live: Live | None, fields: Any, members: Any, parts: Any) -> None:
         """A limit's are the sum of its parts and of what is held, to the pico."""
-        unit, epoch, packed, mode, width = fields
+        what, packed = fields
         if live is None:
-            assert (epoch, len(members), len(parts)) == (None, 0, 0)
+            assert (what, len(members), len(parts)) == (None, 0, 0)
             return
-        found = totals_of({b"unit": unit, b"ep": epoch, b"cnt": packed})
+        found = totals_of({b"is": what, b"cnt": packed})
         assert _same(found, live.totals), (found, live.totals)
-        assert (mode.decode(), int(width or 0)) == (live.limit.mode, live.part_ms)
+        assert (what_is(what)[0], IS.unpack_from(what)[4]) == (live.limit.mode, live.part_ms)
         assert _scores(members) == {it: share.ends_ms for it, share in live.holds.items()}
         if not live.part_ms:
             assert len(parts) == 0

@@ -60,7 +60,7 @@ FAULTS = (
     Fault(
         "hold_not_given_back",
         "A call that has ended still counts with what was likely.",
-        "c[7], c[8] = sub(c[7], c[8], share.lw, share.lp)",
+        "c[7], c[8] = sub(c[7], c[8], lw, lp)",
         "",
     ),
     Fault(
@@ -102,7 +102,7 @@ FAULTS = (
     Fault(
         "expired_at_its_floor",
         "A hard cap is not charged the ceiling of a call whose truth nobody knows.",
-        "if verb == 'expire' and share and share.mode == 'hard' then return share.cw, share.cp end",
+        "if mode == 'hard' and verb == 'expire' then return cw, cp end",
         "",
     ),
     Fault(
@@ -144,14 +144,14 @@ FAULTS = (
     Fault(
         "reset_of_who_runs",
         "A limit on calls at once forgets those that run.",
-        "if unit ~= 'concurrent' or i < 7 or i > 11 then c[i] = 0 end",
-        "c[i] = 0",
+        "if l.unit ~= 'concurrent' or i < 7 or i > 11 then l.c[i] = 0 end",
+        "l.c[i] = 0",
     ),
     Fault(
         "new_max_starts_anew",
         "A limit whose max is changed has spent nothing.",
-        "if not ep or (n[7] > tonumber(ep) and ARGV[2] ~= 'concurrent') then",
-        "if true then",
+        "local anew = not ep or (n[7] > tonumber(ep) and ARGV[2] ~= 'concurrent')",
+        "local anew = true",
     ),
     Fault(
         "no_row",

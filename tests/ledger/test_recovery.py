@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
@@ -23,6 +22,7 @@ from metering.duties.recovery import MEMBER, Recovery
 from metering.duties.writer import Writer
 from metering.errors import StoreAway
 from metering.ledger import Hold, Ledger
+from metering.ledger.replies import what_is
 from metering.ledger.unlanded import KEPT_MAX
 from metering.redis import Redis, keys, share
 from metering.spool import Spool
@@ -349,6 +349,11 @@ async def test_a_call_without_a_hold_is_told_again_too(world: World) -> None:
     assert (await worker.totals(APPLICATION, ["free"]))[0].settled == 4 * CENT
 
 
+async def away(*_: object) -> None:
+    """Redis does not answer."""
+    raise StoreAway("away")
+
+
 @pytest.mark.parametrize("end_is", ["told", "journaled"])
 async def test_a_call_that_redis_never_heard_of_is_no_loss(
     world: World, monkeypatch: pytest.MonkeyPatch, end_is: str
@@ -365,7 +370,7 @@ async def test_a_call_that_redis_never_heard_of_is_no_loss(
     await worker.heartbeat(0)
     if end_is == "journaled":
         with monkeypatch.context() as patched:
-            patched.setattr(worker, "load", AsyncMock(side_effect=StoreAway("away")))
+            patched.setattr(worker, "load", away)
             assert await worker.settle(hold, truth(hold, 4), 4) is None
         assert await worker.replay() == 1
     else:
@@ -386,7 +391,7 @@ async def test_a_generation_that_ends_under_way_is_named(
         await worker.totals(APPLICATION, ["hard"])
     assert not worker.generation.trusted
     await world.workers[1].define(limits["hard"])
-    assert await world.redis.call("HGET", name, "mode") == b"closed"
+    assert what_is(await world.redis.call("HGET", name, "is"))[0] == "closed"
     await world.recover()
     check(await seen(world.keeper, limits), 0, 0)
 
@@ -462,7 +467,7 @@ async def test_a_rebuild_does_not_outlive_its_generation(
     with pytest.raises(StoreAway):
         await world.keeper.open([limits["hard"]])
     assert emptied
-    assert await world.redis.call("HGET", PLACE.limit("hard"), "mode") == b"closed"
+    assert what_is(await world.redis.call("HGET", PLACE.limit("hard"), "is"))[0] == "closed"
 
 
 async def test_a_redis_that_may_evict_is_warned_of(

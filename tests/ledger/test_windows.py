@@ -19,11 +19,11 @@ from metering.core.money import PICO_PER_USD as USD
 from metering.core.windows import Window, moment_text
 from metering.duties.writer import Writer
 from metering.ledger import Hold, Ledger
-from metering.ledger.replies import COUNTERS, pair, parse_charges
+from metering.ledger.replies import COUNTERS, pair, parse_charges, what_is
 from metering.redis import SCRIPTS, Redis, share
 from metering.store import Store
 from metering.store import limits as stored_limits
-from tests.builders import APPLICATION, limit, request_id, row
+from tests.builders import APPLICATION, but_for, limit, request_id, row
 
 HOUR = 3_600_000
 CENT = USD // 100
@@ -79,14 +79,20 @@ async def spend(ledger: Ledger, of: Limit, at_ms: int, cents: int) -> Any:
 
 async def hours_pass(redis: Redis, of: Limit, now_ms: int, hours: int = 1) -> None:
     """What was counted until now was so many hours ago."""
-    await redis.call("HSET", NAME, "ep", starts(of, now_ms) - hours * HOUR)
+    await alter(redis, epoch=starts(of, now_ms) - hours * HOUR)
+
+
+async def alter(redis: Redis, **values: str | int) -> None:
+    """Have the limit be something else from now on."""
+    packed = await redis.call("HGET", NAME, "is")
+    await redis.call("HSET", NAME, "is", but_for(packed, **values))
 
 
 async def live(redis: Redis) -> tuple[int, int]:
     """The epoch and what is settled, as they stand in Redis."""
-    ep, packed = await redis.call("HMGET", NAME, "ep", "cnt")
+    what, packed = await redis.call("HMGET", NAME, "is", "cnt")
     whole, part = COUNTERS.unpack(packed)[:2]
-    return int(ep), round(whole) * USD + round(part)
+    return what_is(what)[2], round(whole) * USD + round(part)
 
 
 async def test_a_call_in_a_new_window_finds_it_empty(
@@ -311,7 +317,7 @@ async def roll(redis: Redis, of: Limit, part_ms: int) -> None:
     amounts = (*pair(of.unit, of.max), *pair(of.unit, of.threshold))
     arguments = [of.mode, of.unit, *amounts, of.epoch, part_ms]
     assert await redis.run(SCRIPTS["define"], [NAME], arguments) == 0  # closed, and empty
-    await redis.call("HSET", NAME, "mode", of.mode)
+    await alter(redis, mode=of.mode)
 
 
 def rolling(**values: Any) -> Limit:

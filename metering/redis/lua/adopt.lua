@@ -16,8 +16,7 @@ for _, ep, _, _, lw, lp, cw, cp in string.gmatch(ARGV[3], SHARE) do
     c[9], c[10] = add(c[9], c[10], cw, cp)
     c[11] = c[11] + 1
     l.changed = true
-    l.held[#l.held + 1] = deadline
-    l.held[#l.held + 1] = record
+    l.held = note(l.held, deadline, record)
   end
 end
 save_all()

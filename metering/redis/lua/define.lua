@@ -5,16 +5,14 @@
 -- Returns: 1 done | 0 created, or found, closed: its counters have to be rebuilt
 local key, n = KEYS[1], {}
 for i = 3, 8 do n[i] = tonumber(ARGV[i]) end
-local was = redis_call('HMGET', key, 'ep', 'mode')
-local ep = was[1]
-local closed = not ep or was[2] == 'closed'
-redis_call('HSET', key, 'mode', closed and 'closed' or ARGV[1], 'open', ARGV[1], 'unit', ARGV[2],
-  'def', struct.pack(DEF, n[3], n[4], n[5], n[6]))
-if not ep or (n[7] > tonumber(ep) and ARGV[2] ~= 'concurrent') then
+local mode, _, ep, _, _, _, _, _, width = read(key)
+local closed = not ep or mode == 'closed'
+local anew = not ep or (n[7] > tonumber(ep) and ARGV[2] ~= 'concurrent')
+redis_call('HSET', key, 'open', ARGV[1])
+say({key = key, mw = n[3], mp = n[4], tw = n[5], tp = n[6], width = anew and n[8] or width,
+  mode = closed and 'closed' or ARGV[1], unit = ARGV[2], ep = anew and ARGV[7] or ep})
+if anew then
   redis_call('DEL', key .. ':h', key .. ':w')
-  redis_call('HDEL', key, 'width')
-  redis_call('HSET', key, 'ep', ARGV[7])
-  if n[8] > 0 then redis_call('HSET', key, 'width', ARGV[8]) end
   local c = {}
   for i = 1, 17 do c[i] = 0 end
   write(key, c)

@@ -19,5 +19,8 @@ for i = 9, #ARGV, 13 do
 end
 l.changed = true
 save_all()
-if ARGV[3] == '1' then redis_call('HSET', KEYS[1], 'mode', redis_call('HGET', KEYS[1], 'open')) end
+if ARGV[3] == '1' then
+  l.mode = redis_call('HGET', KEYS[1], 'open')
+  say(l)
+end
 return 1

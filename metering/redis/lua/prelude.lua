@@ -26,21 +26,25 @@ local function now_ms()
   end
   return moment
 end
--- A limit hash: mode, unit, ep (its epoch), def (max, threshold) and cnt, the counters, packed: one
--- field is read and written in a fraction of the time of seventeen. Each is a double that is whole.
--- `width` is there if its window is a rolling one: how many ms a part of it is long. While its counters are
--- being rebuilt its mode is `closed`, and `open` says which one it will be: it admits nothing, but what ends
--- meanwhile is counted, from zero, so that amounts may be below it.
-local DEF, CNT = '<dddd', '<ddddddddddddddddd'
+-- A limit hash: `is`, what it is, and `cnt`, its counters, each packed: a field that is long is read and written
+-- in a fraction of the time of many. Numbers are doubles that are whole. A rolling window's parts are `width` ms
+-- long (0: it has none). While its counters are being rebuilt its mode is `closed`, and the field `open` says
+-- which one it will be: it admits nothing, but what ends meanwhile is counted, from zero, so that amounts may be
+-- below it.
+local IS, CNT = '<dddddsss', '<ddddddddddddddddd'
+-- IS: max whole, part, threshold whole, part, width, mode, unit, epoch. CNT:
 -- 1-2 settled, 3-4 input, 5-6 output, 7-8 likely and 9-10 ceilings of live holds, 11 how many
 local STATE = {ok = 12, exceeded = 13, overrun = 14, blocked = 15, blocked_external = 16, failed = 17}
 local function read(key)  -- mode, unit, epoch, max whole, part, threshold whole, part, counters, width
-  local v = redis_call('HMGET', key, 'mode', 'unit', 'ep', 'def', 'cnt', 'width')
+  local v = redis_call('HMGET', key, 'is', 'cnt')
   if not v[1] then return end
-  local mw, mp, tw, tp = struct.unpack(DEF, v[4])
-  return v[1], v[2], v[3], mw, mp, tw, tp, {struct.unpack(CNT, v[5])}, v[6] and tonumber(v[6])
+  local mw, mp, tw, tp, width, mode, unit, ep = struct.unpack(IS, v[1])
+  return mode, unit, ep, mw, mp, tw, tp, {struct.unpack(CNT, v[2])}, width > 0 and width
 end
 local function write(key, c) redis_call('HSET', key, 'cnt', struct.pack(CNT, unpack(c, 1, 17))) end
+local function say(l)  -- what it is now
+  redis_call('HSET', l.key, 'is', struct.pack(IS, l.mw, l.mp, l.tw, l.tp, l.width or 0, l.mode, l.unit, l.ep))
+end
 -- A rolling window's parts, in a hash beside its limit: `oldest`, the number of the first that counts, and
 -- by epoch what came in then, packed: settled, input, output, states. Their sum is in the counters.
 local PARTS, PART, NOTHING_YET = 60, '<dddddddddddd', string.rep('\0', 8 * 12)
@@ -90,7 +94,7 @@ local function limit_of(key)  -- nil: not loaded
     local mode, unit, ep, mw, mp, tw, tp, c, width = read(key)
     if not mode then return end
     l = {key = key, mode = mode, unit = unit, ep = ep, mw = mw, mp = mp, tw = tw, tp = tp, c = c, width = width,
-         changed = false, held = {}, ended = {}, into = ep}
+         changed = false, into = ep}
     if width then
       l.parts = {}
       age(l)
@@ -101,10 +105,16 @@ local function limit_of(key)  -- nil: not loaded
   end
   return l
 end
+local function note(list, one, other)  -- gives the list, begun if there is none: most have one entry
+  if not list then return {one, other} end
+  list[#list + 1] = one
+  list[#list + 1] = other
+  return list
+end
 local function begin(l, ep)  -- a later epoch, with empty counters; calls in flight settle into the old one
   l.ep, l.into = ep, ep
   for i = 1, 17 do l.c[i] = 0 end
-  l.begun, l.changed, l.held, l.ended = true, true, {}, {}
+  l.begun, l.changed, l.held, l.ended = true, true, nil, nil
 end
 -- Begin the window that is now, by this clock, if it is not the present one. The proxy, whose clock may
 -- differ, says when three of them begin: before|present|next.
@@ -116,7 +126,7 @@ local function roll(l, first, second, third)
 end
 local function save(l)
   if l.begun then
-    redis_call('HSET', l.key, 'ep', l.ep)
+    say(l)
     redis_call('DEL', l.key .. ':h')
     l.begun = false
   end
@@ -124,13 +134,13 @@ local function save(l)
     write(l.key, l.c)
     l.changed = false
   end
-  if #l.held > 0 then
+  if l.held then
     redis_call('ZADD', l.key .. ':h', unpack(l.held))
-    l.held = {}
+    l.held = nil
   end
-  if #l.ended > 0 then
+  if l.ended then
     redis_call('ZREM', l.key .. ':h', unpack(l.ended))
-    l.ended = {}
+    l.ended = nil
   end
   if l.width then
     for ep, p in pairs(l.parts) do redis_call('HSET', l.key .. ':w', ep, struct.pack(PART, unpack(p, 1, 12))) end

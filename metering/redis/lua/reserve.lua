@@ -174,13 +174,12 @@ local function hold(record, row, ends, call)
   local shares, epochs = '', ''
   for i, mine in ipairs(call) do
     local l = mine.limit
-    local c, held = l.c, l.held
+    local c = l.c
     c[7], c[8] = add(c[7], c[8], mine.lw, mine.lp)
     c[9], c[10] = add(c[9], c[10], mine.cw, mine.cp)
     c[11] = c[11] + 1
     l.changed = true
-    held[#held + 1] = ends
-    held[#held + 1] = record
+    l.held = note(l.held, ends, record)
     shares = shares .. mine.id .. '|' .. l.into .. '|' .. l.unit .. '|' .. l.mode
       .. '|' .. mine.lw .. '|' .. mine.lp .. '|' .. mine.cw .. '|' .. mine.cp .. ';'
     epochs = i == 1 and l.into or epochs .. ',' .. l.into

@@ -5,7 +5,7 @@
 --       12 what the index says, 13 input and output of limits with own rates, then id and epoch of each
 --       limit in the order of the keys (epoch 0: the present)
 --       To expire, total, tokens and 13 are the floor: what is certain of the call.
--- Returns: of each call {1, charges, underflows, id of the outbox entry} done | {2, charges} done before | {3, charges} was expired:
+-- Returns: of each call 'id of the outbox entry|underflows|charges' done | {2, charges} done before | {3, charges} was expired:
 --          correct it | {4} not due yet | {5} the hold is gone: ask the rows whether it had ended |
 --          {-2, why} this one cannot be read
 local holds, outbox
@@ -22,20 +22,24 @@ local function look(k, a)
     local deadline = redis_call('ZSCORE', holds, record)
     if not status or (deadline and tonumber(deadline) > now_ms()) then return {4} end
   end
-  local shares = {}  -- what it holds, by limit id
-  for id, ep, unit, mode, lw, lp, cw, cp in string.gmatch(r[2] or '', SHARE) do
-    shares[id] = {ep = ep, unit = unit, mode = mode, lw = lw, lp = lp, cw = cw, cp = cp}
-  end
-  local call = {record = record, verb = verb, shares = shares, took = r[3], held = status and 1 or 0, rated = own_amounts(ARGV[a + 12])}
+  local call = {record = record, verb = verb, shares = ';' .. (r[2] or ''), took = r[3], held = status and 1 or 0, rated = own_amounts(ARGV[a + 12])}
   for i = 1, tonumber(ARGV[a]) do call[i] = limit_of(KEYS[k + 1 + i]) or {} end
   return nil, call
 end
 
-local function amount(a, call, unit, share, rated)  -- what a limit is charged, as digits
-  local verb = call.verb
+-- What a call holds of a limit: epoch, unit, mode, likely w, p, ceiling w, p; nil: nothing.
+local HELD = '^(%d+)|(%a+)|(%a+)|(%d+)|(%d+)|(%d+)|(%d+);'
+local function share_of(shares, id)
+  local _, at = string.find(shares, ';' .. id .. '|', 1, true)
+  if not at then return end
+  local _, _, ep, unit, mode, lw, lp, cw, cp = string.find(shares, HELD, at + 1)
+  return ep, unit, mode, lw, lp, cw, cp
+end
+
+local function amount(a, verb, unit, rated, mode, cw, cp)  -- what a limit is charged, as digits
   if verb == 'release' or unit == 'concurrent' then return '0', '0' end
   if unit == 'requests' then return '1', '0' end
-  if verb == 'expire' and share and share.mode == 'hard' then return share.cw, share.cp end
+  if mode == 'hard' and verb == 'expire' then return cw, cp end
   if unit == 'tokens' then return ARGV[a + 9], '0' end
   if rated then
     local w, p = add(rated[1], rated[2], rated[3], rated[4])
@@ -45,26 +49,26 @@ local function amount(a, call, unit, share, rated)  -- what a limit is charged, 
 end
 
 -- 2: only writes that cannot fail.
-local function charge(a, call, l, share, unit, aw, ap, rated)  -- gives how many counters fell below zero
-  local c, underflows = l.c, 0
+local function charge(a, verb, c, unit, aw, ap, rated)
   c[1], c[2] = add(c[1], c[2], aw, ap)
-  if unit == 'usd' and call.verb == 'settle' then
-    local iw, ip, ow, op = ARGV[a + 5], ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
-    if rated then iw, ip, ow, op = unpack(rated) end
-    c[3], c[4] = add(c[3], c[4], iw, ip)
-    c[5], c[6] = add(c[5], c[6], ow, op)
-  elseif unit == 'usd' then
-    c[3], c[4] = add(c[3], c[4], aw, ap)
+  if unit ~= 'usd' then return end
+  local iw, ip, ow, op = aw, ap, 0, 0
+  if verb == 'settle' and rated then
+    iw, ip, ow, op = unpack(rated)
+  elseif verb == 'settle' then
+    iw, ip, ow, op = ARGV[a + 5], ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
   end
-  if share then
-    c[7], c[8] = sub(c[7], c[8], share.lw, share.lp)
-    c[9], c[10] = sub(c[9], c[10], share.cw, share.cp)
-    c[11] = c[11] - 1
-    if l.mode ~= 'closed' and (c[7] < 0 or c[9] < 0 or c[11] < 0) then underflows = 1 end
-    l.ended[#l.ended + 1] = call.record
-  end
-  l.changed = true
-  return underflows
+  c[3], c[4] = add(c[3], c[4], iw, ip)
+  c[5], c[6] = add(c[5], c[6], ow, op)
+end
+
+local function free(call, l, c, lw, lp, cw, cp)  -- gives how many counters fell below zero
+  c[7], c[8] = sub(c[7], c[8], lw, lp)
+  c[9], c[10] = sub(c[9], c[10], cw, cp)
+  c[11] = c[11] - 1
+  l.ended = note(l.ended, call.record)
+  if (c[7] < 0 or c[9] < 0 or c[11] < 0) and l.mode ~= 'closed' then return 1 end
+  return 0
 end
 
 local function give_back(a, call)  -- to rates: a place, and the tokens that it did not use after all
@@ -81,22 +85,23 @@ end
 local function finish(k, a, call)
   local charges, underflows, verb = '', 0, call.verb
   for i, l in ipairs(call) do
-    local id, ep = ARGV[a + 11 + 2 * i], ARGV[a + 12 + 2 * i]
-    local share = call.shares[id]
-    ep = share and share.ep or (ep ~= '0' and ep) or l.into or '0'
-    local unit = share and share.unit or l.unit or 'usd'
-    local rated = call.rated and call.rated[id]
-    local aw, ap = amount(a, call, unit, share, rated)
-    local nothing = verb == 'release' or (verb == 'expire' and aw == '0' and ap == '0')
+    local id, epoch = ARGV[a + 11 + 2 * i], ARGV[a + 12 + 2 * i]
+    local ep, unit, mode, lw, lp, cw, cp = share_of(call.shares, id)
+    local holds_some, rated = ep, call.rated and call.rated[id]
+    ep, unit = ep or (epoch ~= '0' and epoch) or l.into or '0', unit or l.unit or 'usd'
+    local aw, ap = amount(a, verb, unit, rated, mode, cw, cp)
+    local nothing = verb ~= 'settle' and aw == '0' and ap == '0'
     local what = nothing and 'failed' or 'ok'
-    if not share and l.ep and not l.width and unit ~= 'concurrent' and tonumber(ep) > tonumber(l.ep) then
+    if not holds_some and l.ep and not l.width and unit ~= 'concurrent' and tonumber(ep) > tonumber(l.ep) then
       begin(l, ep)  -- a call without a hold is the first of its window
     end
     if counts(l.ep, l.width, ep) then  -- money of an old epoch never enters a new one
-      local was = snapshot(l)
-      underflows = underflows + charge(a, call, l, share, unit, aw, ap, rated)
-      if not nothing then what = state(l.c[1], l.c[2], l.mw, l.mp, l.tw, l.tp) end
-      l.c[STATE[what]] = l.c[STATE[what]] + 1
+      local c, was = l.c, snapshot(l)
+      charge(a, verb, c, unit, aw, ap, rated)
+      if holds_some then underflows = underflows + free(call, l, c, lw, lp, cw, cp) end
+      if not nothing then what = state(c[1], c[2], l.mw, l.mp, l.tw, l.tp) end
+      c[STATE[what]] = c[STATE[what]] + 1
+      l.changed = true
       book(l, ep, was)
     end
     charges = charges .. id .. '|' .. ep .. '|' .. unit .. '|' .. aw .. '|' .. ap .. '|' .. what .. ';'
@@ -107,7 +112,7 @@ local function finish(k, a, call)
   local entry = append(outbox, KEYS[3], 'kind', kind, 'row', row, 'lim', charges)
   if index ~= record then redis_call('SET', index, ARGV[a + 11]) end
   if call.took then give_back(a, call) end
-  return {1, charges, underflows, entry}
+  return entry .. (underflows == 0 and '|0|' or '|' .. s(underflows) .. '|') .. charges
 end
 
 local function run()
