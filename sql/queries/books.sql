@@ -32,10 +32,14 @@ WHERE t.application_id = $1 AND t.epoch BETWEEN asked.first AND asked.last;
 
 -- read_landed_among --
 -- Which of these entries have landed.
-SELECT u.request_id, u.attempt, u.entry
+SELECT asked.request_id, asked.attempt, asked.entry
 FROM unnest($2::uuid[], $3::integer[], $4::text[]) AS asked (request_id, attempt, entry)
-JOIN usage AS u USING (request_id, attempt, entry)
-WHERE u.application_id = $1;
+WHERE EXISTS (
+    SELECT FROM usage AS u
+    WHERE u.application_id = $1 AND u.request_id = asked.request_id
+      AND u.attempt = asked.attempt AND u.entry = asked.entry
+    OFFSET 0  -- each by itself, by the index: a plan made while usage was small would scan it
+);
 
 -- read_any_usage --
 -- Whether there is any row.

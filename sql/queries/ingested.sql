@@ -8,10 +8,14 @@ ON CONFLICT DO NOTHING;
 
 -- read_ingested --
 -- Which request each of these names stands for.
-SELECT source, id, request_id
-FROM ingested
-WHERE application_id = $1
-  AND (source, id) IN (SELECT * FROM unnest($2::text[], $3::text[]));
+SELECT asked.source, asked.id, its.request_id
+FROM unnest($2::text[], $3::text[]) AS asked (source, id)
+CROSS JOIN LATERAL (
+    SELECT request_id
+    FROM ingested
+    WHERE application_id = $1 AND source = asked.source AND id = asked.id
+    LIMIT 1  -- each name by itself, by the index: a plan made while the table was small would scan it
+) AS its;
 
 -- move_ingested --
 -- Have the names of a request, which was none after all, stand for another.
