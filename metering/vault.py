@@ -14,6 +14,7 @@ from metering.core.sealing import (
     KEY_BYTES,
     NONCE_BYTES,
     SEAL_BYTES,
+    Box,
     NotOpened,
     Sealed,
     Secret,
@@ -54,6 +55,7 @@ class Vault:
         self._store = store
         self.keyring = keyring
         self._random = random
+        self._boxes: dict[str, Box] = {}
 
     async def prepare(self) -> OwnSecrets:
         """Our own keys, made if there are none.
@@ -105,6 +107,33 @@ class Vault:
     def seal(self, by: str, secret: Secret, bound: bytes) -> Sealed:
         """Seal a secret for what it is bound to, by the master secret of an id; raises NotHeld."""
         return seal(secret, bound, self.keyring.get(by), self._random(SEAL_BYTES))
+
+    async def box(self, name: str, *, make: bool = False) -> Box:
+        """What seals under a random key of this name, which is made if it may be; raises NotOpened
+        where there is none, and NotHeld."""
+        found = self._boxes.get(name)
+        if found is None:
+            found = self._boxes[name] = Box(await self._key(name, make=make), name)
+        return found
+
+    async def _key(self, name: str, *, make: bool) -> bytes:
+        if make:
+            key = self._random(KEY_BYTES)
+
+            def wrap(by: str) -> bytes:
+                return self.keyring.get(by).wrap(key, _own(name), self._random(NONCE_BYTES))
+
+            await secrets.make(self._store, name, wrap)
+        for again in (True, False):
+            found = await secrets.get(self._store, name)
+            if found is None:
+                break
+            try:
+                return self._open(name, found)
+            except NotHeld:  # a rotation may have come between
+                if not again:
+                    raise
+        raise NotOpened(f"the key {name!r} is gone", should_retry=False)
 
     async def wrapped(self) -> dict[str, int]:
         """How many keys each master secret wraps, by its id."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from metering.core.credentials import bound_to
-from metering.core.sealing import Master, Secret, derived, unseal
+from metering.core.sealing import Master, NotOpened, Secret, derived, unseal
 from metering.errors import Conflict, OurFault
 from metering.keyring import Keyring, NotHeld
 from metering.settings import Settings
-from metering.store import Store, applications, credentials
+from metering.store import Store, applications, credentials, secrets
+from metering.store.secrets import Wrapped
 from metering.vault import CURSORS, PEPPER, OwnSecrets, Vault
 from tests.builders import APPLICATION, NOW_MS
 from tests.store.test_credentials import a_credential
@@ -196,3 +199,71 @@ async def test_a_row_that_was_altered_is_named(store: Store) -> None:
     with pytest.raises(Conflict, match="'spoilt'"):
         await both.rotate(store)
     assert await both.wrapped() == {Master(OLD).id: 3}
+
+
+async def test_keys_of_a_name_are_everybodys(store: Store) -> None:
+    """Made once, whoever asks for it; what one seals the other opens, and no other name's does."""
+    one, two = vault(store, OLD), vault(store, OLD)
+    await one.prepare()
+    made = await asyncio.gather(*(it.box("a day", make=True) for it in (one, two, one, two)))
+    sealed = made[0].seal(b"text", b"bound", bytes(12))
+    assert {it.open(sealed, b"bound") for it in made} == {b"text"}
+    assert (await vault(store, OLD).box("a day")).open(sealed, b"bound") == b"text"
+    other = await one.box("another day", make=True)
+    for box, bound in ((other, b"bound"), (made[0], b"elsewhere")):
+        with pytest.raises(NotOpened):
+            box.open(sealed, bound)
+    with pytest.raises(NotOpened, match="'no day'"):
+        await one.box("no day")
+
+
+async def test_keys_of_a_name_are_rotated(store: Store) -> None:
+    """What was sealed is opened after a rotation, by whoever has the new master secret alone."""
+    both = vault(store, NEW, OLD)
+    await both.prepare()
+    sealed = (await both.box("a day", make=True)).seal(b"text", b"", bytes(12))
+    await both.rotate(store)
+    assert await both.wrapped() == {Master(NEW).id: 3}
+    assert (await vault(store, NEW).box("a day")).open(sealed, b"") == b"text"
+    with pytest.raises(NotHeld):
+        await vault(store, OLD).box("a day")
+    with pytest.raises(NotHeld):
+        await vault(store, OLD).box("a day", make=True)
+
+
+async def test_no_key_is_passed_by_in_a_rotation(store: Store) -> None:
+    """One that is made while everything is wrapped anew waits, or is wrapped anew with the rest."""
+    both = vault(store, NEW, OLD)
+    await both.prepare()
+
+    async def made(name: str) -> None:
+        with contextlib.suppress(NotHeld):  # of one who has the old secret alone, and came late
+            await vault(store, OLD).box(name, make=True)
+        await vault(store, NEW, OLD).box(name, make=True)
+
+    names = [str(number) for number in range(30)]
+    await asyncio.gather(*map(made, names[:15]), both.rotate(store), *map(made, names[15:]))
+    assert (await both.wrapped()).keys() == {Master(NEW).id}
+    for name in names:
+        await vault(store, NEW).box(name)
+
+
+async def test_a_key_under_a_secret_that_came_just_now(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rotation between the row and its opening: the row is read again."""
+    settings = Settings(data_dir=tmp_path)
+    one, two = (Vault(store, Keyring.of(settings), os.urandom) for _ in range(2))
+    await one.prepare()
+    await one.box("a day", make=True)
+    read = secrets.get
+
+    async def slow(store: Store, name: str) -> Wrapped | None:
+        found = await read(store, name)
+        monkeypatch.undo()
+        await one.rotate(store)
+        return found
+
+    monkeypatch.setattr(secrets, "get", slow)
+    box = await two.box("a day")
+    assert (await one.box("a day")).open(box.seal(b"text", b"", bytes(12)), b"") == b"text"

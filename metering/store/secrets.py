@@ -42,6 +42,25 @@ async def add(store: Store, name: str, wrapped: bytes, by: str) -> None:
     await store.rows("add_secret", name, wrapped, by)
 
 
+async def get(store: Store, name: str) -> Wrapped | None:
+    """One of them."""
+    record = await store.row("read_secret", name)
+    return None if record is None else Wrapped(record["wrapped"], record["wrapped_by"])
+
+
+async def make(store: Store, name: str, wrap: Callable[[str], bytes]) -> None:
+    """Keep a key, wrapped by the master secret in force, if there is none of this name; no
+    rotation passes it by."""
+    async with store.transaction() as connection:
+        by = await connection.fetchval(queries["read_master_in_force"])
+        await connection.execute(queries["add_secret"], name, wrap(by), by)
+
+
+async def expire(store: Store, prefix: str, day: str) -> None:
+    """Forget the keys of days before one, which are named by a prefix and their day."""
+    await store.rows("expire_secrets", prefix, day)
+
+
 async def used_before(store: Store) -> bool:
     """Whether this database has been used before."""
     return bool(await store.value("count_applications"))
@@ -69,6 +88,7 @@ async def rewrap(
     Nobody seals meanwhile; who opens is not in the way.
     """
     async with store.transaction() as connection:
+        await connection.execute(queries["lock_master"], timeout=REWRAP_S)
         records = await connection.fetch(queries["lock_secrets"], timeout=REWRAP_S)
         for it in records:
             if it["wrapped_by"] != by:

@@ -2,6 +2,10 @@
 -- Our own random keys, wrapped.
 SELECT name, wrapped, wrapped_by FROM secrets;
 
+-- read_secret --
+-- A random key of ours, wrapped.
+SELECT wrapped, wrapped_by FROM secrets WHERE name = $1;
+
 -- add_secret --
 -- Keep a random key, if there is none of this name.
 INSERT INTO secrets (name, wrapped, wrapped_by) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING;
@@ -10,8 +14,16 @@ INSERT INTO secrets (name, wrapped, wrapped_by) VALUES ($1, $2, $3) ON CONFLICT 
 -- The id of the master secret that seals now; it does not change before the transaction ends.
 SELECT master_in_force();
 
+-- expire_secrets --
+-- Forget the keys of days before $2, whose names begin with $1.
+DELETE FROM secrets WHERE starts_with(name, $1) AND name COLLATE "C" < $1 || $2;
+
+-- lock_master --
+-- Whoever seals waits from now on; what is sealed is seen by the next statement.
+SELECT FROM secrets WHERE name = 'key pepper' FOR UPDATE;
+
 -- lock_secrets --
--- Our own random keys, for wrapping them anew: whoever seals waits.
+-- Our own random keys, for wrapping them anew.
 SELECT name, wrapped, wrapped_by FROM secrets ORDER BY name FOR UPDATE;
 
 -- lock_row_keys --
