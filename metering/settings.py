@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a provider may be silent."""
     provider_total_s: int = 3_600
     """How long an answer may take in all."""
+    bodies_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 30
+    """How many days the bodies of reported calls are kept; 0: not at all."""
     key_calls_max: int = 1_000
     """How many calls of one key a worker has under way at most."""
     drain_s: int = 30

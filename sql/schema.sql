@@ -332,6 +332,18 @@ CREATE TABLE ingested (
     PRIMARY KEY (application_id, source, id)
 );
 
+-- What was said in calls that were reported: a call's bodies and headers, compressed and sealed for it under
+-- the key of its day, which is in `secrets`. Kept for some days after the call, then deleted, oldest first, in
+-- batches; an application's own go with it in the same way. Not partitioned: that would be a partition a day,
+-- and one more for each day that somebody reports calls of. Deleting is by the key's order, and room is made at once.
+CREATE TABLE bodies (
+    application_id  uuid NOT NULL,
+    request_id      uuid NOT NULL,                    -- its time is the call's: what is due is told by the key
+    sealed          bytea NOT NULL,                   -- nonce, ciphertext, tag; see core/bodies.py
+    PRIMARY KEY (application_id, request_id)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_scale_factor = 0.02);
+ALTER TABLE bodies ALTER COLUMN sealed SET STORAGE EXTERNAL;  -- nothing can compress it
+
 -- Where rows land whose month has no partition yet (a clock gone wrong): kept, and moved later.
 CREATE TABLE usage_default PARTITION OF usage DEFAULT;
 
@@ -632,3 +644,10 @@ ALTER TABLE ingested FORCE ROW LEVEL SECURITY;
 CREATE POLICY service ON ingested TO CURRENT_USER USING (true) WITH CHECK (true);
 CREATE POLICY tenant ON ingested TO xproxy_tenant USING (application_id = tenant());
 GRANT SELECT, INSERT, UPDATE (request_id) ON ingested TO xproxy_tenant;
+
+-- What was said in its calls a tenant keeps and reads, and changes nothing of.
+ALTER TABLE bodies ENABLE ROW LEVEL SECURITY;
+ALTER TABLE bodies FORCE ROW LEVEL SECURITY;
+CREATE POLICY service ON bodies TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON bodies TO xproxy_tenant USING (application_id = tenant());
+GRANT SELECT, INSERT ON bodies TO xproxy_tenant;

@@ -11,6 +11,7 @@ from metering.api.applications import ApplicationController
 from metering.api.attachments import AttachmentController
 from metering.api.audit import AuditController
 from metering.api.auth import guard
+from metering.api.bodies import BodyController
 from metering.api.budgets import BudgetController
 from metering.api.categories import CategoryController
 from metering.api.credentials import CredentialController
@@ -52,6 +53,7 @@ def build(services: Services) -> ManagementApi:
             ApplicationController,
             AttachmentController,
             AuditController,
+            BodyController,
             BudgetController,
             BudgetTagController,
             CategoryController,

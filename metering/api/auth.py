@@ -72,6 +72,12 @@ async def admin_only(connection: Connection, _: BaseRouteHandler) -> None:
         raise NotAllowed("This needs a key of role admin")
 
 
+async def callers_only(connection: Connection, _: BaseRouteHandler) -> None:
+    """A second guard, of what was said in calls: a key that only reads sees what they cost."""
+    if cast(Acting, connection.scope["user"]).role == "read":
+        raise NotAllowed("This key does not see what was said in calls; use one of role app")
+
+
 def presented_key(headers: Any) -> str:
     """The key a request shows, or an empty string."""
     key: str = headers.get("xproxy-api-key", "").strip()

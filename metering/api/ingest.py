@@ -1,7 +1,4 @@
-"""`/ingest`: calls that were made elsewhere, reported one by one or many at once.
-
-Bodies of provider calls that come along are read and not kept.
-"""
+"""`/ingest`: calls that were made elsewhere, reported one by one or many at once."""
 
 import asyncio
 from typing import Annotated, Any, cast
@@ -25,13 +22,14 @@ from metering.api.ingest_shapes import (
 from metering.api.requests import result_of
 from metering.api.server import ApiRequest, ExactResponse
 from metering.api.text import moment
-from metering.core.annotations import annotate
+from metering.core.annotations import annotate, logging_disabled
 from metering.core.ids import uuid7_text_ms
 from metering.directory import Caller
 from metering.errors import BodyTooLarge, InvalidRequest, NotAllowed, OurFault, XproxyError
 from metering.meter import Known, Outcome, Reported
 
-BULK_BYTES_MAX = 32 * 1024 * 1024
+REPORT_BYTES_MAX = 32 * 1024 * 1024
+"""Of one call or of many: what was said in it comes along, however much of that is kept."""
 EVENTS_MAX = 10_000
 """So many calls one request may report: some seconds of work."""
 AT_ONCE = 512
@@ -46,7 +44,7 @@ class IngestController(Controller):
     path = "/ingest"
     tags = ("ingest",)
 
-    @post(status_code=200)
+    @post(status_code=200, request_max_body_size=REPORT_BYTES_MAX)
     async def one(
         self,
         request: ApiRequest,
@@ -75,12 +73,12 @@ class IngestController(Controller):
             xproxy_result=result,
         )
 
-    @post("/bulk", status_code=200, request_max_body_size=BULK_BYTES_MAX)
+    @post("/bulk", status_code=200, request_max_body_size=REPORT_BYTES_MAX)
     async def many(self, request: ApiRequest) -> Response[BulkIngestResponse]:
         """Report many calls; each is taken or refused for itself. 400 if not one was taken."""
         return await _take(request, upsert=False)
 
-    @post("/bulk-upsert", status_code=200, request_max_body_size=BULK_BYTES_MAX)
+    @post("/bulk-upsert", status_code=200, request_max_body_size=REPORT_BYTES_MAX)
     async def upsert(self, request: ApiRequest) -> Response[BulkIngestResponse]:
         """Report many calls by their provider's id; what was reported before is corrected."""
         return await _take(request, upsert=True)
@@ -99,6 +97,8 @@ def _reporter(request: ApiRequest) -> tuple[Caller, Reporter]:
         user_id=caller.user_id,
         customer=caller.customer,
         now_ms=request.services.clock(),
+        logging=request.services.archive.takes
+        and not logging_disabled([*request.scope["headers"]]),
     )
     return caller, by
 

@@ -20,6 +20,7 @@ from metering.api.text import (
     time_ms,
 )
 from metering.core.annotations import Annotations, of_members
+from metering.core.bodies import Bodies, FunctionCall, HeaderInfo
 from metering.core.ids import uuid7_text
 from metering.core.record import INGEST, UsageRow
 from metering.core.resources import TYPES_MAX
@@ -43,20 +44,6 @@ class Units(msgspec.Struct, kw_only=True):
 
     input: int | None = None
     output: int | None = None
-
-
-class HeaderInfo(msgspec.Struct, kw_only=True):
-    """A header."""
-
-    name: str
-    value: str | None = None
-
-
-class FunctionCall(msgspec.Struct, kw_only=True):
-    """A function that the answer calls."""
-
-    name: str
-    arguments: str | None = None
 
 
 class IngestEvent(msgspec.Struct, kw_only=True):
@@ -137,6 +124,8 @@ class Reporter(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str | None
     customer: str | None
     now_ms: int
+    logging: bool
+    """Whether what was said in calls is kept."""
 
 
 def annotated(event: BulkIngestEvent) -> Annotations:
@@ -201,6 +190,19 @@ def reported(
         units=_units(event),
         limit_ids=said.limit_ids,
         names=tuple((row.category, it) for it in ids),
+        bodies=_bodies(event) if by.logging else None,
+    )
+
+
+def _bodies(event: IngestEvent) -> Bodies:
+    return Bodies(
+        provider_uri=event.provider_uri,
+        provider_request_headers=event.provider_request_headers,
+        provider_request_json=event.provider_request_json,
+        provider_request_reasoning_json=event.provider_request_reasoning_json,
+        provider_response_headers=event.provider_response_headers,
+        provider_response_json=event.provider_response_json,
+        provider_response_function_calls=event.provider_response_function_calls,
     )
 
 

@@ -17,7 +17,7 @@ from metering.core.record import UsageRow
 from metering.duties.audit import Report
 from metering.duties.prices import Prices
 from metering.ledger import Correction
-from metering.meter import Reports
+from metering.meter import Archive, Reports
 from metering.settings import Settings
 from metering.store import Store
 from metering.store.usage import Entry
@@ -141,6 +141,7 @@ class Services:
     vault: Vault
     probe: Probe
     reports: Reports
+    archive: Archive
     pepper: bytes
     """Keys are stored as `core.keys.digest(pepper, key)`."""
     cursor_secret: bytes

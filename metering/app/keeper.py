@@ -16,6 +16,7 @@ import structlog
 from metering.app.first import clock_ms, collect_rarely
 from metering.app.logs import configure_logs, watch
 from metering.duties import Lease, every
+from metering.duties.expiry import Expiry
 from metering.duties.reaper import Reaper
 from metering.duties.recovery import Recovery
 from metering.duties.writer import Writer
@@ -30,6 +31,7 @@ from metering.store import Store, usage
 log = structlog.get_logger()
 
 PARTITIONS_S = 6 * 3600
+EXPIRY_S = 60
 WRITER_S = 0.1
 NICENESS = 10
 """Calls come first: what the keeper does may wait, for as long as it is done at all."""
@@ -62,6 +64,8 @@ class Keeper:
             Lease(self._redis, "reaper", name),
             patience_s=1.5 * settings.heartbeat_ms / 1000,
         )
+        lease = Lease(self._redis, "expiry", name)
+        self._expiry = Expiry(store, lease, settings.bodies_days, clock_ms)
 
     async def run(self, until: asyncio.Event) -> None:
         """Do the duties until told to end, then land what is left."""
@@ -71,6 +75,7 @@ class Keeper:
             every(1, "recovery", self._recovery.step, self._ledger.generation.rest),
             every(1, "replay", self._ledger.replay),
             every(PARTITIONS_S, "partitions", self._partitions),
+            every(EXPIRY_S, "expiry", self._expiry.step),
         )
         tasks = [asyncio.create_task(duty) for duty in duties]
         await until.wait()
@@ -103,7 +108,7 @@ async def keep(settings: Settings) -> int:
     watch(loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, until.set)
-    store = await Store.open(settings.database_url or "", connections=2)
+    store = await Store.open(settings.database_url or "", connections=3)
     keeper = Keeper(settings, store)
     collect_rarely()
     await keeper.run(until)

@@ -33,7 +33,7 @@ from metering.duties.recovery import MEMBER
 from metering.errors import StoreAway
 from metering.keyring import Keyring
 from metering.ledger import Ledger
-from metering.meter import Meter, Reports
+from metering.meter import Archive, Meter, Reports
 from metering.proxy.flow import Flow
 from metering.proxy.plan import Planner
 from metering.redis import Redis
@@ -173,6 +173,7 @@ class Worker:
 
 def build(worker: Worker) -> Any:
     """The control plane, as an ASGI application."""
+    archive = Archive(worker.settings.bodies_days, worker.vault, os.urandom)
     return api.build(
         api.Services(
             settings=worker.settings,
@@ -183,7 +184,8 @@ def build(worker: Worker) -> Any:
             prices=worker.prices,
             auditor=worker.auditor,
             vault=worker.vault,
-            reports=Reports(worker.settings, worker.directory, worker.meter),
+            reports=Reports(worker.settings, worker.directory, worker.meter, archive),
+            archive=archive,
             probe=api.Probe(worker.settings, worker.upstream, worker.resolver),
             pepper=worker.own.pepper,
             cursor_secret=worker.own.cursors,

@@ -46,6 +46,7 @@ PROPERTIES_MAX = 64
 PROPERTY_NAME_MAX = 128
 PROPERTY_VALUE_MAX = 2048
 VERSION_MAX = 2**31 - 1
+LOGGING = "xProxy-Logging-Disable"
 
 _LIMIT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -76,6 +77,7 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     credential: str | None = None
     """The slug of the stored credential that is to serve the call."""
     logging_disabled: bool = False
+    """Of a reported call: its bodies are not kept. Those of proxied ones never are."""
     result_off: bool = False
     """`xProxy-Result: off`: bodies stay untouched."""
     on_disconnect: Literal["drain", "cancel"] = "drain"
@@ -105,7 +107,7 @@ _NAMES: dict[bytes, str] = {
         "xProxy-Resource-Scope": (),
         origins.HEADER: (),
         credentials.HEADER: (),
-        "xProxy-Logging-Disable": (),
+        LOGGING: (),
         "xProxy-Result": (),
         "xProxy-On-Disconnect": (),
     }.items()
@@ -150,12 +152,18 @@ def annotate(headers: Sequence[tuple[bytes, bytes]]) -> Annotations:
         scope=_scope(text("xProxy-Resource-Scope")),
         base_uri=origins.parse(base_uri) if base_uri else None,
         credential=_credential(text(credentials.HEADER)),
-        logging_disabled=_choice(values, "xProxy-Logging-Disable", "False", "True"),
+        logging_disabled=_logging_disabled(values),
         result_off=_choice(values, "xProxy-Result", "on", "off"),
         on_disconnect="cancel"
         if _choice(values, "xProxy-On-Disconnect", "drain", "cancel")
         else "drain",
     )
+
+
+def logging_disabled(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """What headers say of logging alone: of many calls that are reported together."""
+    said = [it for it in headers if it[0].lower() == LOGGING.lower().encode()]
+    return _logging_disabled(_collect(said))
 
 
 def of_members(members: Mapping[str, str]) -> Annotations:
@@ -313,6 +321,12 @@ def _choice(values: dict[str, str], name: str, default: str, other: str) -> bool
     if value not in (default.lower(), other.lower()):
         raise _invalid(name, f"must be {default} or {other}", "invalid_header")
     return value == other.lower()
+
+
+def _logging_disabled(values: dict[str, str]) -> bool:
+    if values.get(LOGGING, "").lower() == "none":  # the SDK's text for what was not said
+        return False
+    return _choice(values, LOGGING, "False", "True")
 
 
 def _property_map(values: dict[str, str], name: str) -> dict[str, str | None]:

@@ -2,7 +2,8 @@
 
 To the provider go the caller's headers less everything that is ours, the front proxy's, the
 connection's, or a cookie. Of the provider's answer, what describes its connection or its
-server stays behind. Nothing that looks like one of our keys ever goes upstream.
+server stays behind. Nothing that looks like one of our keys ever goes upstream. Where headers are
+stored, those that let somebody in are not.
 """
 
 from __future__ import annotations
@@ -77,6 +78,14 @@ _SECRET = re.compile(
     rb"|(?:org|proj|sess)[-_](?=[A-Za-z_-]*[0-9*])[A-Za-z0-9_*.-]{6,}[A-Za-z0-9_*]"
     rb"|AIza[A-Za-z0-9_-]{20,}|(?i:bearer)\s+[A-Za-z0-9_*.~+/-]{8,}=*)"
 )
+_TELLING = re.compile(
+    r"auth|cookie|secret|passw|passphrase|credential|signature|session|bearer|jwt|assertion"
+    r"|(?:keys?|token|sig|sid|cert|otp|pin)(?![a-z]|-count)|^(?:xproxy|x-portkey|x-litellm|proxy)-"
+)
+"""What is in names of headers that let somebody in, of ours, or of a front proxy's."""
+_USER = re.compile(r"^([a-z+.-]*:[/\\]+)?[^/\\]*@", re.IGNORECASE)
+"""The user of a URI, and what stands before."""
+_LOGIN = re.compile(r"(?i)\b(?:basic|digest|negotiate)\s+\S+")
 
 
 def to_provider(
@@ -287,3 +296,18 @@ def scrub(body: bytes, stored_key: bytes) -> bytes:
     For answers to calls that a stored key paid for: some providers repeat the key they were sent.
     """
     return _SECRET.sub(b"***", body.replace(stored_key, b"***"))
+
+
+def tells_secret(name: str) -> bool:
+    """Whether a header is of those that are never stored, whatever its value."""
+    return _TELLING.search(name.lower().replace("_", "-")) is not None
+
+
+def redacted(text: str) -> str:
+    """A header's value as it may be stored, with everything that looks like a key made `***`."""
+    return _LOGIN.sub("***", _SECRET.sub(b"***", text.encode()).decode())
+
+
+def redacted_uri(uri: str) -> str:
+    """A URI as it may be stored, without user, query and fragment: keys may stand in them."""
+    return redacted(_USER.sub(r"\1", re.split("[?#]", uri, maxsplit=1)[0]))

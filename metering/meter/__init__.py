@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from metering.meter.archive import Archive
 from metering.meter.meter import Meter, Outcome
 from metering.meter.pricing import Priced, price_of, unpriced_units
 from metering.meter.reports import Known, Reported, Reports, Taken
 
 __all__ = [
+    "Archive",
     "Known",
     "Meter",
     "Outcome",

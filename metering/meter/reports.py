@@ -4,7 +4,8 @@ A call has names, the ids that its reporter or its provider gave it, and is char
 The names are put down first, with the request that the call is to be; then it is charged under that
 request id, by the same script as any call. Whoever reports it again finds the names. If it was not
 charged after all, because its first reporter's worker died between the two, he charges it, under
-the same request id: of two who do so at once the script takes one.
+the same request id: of two who do so at once the script takes one. What was said in a call is put
+away last of all.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from metering.core.bodies import Bodies
 from metering.core.limits import Bounds, Limit, resets_at
 from metering.core.record import UsageRow
 from metering.core.resources import unit_for
 from metering.directory import Caller, Directory
 from metering.errors import InvalidRequest, NotFound, StoreAway, XproxyError
 from metering.ledger import Hold
+from metering.meter.archive import Archive
 from metering.meter.meter import Meter, Outcome
 from metering.meter.pricing import (
     Priced,
@@ -55,6 +58,8 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     limit_ids: tuple[str, ...] = ()
     """Those that the report names."""
     names: tuple[ingested.Name, ...] = ()
+    bodies: Bodies | None = None
+    """What was said in it, if that is to be kept."""
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -78,10 +83,13 @@ class _Due(msgspec.Struct, frozen=True):
 class Reports:
     """Takes reports for one worker."""
 
-    def __init__(self, settings: Settings, directory: Directory, meter: Meter) -> None:
+    def __init__(
+        self, settings: Settings, directory: Directory, meter: Meter, archive: Archive
+    ) -> None:
         self._unpriced = settings.unpriced
         self._directory = directory
         self._meter = meter
+        self._archive = archive
 
     async def take(
         self, store: Store, caller: Caller, reports: Sequence[Reported], now_ms: int
@@ -108,6 +116,12 @@ class Reports:
         taken |= await self._charge({at: due[at] for at in first}, now_ms)
         again = {at: _as(it, is_of) for at, it in due.items() if at not in first}
         taken |= await self._again(store, again, now_ms)
+        said: dict[str, Bodies] = {}
+        for at, report in enumerate(reports):
+            request_id = _request_of(taken[at])
+            if report.bodies is not None and request_id is not None:
+                said.setdefault(request_id, report.bodies)
+        await self._archive.keep(store, caller.application_id, said, now_ms)
         return [taken[at] for at in range(len(reports))]
 
     async def due(self, caller: Caller, report: Reported) -> _Due:
@@ -233,6 +247,13 @@ class Reports:
         if all(getattr(call.row, it) == getattr(truth, it) for it in _COSTS):
             return False
         return (await ledger.reconcile(run, call, truth, due.tokens)).entry != b""
+
+
+def _request_of(taken: Taken) -> str | None:
+    """Which call a report was of; None: of none, it was refused."""
+    if isinstance(taken, Known):
+        return taken.request_id
+    return taken.row.request_id if isinstance(taken, Outcome) else None
 
 
 def _is_first(due: _Due, is_of: Mapping[str, str]) -> bool:

@@ -9,8 +9,6 @@ from metering import api
 from tests.acceptance.canary_paths import filled
 from tests.acceptance.tenant import Tenant
 
-PROVIDER_ID = "chatcmpl-1"
-"""What the provider calls a call that has been made."""
 SEALED, SLUG = "<sealed>", "<slug>"
 """The places of a credential's secret, and of the slug of a new one."""
 FRESH = "sk-of-a-fresh-credential"
@@ -52,8 +50,10 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("GET", "/api/v1/prices/own"): None,
     ("GET", "/api/v1/prices/versions"): None,
     ("GET", "/api/v1/prices/{provider}/{model}"): None,
+    ("GET", "/api/v1/requests/provider/{category}/{provider_id}/bodies"): None,
     ("GET", "/api/v1/requests/provider/{category}/{provider_id}/result"): None,
     ("GET", "/api/v1/requests/result/{category}/{provider_id}"): None,
+    ("GET", "/api/v1/requests/{request_id}/bodies"): None,
     ("GET", "/api/v1/requests/{request_id}/result"): None,
     ("GET", "/api/v1/secret"): None,
     ("GET", "/api/v1/usage"): None,
@@ -131,7 +131,8 @@ def parameters(tenant: Tenant, sealed: str = FRESH, *, attached: bool = True) ->
     service.manage("POST", "credentials", credential, **whose)
     units = {"units": {"text": {"input_price": 1}}}
     resource = service.manage("POST", f"categories/{name}/resources/{name}", units, **whose)
-    row = next(row for row in tenant.rows(1) if row["provider_id"] == PROVIDER_ID)
+    call = {"category": "system.openai", "units": {}, "provider_response_id": name}
+    reported = service.manage("POST", "ingest", call | {"provider_request_json": "hello"}, **whose)
     return {
         "application_id": service.manage("POST", "applications", {"name": name})["application_id"],
         "key_id": service.manage("POST", "keys", {"name": name}, **whose)["key_id"],
@@ -139,12 +140,12 @@ def parameters(tenant: Tenant, sealed: str = FRESH, *, attached: bool = True) ->
         "kind": "user",
         "name": name,
         "slug": name,
-        "request_id": row["request_id"],
+        "request_id": reported["request_id"],
         "category": "system.openai",
         "category_name": name,
         "resource": name,
         "resource_id": resource["resource_id"],
-        "provider_id": PROVIDER_ID,
+        "provider_id": name,
         "provider": "openai",
         "model": "gpt-4o",
         "path": "openapi.json",

@@ -404,6 +404,42 @@ def as_it_is_meant(traffic: Traffic, method: str, path: str, headers: dict[str, 
         assert status in (200, 201), f"{method} {url}: {status}"
 
 
+def reports(traffic: Traffic) -> None:
+    """Calls that were made elsewhere, with all that was said in them: kept, not kept, refused, told
+    again, corrected, and read."""
+    prompt, secret = traffic.callers("Prompt"), traffic.callers("OwnHeader")
+    headers = [{"name": it, "value": secret} for it in ("authorization", "cookie", "x-own")]
+    call = {
+        "category": "system.openai",
+        "units": {"text": {"input": 1}},
+        "provider_response_id": "reported",
+        "provider_uri": f"https://user:{secret}@127.0.0.1/{prompt}?key={secret}",
+        "provider_request_headers": headers,
+        "provider_request_json": prompt,
+        "provider_request_reasoning_json": f"{prompt} {{",
+        "provider_response_headers": headers,
+        "provider_response_json": [prompt, json.dumps({"text": prompt}) * 1_000],
+        "provider_response_function_calls": [{"name": prompt, "arguments": prompt}],
+    }
+    key = {"xProxy-Api-Key": traffic.service.admin_key}
+    whose = {"application": traffic.tenant.application_id}
+    many = [call, call | {"provider_response_id": "another"}, call | {"units": prompt}]
+    asked: tuple[tuple[str, object], ...] = (
+        ("ingest", call),
+        ("ingest", call | {"units": prompt}),
+        ("ingest", call | {"provider_response_id": prompt * 20}),
+        ("ingest/bulk", many),
+        ("ingest/bulk-upsert", many),
+    )
+    for logging in ("True", "False"):
+        for path, body in asked:
+            sent = key | {"xProxy-Logging-Disable": logging}
+            traffic.send("POST", f"/api/v1/{path}", headers=sent, params=whose, json=body)
+    for name in ("reported", "another"):
+        path = f"/api/v1/requests/provider/system.openai/{name}/bodies"
+        assert traffic.send("GET", path, headers=key, params=whose) == 200
+
+
 def stored_credentials(traffic: Traffic) -> None:
     """They serve calls of every kind; providers repeat them; they are changed, moved, spoilt."""
     secret = (traffic.service.data_dir / "master.secret").read_text().strip()
@@ -560,6 +596,7 @@ PHASES = (
     callers_at_fault,
     callers_that_leave,
     management,
+    reports,
     stored_credentials,
     bugs_of_ours,
     postgres_away,

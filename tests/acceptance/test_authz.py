@@ -21,9 +21,10 @@ from tests.acceptance.tenant import Tenant, new_tenant
 from tests.standin.process import Standin
 from tests.standin.service import Service
 
-Access = Literal["anyone", "own", "manage", "report", "admin"]
-"""Who may: anyone; every key for its own application, `read` ones by GET alone; every key by GET,
-and those that may manage credentials; those that may report calls; admin keys."""
+Access = Literal["anyone", "own", "said", "manage", "report", "admin"]
+"""Who may: anyone; every key for its own application, `read` ones by GET alone; the same but for
+`read` ones; every key by GET, and those that may manage credentials; those that may report calls;
+admin keys."""
 ACCESS: dict[str, Access] = {
     "/api/v1/applications": "admin",
     "/api/v1/applications/{application_id}": "admin",
@@ -64,9 +65,11 @@ ACCESS: dict[str, Access] = {
     "/api/v1/prices/reprice": "admin",
     "/api/v1/prices/versions": "admin",
     "/api/v1/prices/{provider}/{model}": "own",
+    "/api/v1/requests/provider/{category}/{provider_id}/bodies": "said",
     "/api/v1/requests/provider/{category}/{provider_id}/properties": "own",
     "/api/v1/requests/provider/{category}/{provider_id}/result": "own",
     "/api/v1/requests/result/{category}/{provider_id}": "own",
+    "/api/v1/requests/{request_id}/bodies": "said",
     "/api/v1/requests/{request_id}/properties": "own",
     "/api/v1/requests/{request_id}/result": "own",
     "/api/v1/secret": "admin",
@@ -202,6 +205,8 @@ def may(role: str, access: Access, *, reads: bool) -> bool:
         return True
     if access in ("admin", "report"):
         return access == "report" and role == "reporter"
+    if access == "said":
+        return role != "read"
     return reads or role == "manager" or (access == "own" and role in ("app", "reporter"))
 
 

@@ -24,7 +24,7 @@ from metering.duties.prices import Prices
 from metering.errors import StoreAway
 from metering.keyring import Keyring
 from metering.ledger import Correction
-from metering.meter import Meter, Reports
+from metering.meter import Archive, Meter, Reports
 from metering.settings import Settings
 from metering.store import Store, applications
 from metering.store.usage import Entry
@@ -277,6 +277,7 @@ async def services(store: Store) -> Services:
     ledger, directory = Ledger(), Directory(dict(CALLERS))
     prices = Prices(store, PACKAGED)
     meter = Meter(prices.now, cast(Any, ledger), Learned())
+    archive = Archive(Settings().bodies_days, vault, os.urandom)
     return Services(
         settings=Settings(),
         store=store,
@@ -284,7 +285,8 @@ async def services(store: Store) -> Services:
         directory=directory,
         readiness=Readiness(),
         prices=prices,
-        reports=Reports(Settings(), cast(Any, directory), meter),
+        reports=Reports(Settings(), cast(Any, directory), meter, archive),
+        archive=archive,
         auditor=Auditor(),
         vault=vault,
         probe=api.Probe(Settings(), upstream, Resolver()),

@@ -96,7 +96,7 @@ async def built(services: Services, redis_url: str, folder: Path) -> AsyncIterat
         services,
         ledger=ledger,
         directory=directory,
-        reports=Reports(Settings(), directory, meter),
+        reports=Reports(Settings(), directory, meter, services.archive),
         clock=lambda: NOW_MS,
     )
     await usage.ensure_partitions(store, NOW_MS)

@@ -218,7 +218,8 @@ async def test_what_finds_no_redis_is_charged_when_it_is_back(
     away = Ledger(Redis("redis://127.0.0.1:9", 200), house.services.store, spool, hold_ttl_ms=1_000)
     meter = Meter(house.services.prices.now, away, Learned())
     directory = cast(Directory, house.services.directory)
-    services = replace(house.services, ledger=away, reports=Reports(Settings(), directory, meter))
+    reports = Reports(Settings(), directory, meter, house.services.archive)
+    services = replace(house.services, ledger=away, reports=reports)
     body = GPT | {"units": TEXT, "provider_response_id": "r1"}
     limits = {"xProxy-Limit-IDs": "team"}
     bench = Bench(services)

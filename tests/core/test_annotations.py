@@ -63,6 +63,7 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("xProxy-Logging-Disable", "True", "logging_disabled", True),
     ("xProxy-Logging-Disable", "False", "logging_disabled", False),
     ("xProxy-Logging-Disable", "true", "logging_disabled", True),
+    ("xProxy-Logging-Disable", "None", "logging_disabled", False),
     ("xProxy-Result", "off", "result_off", True),
     ("xProxy-Result", "on", "result_off", False),
     ("xProxy-On-Disconnect", "cancel", "on_disconnect", "cancel"),

@@ -7,14 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.core.headers import (
+    CREDENTIALS,
     NAME_REMEMBERED_MAX,
     _passes,
     bare_key,
     from_provider,
     our_key_and_provider_key,
     query_to_provider,
+    redacted,
+    redacted_uri,
     retry_count,
     scrub,
+    tells_secret,
     to_provider,
 )
 from metering.core.keys import make_key
@@ -351,3 +355,70 @@ def test_scrub(body: bytes, expected: bytes) -> None:
 def test_what_an_sdk_says_of_its_tries(values: list[bytes], count: int | None) -> None:
     """A small number counts; whatever else stands there is passed over, not refused."""
     assert retry_count([(b"x-stainless-retry-count", value) for value in values]) == count
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted(name.decode() for name in CREDENTIALS),
+        *("xProxy-Api-Key", "x-portkey-config", "x-litellm-key", "xproxy-forward-authorization"),
+        *("Cookie", "set-cookie2", "Proxy-Authorization", "WWW-Authenticate", "x-auth-user"),
+        *("x-amz-security-token", "x-amz-access-key-id", "x-amz-secret-access-key"),
+        *("ocp-apim-subscription-key", "x-functions-key", "X_API_KEY", "apikey", "x-accesstoken"),
+        *("x-csrf-token", "x-hub-signature-256", "x-session-id", "x-client-cert", "x-password"),
+    ],
+)
+def test_headers_that_are_not_stored(name: str) -> None:
+    """Every slot of a key, a provider's or ours, of a session, or of whoever stands in front."""
+    assert tells_secret(name)
+    assert tells_secret(name.upper())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("content-type", "user-agent", "x-request-id", "openai-organization", "anthropic-beta"),
+        *("anthropic-ratelimit-tokens-remaining", "x-ratelimit-limit-tokens", "retry-after"),
+        *("x-amzn-bedrock-input-token-count", "x-stainless-retry-count", "x-amz-date", "etag"),
+        *("strict-transport-security", "openai-processing-ms", "cf-ray", "server", ""),
+    ],
+)
+def test_headers_that_are_stored(name: str) -> None:
+    """What tells how a call went, counts of tokens among it."""
+    assert not tells_secret(name)
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ("application/json", "application/json"),
+        ("sk-ant-api03-abcdefgh", "***"),
+        (f"used {OURS}.", "used ***."),
+        ("Basic dXNlcjpwYXNzd29yZA==", "***"),
+        ("Bearer abcdefgh1234", "***"),
+        ("ü", "ü"),
+    ],
+)
+def test_values_are_stored_without_keys(value: str, stored: str) -> None:
+    """Whatever the header is called."""
+    assert redacted(value) == stored
+
+
+@pytest.mark.parametrize(
+    ("uri", "stored"),
+    [
+        ("https://api.openai.com/v1/", "https://api.openai.com/v1/"),
+        ("https://user:word@eu.api.openai.com:443/v1", "https://eu.api.openai.com:443/v1"),
+        ("https://a@b@host/v1", "https://host/v1"),
+        ("https://host/v1beta/models?key=AIzaAbc", "https://host/v1beta/models"),
+        ("https://host/#token", "https://host/"),
+        ("user:word@host/path", "host/path"),
+        ("https://host/publishers/claude@2024", "https://host/publishers/claude@2024"),
+        ("https://host/sk-proj-12345678/v1", "https://host/***/v1"),
+        ("no uri at all", "no uri at all"),
+        ("", ""),
+    ],
+)
+def test_uris_are_stored_without_keys(uri: str, stored: str) -> None:
+    """No user, query or fragment; a path is what was called."""
+    assert redacted_uri(uri) == stored
