@@ -344,13 +344,15 @@ CREATE TABLE bodies (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_scale_factor = 0.02);
 ALTER TABLE bodies ALTER COLUMN sealed SET STORAGE EXTERNAL;  -- nothing can compress it
 
--- Where rows land whose month has no partition yet (a clock gone wrong): kept, and moved later.
+-- Where rows land whose month has no partition (a clock gone wrong, a call of years ago): kept, found by the
+-- same indexes, and moved when there is one.
 CREATE TABLE usage_default PARTITION OF usage DEFAULT;
 
 -- Make the partitions of a month and of `ahead` months after it; returns how many were new. A month
--- is filled beside the table and attached, so that readers and writers of other months never wait.
+-- is filled beside the table and attached, so that readers and writers of other months never wait. Who
+-- would wait for the lock lets go: behind him all who read the default partition wait (a backup holds it for hours).
 CREATE FUNCTION create_usage_partitions(first_at timestamptz, ahead integer) RETURNS integer
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET lock_timeout = '2s' AS $$
 DECLARE
     starts   timestamp;
     low      uuid;

@@ -30,7 +30,7 @@ from metering.store import Store, usage
 
 log = structlog.get_logger()
 
-PARTITIONS_S = 6 * 3600
+PARTITIONS_S = 3600
 EXPIRY_S = 60
 WRITER_S = 0.1
 NICENESS = 10
@@ -89,6 +89,7 @@ class Keeper:
 
     async def _partitions(self) -> None:
         await usage.ensure_partitions(self._store, clock_ms())
+        await usage.ensure_months_of_default(self._store)
 
     async def _flush(self) -> None:
         try:

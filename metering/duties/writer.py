@@ -13,9 +13,11 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from metering.core.ids import uuid7_text_ms
 from metering.core.limits import Charge
 from metering.core.record import INGEST, UsageRow, decode_row
 from metering.duties import Lease
+from metering.errors import StoreAway
 from metering.ledger.replies import blocked, parse_charges, parse_refusals
 from metering.redis import share
 from metering.redis.outbox import Outbox, OutboxEntry
@@ -23,6 +25,7 @@ from metering.store import Store, usage
 
 log = structlog.get_logger()
 BATCH = 512
+DAY_MS = 86_400_000
 TOGETHER = 256
 """So many rows go to Postgres at once, and so many are made ready without a pause."""
 PAUSE_S = 0.001
@@ -55,6 +58,8 @@ class Writer:
         self._outbox = outbox
         self._store = store
         self._lease = lease
+        self._days: set[int] = set()
+        """Those whose month has a partition, or is left to the default one."""
 
     async def step(self) -> None:
         """Land what there is, if the duty is ours."""
@@ -76,6 +81,7 @@ class Writer:
     async def _land(self, stream: str, entries: Sequence[OutboxEntry]) -> None:
         read = [(entry, await self._decoded(entry)) for entry in entries]
         await asyncio.sleep(PAUSE_S)
+        await self._make_partitions(it[0] for _, it in read if it is not None)
         await usage.insert(self._store, [it for _, it in read if it is not None])
         fate = _fate((it[0], entry.kind) for entry, it in read if it is not None)
         await self._outbox.landed(
@@ -86,6 +92,16 @@ class Writer:
             kept=fate.kept,
             corrected_ttl_ms=REPLAYED_TTL_MS,
         )
+
+    async def _make_partitions(self, rows: Iterable[UsageRow]) -> None:
+        """Of months that calls are reported of, before their rows land; if that cannot be done now
+        they land in the default one, and are moved later."""
+        for day in sorted({_day(row) for row in rows} - self._days):
+            self._days.add(day)
+            try:
+                await usage.ensure_month(self._store, day * DAY_MS)
+            except StoreAway as fault:
+                log.warning("partition_not_made", day=day, reason=fault.message)
 
     async def _decoded(self, entry: OutboxEntry) -> Landed | None:
         """The row of an entry; one that cannot be read is kept with the reason."""
@@ -102,6 +118,14 @@ class Writer:
             while await self.land():
                 pass
             await self._lease.give_up()
+
+
+def _day(row: UsageRow) -> int:
+    """The day of a call since 1970; of one whose id is none, which no table takes, the first."""
+    try:
+        return uuid7_text_ms(row.request_id) // DAY_MS
+    except ValueError:
+        return 0
 
 
 class _Fate(NamedTuple):

@@ -35,6 +35,11 @@ LABELS = ("key", "limit", "user", "use_case", "tag", "model", "provider", "statu
 END_MS = (2**48 - 1) // rollups.HOUR_MS * rollups.HOUR_MS
 """The last full hour that a UUIDv7 can be of: the year 10889."""
 MONTHS_AHEAD = 3
+FIRST_MS = 1_577_836_800_000
+"""2020: of calls before that, which nobody can have made, rows stay in the default partition."""
+MOVED_MAX = 100_000
+"""So many rows are moved to a partition of their own, about two seconds, in which who reads the
+default partition waits; more stay there."""
 UNLANDABLE = (ValueRefused, msgspec.MsgspecError, ValueError, TypeError, OverflowError)
 """What a row raises that will never land: from Postgres, or while its columns are made."""
 
@@ -142,6 +147,21 @@ async def ensure_partitions(store: Store, now_ms: int) -> int:
     """Make this month's partition and those of the next three; returns how many were new."""
     count: int = await store.value("create_usage_partitions", now_ms, MONTHS_AHEAD)
     return count
+
+
+async def ensure_month(store: Store, at_ms: int) -> int:
+    """Make the partition of a past month, for which rows are to land; returns how many were new.
+
+    None is made of a month that is too long ago, or to come.
+    """
+    count: int | None = await store.value("create_usage_month", at_ms, FIRST_MS, MOVED_MAX)
+    return count or 0
+
+
+async def ensure_months_of_default(store: Store) -> int:
+    """The same for all months that rows in the default partition are of."""
+    found = await store.rows("read_default_months")
+    return sum([await ensure_month(store, record["at_ms"]) for record in found])
 
 
 async def query(

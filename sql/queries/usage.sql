@@ -210,6 +210,36 @@ SELECT to_ms(now()) AS as_of_ms;
 -- Make the partitions of this month and of some months ahead; returns how many were new.
 SELECT create_usage_partitions(from_ms($1), $2);
 
+-- create_usage_month --
+-- Make the partition of a month since $2, if at most $3 rows of it have to be moved; how many were new.
+SELECT create_usage_partitions(from_ms($1), 0)
+WHERE from_ms($1) BETWEEN from_ms($2) AND now()
+  AND (
+      SELECT count(*)
+      FROM (
+          SELECT FROM usage_default
+          WHERE request_id >= uuid7_floor(to_ms(date_trunc('month', from_ms($1), 'UTC')))
+            AND request_id < uuid7_floor(to_ms(
+                date_trunc('month', from_ms($1), 'UTC') + interval '1 month'))
+          LIMIT $3::bigint + 1
+      ) AS moved) <= $3;
+
+-- read_default_months --
+-- The months that rows in the default partition are of, by a time in each.
+WITH RECURSIVE found AS (
+    (SELECT uuid7_ms(request_id) AS at_ms FROM usage_default ORDER BY request_id LIMIT 1)
+    UNION ALL
+    SELECT next.at_ms
+    FROM found
+    CROSS JOIN LATERAL (
+        SELECT uuid7_ms(request_id) AS at_ms FROM usage_default
+        WHERE request_id >= uuid7_floor(to_ms(
+            date_trunc('month', from_ms(found.at_ms), 'UTC') + interval '1 month'))
+        ORDER BY request_id LIMIT 1
+    ) AS next
+)
+SELECT at_ms FROM found;
+
 -- create_dead_letter --
 -- Keep a row that no table takes, once.
 INSERT INTO dead_letters (digest, application_id, request_id, reason, payload)

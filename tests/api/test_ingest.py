@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -329,6 +329,27 @@ async def test_annotations_follow_the_same_rules_everywhere(
     assert name in fault["xproxy_result"]["message"] or "limit-ids" in str(fault)
     assert (answer.status_code, many["ingest_count"]) == (400, 0)  # not one was taken
     assert many["xproxy_error"]["code"] == code
+
+
+async def test_calls_of_past_months_land_in_partitions_of_their_own(house: House) -> None:
+    """Made when the first of a month lands; if that cannot be done now, rows wait in the default
+    one and nothing is lost."""
+    now = datetime.fromtimestamp(NOW_MS / 1000, UTC)
+    months = [now - timedelta(days=days) for days in (200, 240, 280)]
+    events = [GPT | {"units": TEXT, "event_timestamp": it.isoformat()} for it in months]
+    await house.ask(BULK, events[:2])
+    assert len(await house.rows()) == 2
+    async with house.services.store.transaction() as backup:
+        await backup.execute("LOCK TABLE usage_default IN ACCESS SHARE MODE")
+        await house.ask(BULK, [events[2], events[2]])
+        assert len(await house.rows()) == 4
+    async with house.services.store.connection() as connection:
+        found = await connection.fetch(
+            "SELECT tableoid::regclass::text AS place FROM usage ORDER BY request_id"
+        )
+    names = [it.strftime("usage_%Y_%m") for it in months]
+    assert [it["place"] for it in found] == ["usage_default"] * 2 + [names[1], names[0]]
+    assert await usage.ensure_months_of_default(house.services.store) == 1
 
 
 async def test_old_words_are_understood(house: House) -> None:

@@ -272,6 +272,7 @@ async def test_reports_touch_only_their_months(store: Store, application_id: str
         )
     text = "\n".join(line[0] for line in plan)
     assert "usage_2026_12" in text
+    assert "usage_default" not in text
     assert "usage_2026_11" not in text
     assert "usage_2027_01" not in text
     assert "Index" in text
