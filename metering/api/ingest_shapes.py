@@ -20,7 +20,7 @@ from metering.api.text import (
     time_ms,
 )
 from metering.core.annotations import Annotations, of_members
-from metering.core.bodies import Bodies, FunctionCall, HeaderInfo
+from metering.core.bodies import NOTHING, Bodies, FunctionCall, HeaderInfo
 from metering.core.ids import uuid7_text
 from metering.core.record import INGEST, UsageRow
 from metering.core.resources import TYPES_MAX
@@ -194,8 +194,8 @@ def reported(
     )
 
 
-def _bodies(event: IngestEvent) -> Bodies:
-    return Bodies(
+def _bodies(event: IngestEvent) -> Bodies | None:
+    said = Bodies(
         provider_uri=event.provider_uri,
         provider_request_headers=event.provider_request_headers,
         provider_request_json=event.provider_request_json,
@@ -204,6 +204,7 @@ def _bodies(event: IngestEvent) -> Bodies:
         provider_response_json=event.provider_response_json,
         provider_response_function_calls=event.provider_response_function_calls,
     )
+    return None if said == NOTHING else said
 
 
 def fault_object(fault: XproxyError) -> dict[str, Any]:

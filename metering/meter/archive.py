@@ -56,7 +56,8 @@ class Archive:
             days = {_key(it) for it in said}
             boxes = {day: await self._vault.box(day, make=True) for day in days}
             sealed = await asyncio.to_thread(self._sealed, application_id, said, boxes)
-            await bodies.add(store, application_id, sealed)
+            if sealed:
+                await bodies.add(store, application_id, sealed)
         except XproxyError as fault:
             log.warning("bodies_not_kept", calls=len(said), reason=fault.message)
         except Exception:  # the calls are charged: to fail now would be to lose that

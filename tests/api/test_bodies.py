@@ -20,6 +20,7 @@ from metering.core.keys import local_token
 from metering.keyring import Keyring
 from metering.meter import Archive
 from metering.settings import Settings
+from metering.store import secrets
 from metering.vault import Vault
 from tests.api.conftest import MASTER, NOW_MS, OTHER, Bench
 from tests.api.house import SECRET, House, built
@@ -230,6 +231,8 @@ async def test_nothing_is_kept_for_no_days(house: House, services: Services) -> 
     none = replace(house.services, archive=Archive(0, services.vault, services.random))
     for path, body in ((INGEST, GPT | SAID), (BULK, [GPT | SAID])):
         assert (await elsewhere(none, house, "POST", path, body)).status_code == 200
+    await house.ask(INGEST, GPT)  # nor of what has none
+    assert not [it for it in await secrets.read(services.store) if it.startswith("bodies ")]
     async with house.services.store.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM bodies") == 0
 

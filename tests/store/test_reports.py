@@ -9,7 +9,17 @@ import pytest
 
 from metering.core.limits import Totals
 from metering.errors import InvalidRequest, StoreAway
-from metering.store import Store, applications, credentials, keys, limits, prices, rollups, usage
+from metering.store import (
+    Store,
+    applications,
+    bodies,
+    credentials,
+    keys,
+    limits,
+    prices,
+    rollups,
+    usage,
+)
 from metering.store.usage import Filters, Group
 from sql import queries
 from tests.store.samples import HOUR_MS, NOW_MS, landed, limit, request_id
@@ -265,6 +275,7 @@ def test_what_rollups_can_answer(
 
 FORCED = (
     "audit",
+    "bodies",
     "credentials",
     "keys",
     "limits",
@@ -296,6 +307,7 @@ async def two_tenants(store: Store) -> tuple[str, str]:
         await usage.insert(store, [landed(made.application_id, "a")])
         await prices.set_own(store, made.application_id, (), set_ms=NOW_MS, set_by="operator")
         await credentials.create(store, a_credential(made.application_id), seal)
+        await bodies.add(store, made.application_id, {request_id(): b"sealed"})
     return names[0], names[1]
 
 
@@ -345,6 +357,8 @@ async def test_the_tenant_role_sees_nothing_by_itself(
         "UPDATE own_prices SET rates = '[]'",
         "INSERT INTO own_prices (application_id) VALUES (tenant())",
         "UPDATE limit_history SET max = 0",
+        "UPDATE bodies SET sealed = ''",
+        "DELETE FROM bodies",
         "DELETE FROM audit",
         "INSERT INTO audit (object) VALUES ('')",
     ],
