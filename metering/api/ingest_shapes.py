@@ -153,6 +153,8 @@ def reported(
     status = _within(event.http_status_code, "http_status_code", STATUS_MAX) or None
     failed = status is not None and status >= FAILED_STATUS
     warnings: list[str] = []
+    given = _id(event.provider_response_id, "provider_response_id"), _id(asked_id, "id")
+    ids = list(dict.fromkeys(it for it in given if it))
     row = UsageRow(
         application_id=by.application_id,
         request_id=uuid7_text(at_ms, random),
@@ -167,7 +169,7 @@ def reported(
         model_requested=None if resource is None else checked_name(resource, "resource"),
         model=resource,
         scope=said.scope,
-        provider_id=_id(event.provider_response_id, "provider_response_id"),
+        provider_id=ids[0] if ids else None,
         user_id=said.user_id or by.user_id,
         account_name=said.account_name or by.customer,
         use_case_name=said.use_case_name,
@@ -184,7 +186,6 @@ def reported(
         provider_host=_host(event.provider_uri),
         warnings=warnings,
     )
-    ids = dict.fromkeys(it for it in (row.provider_id, _id(asked_id, "id")) if it)
     return Reported(
         row=row,
         units=_units(event),

@@ -91,12 +91,11 @@ def canonical(request_id: str) -> str | None:
 
 
 async def request_id_of(request: ApiRequest, category: str, provider_id: str) -> str | None:
-    """Our id of a call: the ledger first, which knows it at once, then the rows."""
-    services, application_id = request.services, request.user.application_id
-    live = await services.ledger.request_id_of(application_id, category, provider_id)
-    if live is not None:
-        return live
-    return await requests.request_id_of(services.store, application_id, category, provider_id)
+    """Our id of a call, by the id in the provider's answer."""
+    services, name = request.services, (category, provider_id)
+    application_id = request.user.application_id
+    found = await services.ledger.request_ids_of(services.store, application_id, [name])
+    return found.get(name)
 
 
 async def result_of(

@@ -5,7 +5,7 @@ The clock gives Unix milliseconds, randomness so many bytes. `docs/api.md` is th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,6 +20,7 @@ from metering.ledger import Correction
 from metering.meter import Archive, Reports
 from metering.settings import Settings
 from metering.store import Store
+from metering.store.requests import Name
 from metering.store.usage import Entry
 from metering.vault import Vault
 
@@ -83,10 +84,10 @@ class Ledger(Protocol):
     async def unlanded_since_ms(self) -> int | None:
         """When the oldest row was written that is not in Postgres yet; None if all are."""
 
-    async def request_id_of(
-        self, application_id: str, category: str, provider_id: str
-    ) -> str | None:
-        """The request id of a recent call, by the id in the provider's answer."""
+    async def request_ids_of(
+        self, store: Store, application_id: str, names: Collection[Name]
+    ) -> dict[Name, str]:
+        """The request ids of calls, by the ids in their providers' answers."""
 
 
 class Auditor(Protocol):

@@ -38,9 +38,8 @@ class Corrections(Counters):
         self, application_id: str, category: str, provider_id: str
     ) -> UsageRow | None:
         """A call's row, corrections included, by the id in the provider's answer."""
-        named = (application_id, category, provider_id)
-        request_id = await self.request_id_of(*named)
-        request_id = request_id or await stored_requests.request_id_of(self._store, *named)
+        name = (category, provider_id)
+        request_id = (await self.request_ids_of(self._store, application_id, [name])).get(name)
         if request_id is None:
             return None
         live = await self.record(application_id, request_id)

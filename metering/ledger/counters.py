@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from metering.core.limits import Charge, Limit, Totals
 from metering.core.record import UsageRow, decode_row
@@ -24,6 +24,8 @@ from metering.redis import SCRIPTS, Redis, share
 from metering.redis.outbox import Outbox
 from metering.store import Store
 from metering.store import limits as stored_limits
+from metering.store import requests as stored_requests
+from metering.store.requests import Name
 
 
 class Counters:
@@ -171,13 +173,17 @@ class Counters:
             found = (row, charges)
         return found
 
-    async def request_id_of(
-        self, application_id: str, category: str, provider_id: str
-    ) -> str | None:
-        """Our request id for the id in a provider's answer, while Redis has it."""
+    async def request_ids_of(
+        self, store: Store, application_id: str, names: Collection[Name]
+    ) -> dict[Name, str]:
+        """Our ids of the latest calls that got these ids from their providers; less those of none.
+        Redis has them at once, and what it has forgotten the rows of `store` know."""
         place = share(application_id)
-        found = await self._redis.call("GET", place.index(category, provider_id))
-        return found.decode().rpartition(":")[0] if found else None
+        asked = (self._redis.call("GET", place.index(*name)) for name in names)
+        live = zip(names, await asyncio.gather(*asked), strict=True)
+        found = {name: told.decode().rpartition(":")[0] for name, told in live if told}
+        rest = [name for name in names if name not in found]
+        return found | await stored_requests.request_ids_of(store, application_id, rest)
 
 
 def _waits(mode: str | None) -> bool:

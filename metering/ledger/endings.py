@@ -12,10 +12,11 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+import msgspec
 import structlog
 
 from metering.core.money import split
-from metering.core.record import UsageRow, encode_row
+from metering.core.record import INGEST, UsageRow, encode_row
 from metering.errors import StoreAway
 from metering.ledger.corrections import Corrections
 from metering.ledger.holds import FLOOR, Hold, unresolved_by
@@ -86,9 +87,11 @@ class Endings(Corrections):
             arguments += pair
         reply = await self._redis.each(SETTLE, place.shared, (), names, arguments)
         if isinstance(reply, bytes):
-            entry, underflows, charged = reply.split(b"|", 2)
+            entry, underflows, former, charged = reply.split(b"|", 3)
             if underflows != b"0":
                 log.error("hold_underflow", record=record, limits=int(underflows))
+            if former:
+                await self._take_back(row, former)
             return Applied(charged, entry)
         if reply[0] == 4:
             return None
@@ -100,6 +103,18 @@ class Endings(Corrections):
                 raise StoreAway("Redis does not know this call")
             return Applied(corrected.charged, corrected.entry)
         return Applied(reply[1], b"")
+
+    async def _take_back(self, row: UsageRow, former: bytes) -> None:
+        """Charge nothing for the report of a call that was made through us, and that ended only
+        after it was reported: what was measured stands."""
+        request_id = former.decode().rpartition(":")[0]
+        found = await self.record(row.application_id, request_id)
+        if found is None or found[0].surface != INGEST or row.surface == INGEST:
+            return
+        truth = msgspec.structs.replace(
+            found[0], units={}, lines={}, input_pico=0, output_pico=0, cost_pico=0, limit_costs={}
+        )
+        await self._correct("proxied", truth, 0)
 
     def _remember(self, hold: Hold, verb: Verb, row: UsageRow, tokens: int, entry: bytes) -> None:
         """Keep an end until its row has landed."""
@@ -159,7 +174,7 @@ class Endings(Corrections):
         record = share(row.application_id).record(row.request_id, row.attempt)
         status, *floor = await self._redis.call("HMGET", record, "st", *FLOOR)
         known, hold = status is not None, self._unheard.get(record)
-        if not known and await self._landed(entry, row):
+        if not known and (await self._landed(entry, row) or await self._is_anothers(row)):
             self._unheard.pop(record, None)
             return
         if hold is not None and not known:
@@ -181,6 +196,15 @@ class Endings(Corrections):
         if done is not None and hold is not None:
             self._remember(hold, verb, row, tokens, done.entry)
         self._unheard.pop(record, None)
+
+    async def _is_anothers(self, row: UsageRow) -> bool:
+        """Whether a reported call was charged as another request, when it was made through us: a
+        report that finds no Redis cannot tell."""
+        if row.surface != INGEST or row.provider_id is None:
+            return False
+        name = (row.category, row.provider_id)
+        found = await self.request_ids_of(self._store, row.application_id, [name])
+        return found.get(name, row.request_id) != row.request_id
 
     async def _landed(self, entry: Entry, row: UsageRow) -> bool:
         """Whether a call that Redis does not know has ended, as its rows tell.

@@ -11,13 +11,13 @@ away last of all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from metering.core.bodies import Bodies
 from metering.core.limits import Bounds, Limit, resets_at
-from metering.core.record import UsageRow
+from metering.core.record import INGEST, UsageRow
 from metering.core.resources import unit_for
 from metering.directory import Caller, Directory
 from metering.errors import InvalidRequest, NotFound, StoreAway, XproxyError
@@ -35,6 +35,7 @@ from metering.meter.pricing import (
 from metering.providers import provider_of
 from metering.settings import Settings
 from metering.store import Store, books, ingested, requests
+from metering.store.requests import Name
 from metering.store.usage import Entry
 from pricing.units import TOKENS
 
@@ -57,7 +58,7 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     """How many of each type, by direction."""
     limit_ids: tuple[str, ...] = ()
     """Those that the report names."""
-    names: tuple[ingested.Name, ...] = ()
+    names: tuple[Name, ...] = ()
     bodies: Bodies | None = None
     """What was said in it, if that is to be kept."""
 
@@ -110,11 +111,15 @@ class Reports:
                 if fault.status >= 500:
                     raise
                 taken[at] = fault
-        named = {due[at].row.request_id: reports[at].names for at in due if reports[at].names}
-        is_of = await ingested.claim(store, caller.application_id, named) if named else {}
-        first = {at for at, it in due.items() if _is_first(it, is_of)}
-        taken |= await self._charge({at: due[at] for at in first}, now_ms)
-        again = {at: _as(it, is_of) for at, it in due.items() if at not in first}
+        known = await self._known(store, caller, {at: reports[at] for at in due})
+        due |= {at: _as(due[at], request_id) for at, request_id in known.items()}
+        taken |= {at: Known(request_id) for at, request_id in known.items()}
+        of = {at: it.row.request_id for at, it in due.items()}
+        is_of = await _claimed(store, caller, [(of[at], reports[at].names) for at in due])
+        new = {at: it for at, it in due.items() if at not in known}
+        first = {at: it for at, it in new.items() if is_of.get(of[at], of[at]) == of[at]}
+        taken |= await self._charge(first, now_ms)
+        again = {at: _as(it, is_of[of[at]]) for at, it in new.items() if at not in first}
         taken |= await self._again(store, again, now_ms)
         said: dict[str, Bodies] = {}
         for at, report in enumerate(reports):
@@ -123,6 +128,28 @@ class Reports:
                 said.setdefault(request_id, report.bodies)
         await self._archive.keep(store, caller.application_id, said, now_ms)
         return [taken[at] for at in range(len(reports))]
+
+    async def _known(
+        self, store: Store, caller: Caller, reports: Mapping[int, Reported]
+    ) -> dict[int, str]:
+        """Which call a report is of that was charged before under one of its names, as the answer
+        of a provider: here, when it was made through us, or by an earlier report.
+
+        While Redis is away nobody knows of calls whose row has not landed. The report goes to the
+        journal then, and the question is asked again when it is replayed.
+        """
+        names = list(dict.fromkeys(name for it in reports.values() for name in it.names))
+        application_id = caller.application_id
+        try:
+            found = await self._meter.ledger.request_ids_of(store, application_id, names)
+        except StoreAway:
+            found = await requests.request_ids_of(store, application_id, names)
+        known = {}
+        for at, report in reports.items():
+            request_id = next((found[name] for name in report.names if name in found), None)
+            if request_id is not None:
+                known[at] = request_id
+        return known
 
     async def due(self, caller: Caller, report: Reported) -> _Due:
         """What a reported call cost, and what it counts against; raises CallerFault."""
@@ -242,6 +269,8 @@ class Reports:
         )
         if call is None:  # it is being charged at this moment
             raise StoreAway("this call is being charged; report it again")
+        if call.row.surface != INGEST:  # what was measured here is not changed by what is said
+            return False
         said = due.row
         truth = msgspec.structs.replace(call.row, **{it: getattr(said, it) for it in _COSTS})
         if all(getattr(call.row, it) == getattr(truth, it) for it in _COSTS):
@@ -256,13 +285,19 @@ def _request_of(taken: Taken) -> str | None:
     return taken.row.request_id if isinstance(taken, Outcome) else None
 
 
-def _is_first(due: _Due, is_of: Mapping[str, str]) -> bool:
-    request_id = due.row.request_id
-    return is_of.get(request_id, request_id) == request_id
+async def _claimed(
+    store: Store, caller: Caller, reports: Iterable[tuple[str, Sequence[Name]]]
+) -> dict[str, str]:
+    """Which request each is of those that have names, once all of these are put down."""
+    named: dict[str, list[Name]] = {}
+    for request_id, names in reports:
+        if names:
+            named.setdefault(request_id, []).extend(names)
+    return await ingested.claim(store, caller.application_id, named) if named else {}
 
 
-def _as(due: _Due, is_of: Mapping[str, str]) -> _Due:
-    row = msgspec.structs.replace(due.row, request_id=is_of[due.row.request_id])
+def _as(due: _Due, request_id: str) -> _Due:
+    row = msgspec.structs.replace(due.row, request_id=request_id)
     return _Due(row, due.limits, due.tokens)
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from metering.store import Store
+from metering.store.requests import Name
 from sql import queries
-
-Name = tuple[str, str]
-"""Where an id is from, a category, and the id."""
 
 
 async def claim(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -11,6 +11,9 @@ from metering.core.record import UsageRow
 from metering.store import Store, as_uuid, rows
 from metering.store.rows import Landed
 from metering.store.usage import Entry
+
+Name = tuple[str, str]
+"""Where an id is from, a category, and the id."""
 
 
 async def by_request(store: Store, application_id: str, request_id: str) -> Entry | None:
@@ -27,17 +30,20 @@ async def by_provider(
     store: Store, application_id: str, category: str, provider_id: str
 ) -> Entry | None:
     """A call by the id the provider gave it; the latest one, should an id have come twice."""
-    request_id = await request_id_of(store, application_id, category, provider_id)
+    name = (category, provider_id)
+    request_id = (await request_ids_of(store, application_id, [name])).get(name)
     return None if request_id is None else await by_request(store, application_id, request_id)
 
 
-async def request_id_of(
-    store: Store, application_id: str, category: str, provider_id: str
-) -> str | None:
-    """Our id of the latest call that got this id from the provider."""
-    arguments = (as_uuid(application_id), category, provider_id)
-    request_id = await store.value("read_request_id", *arguments)
-    return None if request_id is None else str(request_id)
+async def request_ids_of(
+    store: Store, application_id: str, names: Collection[Name]
+) -> dict[Name, str]:
+    """Our ids of the latest calls that got these ids from their providers; less those of none."""
+    if not names:
+        return {}
+    categories, ids = [it[0] for it in names], [it[1] for it in names]
+    records = await store.rows("read_request_ids", as_uuid(application_id), categories, ids)
+    return {(it["category"], it["id"]): str(it["request_id"]) for it in records}
 
 
 async def exists(store: Store, application_id: str, request_id: str, attempt: int) -> bool:

@@ -9,13 +9,17 @@ WHERE ($1::uuid IS NULL OR u.application_id = $1)
       WHERE ($1::uuid IS NULL OR application_id = $1) AND request_id = $2)
 ORDER BY u.at, u.entry;
 
--- read_request_id --
--- The latest call of an application that got this id from this category of provider.
-SELECT request_id
-FROM usage
-WHERE application_id = $1 AND category = $2 AND provider_id = $3
-ORDER BY request_id DESC
-LIMIT 1;
+-- read_request_ids --
+-- The latest call of an application for each of these ids, which a category of provider gave it.
+SELECT category, id, request_id
+FROM unnest($2::text[], $3::text[]) AS asked (category, id)
+CROSS JOIN LATERAL (
+    -- Not by order and limit: Postgres may then read all rows of the application, latest first.
+    SELECT max(u.request_id::text)::uuid AS request_id
+    FROM usage AS u
+    WHERE u.application_id = $1 AND u.category = asked.category AND u.provider_id = asked.id
+) AS latest
+WHERE request_id IS NOT NULL;
 
 -- update_request_properties --
 -- Merge properties into those of every attempt of a call; a null removes its name.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Literal, cast
@@ -26,7 +26,7 @@ from metering.keyring import Keyring
 from metering.ledger import Correction
 from metering.meter import Archive, Meter, Reports
 from metering.settings import Settings
-from metering.store import Store, applications
+from metering.store import Store, applications, requests
 from metering.store.usage import Entry
 from metering.upstream import Resolver, Upstream
 from metering.vault import Vault
@@ -111,11 +111,14 @@ class Ledger:
         """All rows have landed."""
         return None
 
-    async def request_id_of(
-        self, application_id: str, category: str, provider_id: str
-    ) -> str | None:
-        """An id that was put here."""
-        return self.ids.get((application_id, category, provider_id))
+    async def request_ids_of(
+        self, store: Store, application_id: str, names: Collection[requests.Name]
+    ) -> dict[requests.Name, str]:
+        """Ids that were put here, and those of rows."""
+        found = {
+            it: self.ids[application_id, *it] for it in names if (application_id, *it) in self.ids
+        }
+        return await requests.request_ids_of(store, application_id, names) | found
 
 
 @dataclass

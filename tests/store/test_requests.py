@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metering.store import Store, requests, usage
+from sql import queries
 from tests.store.samples import charge, landed, request_id, row
 
 
@@ -60,6 +61,24 @@ async def test_the_latest_attempt_and_the_latest_call_count(
     assert later is not None
     assert later.row.model == "later"
     assert await requests.by_provider(store, application_id, "system.other", "twice") is None
+
+
+async def test_many_ids_are_looked_up_at_once(store: Store, application_id: str) -> None:
+    """Each by the index of providers' ids, also while Postgres knows nothing of the table: not by
+    reading all the calls of a busy application for each of them."""
+    calls = [landed(application_id, provider_id=f"c{number}") for number in range(200)]
+    await usage.insert(store, calls)
+    names = [("system.openai", f"c{number}") for number in range(190, 210)]
+    found = await requests.request_ids_of(store, application_id, names)
+    expected = {name: call.request_id for name, (call, _) in zip(names, calls[190:], strict=False)}
+    assert found == expected
+    assert await requests.request_ids_of(store, application_id, []) == {}
+    query = f"EXPLAIN {queries['read_request_ids']}"
+    async with store.connection() as connection:
+        plan = await connection.fetch(query, application_id, ["a"], ["b"])
+    scans = [line[0] for line in plan if "Scan using" in line[0]]
+    assert scans
+    assert all("provider_id" in line for line in scans), scans
 
 
 async def test_corrections_are_summed(store: Store, application_id: str) -> None:

@@ -5,9 +5,9 @@
 --       12 what the index says, 13 input and output of limits with own rates, then id and epoch of each
 --       limit in the order of the keys (epoch 0: the present)
 --       To expire, total, tokens and 13 are the floor: what is certain of the call.
--- Returns: of each call 'id of the outbox entry|underflows|charges' done | {2, charges} done before | {3, charges} was expired:
---          correct it | {4} not due yet | {5} the hold is gone: ask the rows whether it had ended |
---          {-2, why} this one cannot be read
+-- Returns: of each call 'id of the outbox entry|underflows|what the index said of another call|charges' done |
+--          {2, charges} done before | {3, charges} was expired: correct it | {4} not due yet |
+--          {5} the hold is gone: ask the rows whether it had ended | {-2, why} this one cannot be read
 local holds, outbox
 
 -- 1: read; no write.
@@ -110,9 +110,10 @@ local function finish(k, a, call)
   redis_call('HSET', record, 'st', verb == 'expire' and 'expired' or 'settled', 'row', row, 'lim', charges)
   local kind = ARGV[a + 10] == 'any' and 'replayed' or 'call'
   local entry = append(outbox, KEYS[3], 'kind', kind, 'row', row, 'lim', charges)
-  if index ~= record then redis_call('SET', index, ARGV[a + 11]) end
+  local former = index ~= record and redis_call('SET', index, ARGV[a + 11], 'GET')
   if call.took then give_back(a, call) end
-  return entry .. (underflows == 0 and '|0|' or '|' .. s(underflows) .. '|') .. charges
+  if former == ARGV[a + 11] then former = nil end
+  return entry .. (underflows == 0 and '|0|' or '|' .. s(underflows) .. '|') .. (former or '') .. '|' .. charges
 end
 
 local function run()
