@@ -396,6 +396,12 @@ BEGIN ATOMIC
     FROM (VALUES (true)) AS always LEFT JOIN jsonb_array_elements(charges) AS charge ON true;
 END;
 
+-- As how many calls an entry counts: a call that moves from some sums to others is taken back and put down
+-- anew, other corrections are of amounts alone.
+CREATE FUNCTION calls_of(entry text) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE
+        WHEN entry = 'call' OR entry LIKE '%:now' THEN 1 WHEN entry LIKE '%:was' THEN -1 ELSE 0 END;
+
 -- Rows that match; a null asks for anything. [low, high) are request ids: a time range.
 CREATE FUNCTION usage_matching(
     application uuid, low uuid, high uuid, key_is text, limit_is text, user_is text,
@@ -423,7 +429,7 @@ CREATE TABLE rollups (
     dimension       text NOT NULL,                    -- see usage_dimensions
     value           text NOT NULL,
     hour            timestamptz NOT NULL,
-    ok              bigint NOT NULL,                  -- calls by status: corrections are not calls
+    ok              bigint NOT NULL,                  -- calls by status, as `calls_of` counts them
     failed          bigint NOT NULL,
     blocked         bigint NOT NULL,
     unresolved      bigint NOT NULL,

@@ -94,8 +94,6 @@ def _reporter(request: ApiRequest) -> tuple[Caller, Reporter]:
     by = Reporter(
         application_id=caller.application_id,
         key_id=caller.key_id,
-        user_id=caller.user_id,
-        customer=caller.customer,
         now_ms=request.services.clock(),
         logging=request.services.archive.takes
         and not logging_disabled([*request.scope["headers"]]),
@@ -184,7 +182,12 @@ async def _taken(
         elif isinstance(taken, XproxyError):
             faults.append(BulkFault(item_index=index, xproxy_result=fault_object(taken)))
         elif upsert and await services.reports.correct(
-            services.store, caller, reports[index], taken.request_id, request.request_id
+            services.store,
+            caller,
+            reports[index],
+            taken.request_id,
+            run=f"{request.request_id}-{index:05}",
+            now_ms=now_ms,
         ):
             counts.corrected += 1
         else:

@@ -121,8 +121,6 @@ class Reporter(msgspec.Struct, frozen=True, kw_only=True):
 
     application_id: str
     key_id: str | None
-    user_id: str | None
-    customer: str | None
     now_ms: int
     logging: bool
     """Whether what was said in calls is kept."""
@@ -170,8 +168,8 @@ def reported(
         model=resource,
         scope=said.scope,
         provider_id=ids[0] if ids else None,
-        user_id=said.user_id or by.user_id,
-        account_name=said.account_name or by.customer,
+        user_id=said.user_id,
+        account_name=said.account_name,
         use_case_name=said.use_case_name,
         use_case_id=said.use_case_id,
         use_case_version=said.use_case_version,
@@ -278,13 +276,11 @@ def _id(text: str | None, field: str) -> str | None:
 def _properties(
     properties: Mapping[str, str | None] | None, field: str, warnings: list[str]
 ) -> dict[str, str | None]:
-    """Properties, less those that are null. Long values are cut: SDKs put stack traces there."""
+    """Properties. Long values are cut: SDKs put stack traces there."""
     cut: dict[str, str | None] = {}
     for name, value in (properties or {}).items():
-        if value is None:
-            continue
-        cut[name] = value[:PROPERTY_CHARS_MAX]
-        if len(value) > PROPERTY_CHARS_MAX:
+        cut[name] = value and value[:PROPERTY_CHARS_MAX]
+        if value is not None and len(value) > PROPERTY_CHARS_MAX:
             warnings.append(f"{field} {name[:64]} was cut to {PROPERTY_CHARS_MAX} characters")
     return checked_properties(cut)
 

@@ -15,6 +15,11 @@ from metering.core.limits import Refusal
 Status = Literal["ok", "failed", "blocked", "unresolved"]
 INGEST = "ingest"
 """The surface of calls that were made elsewhere and reported here."""
+UPSERT = "upsert:"
+"""What the name of a correction begins with that has a reported call be as it was reported last."""
+WAS, NOW = ":was", ":now"
+"""What the names of two corrections end in that move a call from some sums to others: it is taken
+back as it was, and put down as it is. They count as calls, as `calls_of` in the schema has it."""
 Pricing = Literal["priced", "unpriced", "free", "unmetered"]
 
 
@@ -26,7 +31,8 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """UUIDv7 text; its time is the call's admission."""
     attempt: int = 1
     entry: str = "call"
-    """`call`, or the deterministic name of a signed correction (`late`, `reprice:RUN`)."""
+    """`call`, or the deterministic name of a signed correction (`late`, `reprice:RUN`,
+    `upsert:RUN:was`)."""
     at_ms: int = 0
     key_id: str | None = None
     surface: str = "payi"

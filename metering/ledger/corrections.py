@@ -7,9 +7,16 @@ from typing import NamedTuple
 import msgspec
 
 from metering.core.money import split
-from metering.core.record import UsageRow, decode_row, encode_row
+from metering.core.record import NOW, UPSERT, WAS, UsageRow, decode_row, encode_row
+from metering.core.restated import moves
 from metering.ledger.counters import Counters
-from metering.ledger.replies import difference, format_charges, own_amounts, parse_charges
+from metering.ledger.replies import (
+    difference,
+    format_charges,
+    own_amounts,
+    parse_charges,
+    uncharged,
+)
 from metering.redis import SCRIPTS, share
 from metering.store import requests as stored_requests
 from metering.store import usage as stored_usage
@@ -85,6 +92,12 @@ class Corrections(Counters):
         """Charge a call what it cost by a better witness than its row, once a run."""
         return await self._corrected(f"reconcile:{run}", call, truth, tokens, None)
 
+    async def restate(
+        self, run: str, call: stored_usage.Entry, truth: UsageRow, tokens: int, at_ms: int
+    ) -> Correction:
+        """Have a call that was reported be as a later report has it, once a run."""
+        return await self._corrected(f"{UPSERT}{run}", call, truth, tokens, at_ms)
+
     async def _corrected(
         self,
         entry: str,
@@ -117,8 +130,7 @@ class Corrections(Counters):
             if before is None or charged is None:
                 return None
             delta = difference(row, decode_row(before), entry)
-            if at_ms is not None:
-                delta = msgspec.structs.replace(delta, at_ms=at_ms)
+            said, taken_back = _entries(entry, decode_row(before), row, delta, at_ms)
             charges = parse_charges(charged)
             before_tokens = next((it.amount for it in charges if it.unit == "tokens"), 0)
             limit_ids = [it.limit_id for it in charges]
@@ -127,7 +139,7 @@ class Corrections(Counters):
                 [record, place.outbox, place.generation, *place.limits(limit_ids)],
                 [
                     entry,
-                    encode_row(delta),
+                    said,
                     encode_row(row),
                     *split(row.cost_pico),
                     *split(delta.output_pico),
@@ -139,6 +151,7 @@ class Corrections(Counters):
                             for it, (_, output) in delta.limit_costs.items()
                         }
                     ),
+                    taken_back,
                     *limit_ids,
                 ],
             )
@@ -150,3 +163,17 @@ class Corrections(Counters):
                 return DONE_BEFORE
             differs = delta.cost_pico != 0 or any(map(any, delta.limit_costs.values()))
             return Correction(reply[1], delta.cost_pico, differs, reply[3])
+
+
+def _entries(
+    name: str, before: UsageRow, truth: UsageRow, delta: UsageRow, at_ms: int | None
+) -> tuple[bytes, bytes]:
+    """The row of a correction, and the one that takes the call back where that moves."""
+    taken_back = None
+    if name.startswith(UPSERT) and moves(before, truth):
+        taken_back = difference(uncharged(before), before, name + WAS)
+        delta = msgspec.structs.replace(truth, entry=name + NOW)
+    if at_ms is not None:
+        delta = msgspec.structs.replace(delta, at_ms=at_ms)
+        taken_back = taken_back and msgspec.structs.replace(taken_back, at_ms=at_ms)
+    return encode_row(delta), encode_row(taken_back) if taken_back else b""

@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-import msgspec
 import structlog
 
 from metering.core.money import split
@@ -20,7 +19,7 @@ from metering.core.record import INGEST, UsageRow, encode_row
 from metering.errors import StoreAway
 from metering.ledger.corrections import Corrections
 from metering.ledger.holds import FLOOR, Hold, unresolved_by
-from metering.ledger.replies import own_amounts
+from metering.ledger.replies import own_amounts, uncharged
 from metering.ledger.unlanded import Ended, Unlanded, Verb
 from metering.redis import SCRIPTS, Argument, Redis, keys, share
 from metering.spool import Entry, Kind, Spool
@@ -111,10 +110,7 @@ class Endings(Corrections):
         found = await self.record(row.application_id, request_id)
         if found is None or found[0].surface != INGEST or row.surface == INGEST:
             return
-        truth = msgspec.structs.replace(
-            found[0], units={}, lines={}, input_pico=0, output_pico=0, cost_pico=0, limit_costs={}
-        )
-        await self._correct("proxied", truth, 0)
+        await self._correct("proxied", uncharged(found[0]), 0)
 
     def _remember(self, hold: Hold, verb: Verb, row: UsageRow, tokens: int, entry: bytes) -> None:
         """Keep an end until its row has landed."""

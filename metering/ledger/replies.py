@@ -220,6 +220,13 @@ def blocked(row: UsageRow, refusals: Sequence[Refusal]) -> UsageRow:
     )
 
 
+def uncharged(row: UsageRow) -> UsageRow:
+    """A call that used and cost nothing, otherwise the same."""
+    return msgspec.structs.replace(
+        row, units={}, lines={}, input_pico=0, output_pico=0, cost_pico=0, limit_costs={}
+    )
+
+
 def difference(truth: UsageRow, before: UsageRow, entry: str) -> UsageRow:
     """A signed correction: added to `before`, it gives `truth`."""
     names = set(truth.lines) | set(before.lines)

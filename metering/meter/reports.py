@@ -19,9 +19,11 @@ from metering.core.bodies import Bodies
 from metering.core.limits import Bounds, Limit, resets_at
 from metering.core.record import INGEST, UsageRow
 from metering.core.resources import unit_for
+from metering.core.restated import differs, merged, restated
 from metering.directory import Caller, Directory
 from metering.errors import InvalidRequest, NotFound, StoreAway, XproxyError
 from metering.ledger import Hold
+from metering.ledger.replies import uncharged
 from metering.meter.archive import Archive
 from metering.meter.meter import Meter, Outcome
 from metering.meter.pricing import (
@@ -41,11 +43,6 @@ from pricing.units import TOKENS
 
 AT_ONCE = 64
 """So many are charged together: as many as one run of the script takes."""
-_COSTS = (
-    *("units", "lines", "input_pico", "output_pico", "cost_pico", "limit_costs", "pricing"),
-    *("price_id", "price_version", "model", "estimated"),
-)
-"""What of a row a correction may say anew."""
 COST_MAX_PICO = 2**63 - 1
 """The most that one call may cost: what a row has room for."""
 
@@ -152,7 +149,16 @@ class Reports:
         return known
 
     async def due(self, caller: Caller, report: Reported) -> _Due:
-        """What a reported call cost, and what it counts against; raises CallerFault."""
+        """What a reported call cost, and what it counts against; raises CallerFault. Whose key
+        reports it stands for whom the call was for, where the report does not say."""
+        row = msgspec.structs.replace(
+            report.row,
+            user_id=report.row.user_id or caller.user_id,
+            account_name=report.row.account_name or caller.customer,
+            properties=merged({}, report.row.properties),
+            use_case_properties=merged({}, report.row.use_case_properties),
+        )
+        report = msgspec.structs.replace(report, row=row)
         limits = await self._limits(caller, report)
         priced = self._price(report.row, limits)
         row, tokens = _priced(report, priced)
@@ -257,11 +263,17 @@ class Reports:
         return {at: Known(it.row.request_id) for at, it in again.items()}
 
     async def correct(
-        self, store: Store, caller: Caller, report: Reported, request_id: str, run: str
+        self,
+        store: Store,
+        caller: Caller,
+        report: Reported,
+        request_id: str,
+        *,
+        run: str,
+        now_ms: int,
     ) -> bool:
-        """Have a call that was charged cost what a later report says, by a signed correction;
-        whether anything differs."""
-        due = await self.due(caller, report)
+        """Have a call that was reported be as a later report has it, by signed corrections; whether
+        anything differs. It is priced by the prices of its own time."""
         ledger, application_id = self._meter.ledger, caller.application_id
         live = await ledger.record(application_id, request_id)
         call = (
@@ -271,11 +283,17 @@ class Reports:
             raise StoreAway("this call is being charged; report it again")
         if call.row.surface != INGEST:  # what was measured here is not changed by what is said
             return False
-        said = due.row
-        truth = msgspec.structs.replace(call.row, **{it: getattr(said, it) for it in _COSTS})
-        if all(getattr(call.row, it) == getattr(truth, it) for it in _COSTS):
+        row = uncharged(restated(call.row, report.row))
+        row = msgspec.structs.replace(row, warnings=report.row.warnings)
+        priced = self._price(row, ())
+        own = self._meter.prices.own.get(application_id)
+        if own is not None:
+            priced = msgspec.structs.replace(priced, limits=own.of_charges(call.charges))
+        truth, tokens = _priced(msgspec.structs.replace(report, row=row), priced)
+        if not differs(call.row, truth):
             return False
-        return (await ledger.reconcile(run, call, truth, due.tokens)).entry != b""
+        done = await ledger.restate(run, call, truth, tokens, now_ms)
+        return done.entry != b""
 
 
 def _request_of(taken: Taken) -> str | None:

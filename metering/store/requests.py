@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from metering.core.limits import Charge
-from metering.core.record import UsageRow
+from metering.core.record import UPSERT, WAS, UsageRow
 from metering.store import Store, as_uuid, rows
 from metering.store.rows import Landed
 from metering.store.usage import Entry
@@ -72,7 +72,8 @@ async def set_properties(
 def summed(entries: Sequence[Landed]) -> Entry | None:
     """The call among the entries of one attempt, with what its corrections say added to it.
 
-    A correction of an `unresolved` call brings the truth about its status too.
+    A correction of an `unresolved` call brings the truth about its status too, and what a later
+    report says of a reported call brings all of it.
     """
     if not entries:
         return None
@@ -84,21 +85,26 @@ def summed(entries: Sequence[Landed]) -> Entry | None:
 
 
 def _corrected(row: UsageRow, correction: UsageRow) -> UsageRow:
-    resolved = row.status == "unresolved"
+    was = correction.entry.endswith(WAS)
+    anew = correction.entry.startswith(UPSERT) and not was
+    labels, priced = correction if anew else row, row if was else correction
+    resolved = row.status == "unresolved" and not was
     return msgspec.structs.replace(
-        row,
-        status=correction.status if resolved else row.status,
-        http_status=correction.http_status if resolved else row.http_status,
+        labels,
+        entry=row.entry,
+        at_ms=row.at_ms,
+        status=correction.status if resolved else labels.status,
+        http_status=correction.http_status if resolved else labels.http_status,
         provider_id=row.provider_id or correction.provider_id,
-        price_id=correction.price_id or row.price_id,
-        price_version=correction.price_version or row.price_version,
-        pricing=correction.pricing,
+        price_id=priced.price_id or row.price_id,
+        price_version=priced.price_version or row.price_version,
+        pricing=priced.pricing,
         units=_added(row.units, correction.units),
         lines=_added(row.lines, correction.lines),
         input_pico=row.input_pico + correction.input_pico,
         output_pico=row.output_pico + correction.output_pico,
         cost_pico=row.cost_pico + correction.cost_pico,
-        estimated=correction.estimated,
+        estimated=priced.estimated,
         limit_costs={
             limit_id: (before[0] + more[0], before[1] + more[1])
             for limit_id, more in correction.limit_costs.items()

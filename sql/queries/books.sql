@@ -107,12 +107,12 @@ ON CONFLICT (application_id, limit_id, epoch, unit) DO UPDATE SET
 WITH summed AS (
     SELECT
         application_id, d.dimension, d.value, date_trunc('hour', admitted_at, 'UTC') AS hour,
-        count(*) FILTER (WHERE entry = 'call' AND status = 'ok') AS ok,
-        count(*) FILTER (WHERE entry = 'call' AND status = 'failed') AS failed,
-        count(*) FILTER (WHERE entry = 'call' AND status = 'blocked') AS blocked,
-        count(*) FILTER (WHERE entry = 'call' AND status = 'unresolved') AS unresolved,
-        count(*) FILTER (WHERE entry = 'call' AND estimated) AS estimated,
-        count(*) FILTER (WHERE entry = 'call' AND pricing = 'unpriced') AS unpriced,
+        coalesce(sum(calls_of(entry)) FILTER (WHERE status = 'ok'), 0) AS ok,
+        coalesce(sum(calls_of(entry)) FILTER (WHERE status = 'failed'), 0) AS failed,
+        coalesce(sum(calls_of(entry)) FILTER (WHERE status = 'blocked'), 0) AS blocked,
+        coalesce(sum(calls_of(entry)) FILTER (WHERE status = 'unresolved'), 0) AS unresolved,
+        coalesce(sum(calls_of(entry)) FILTER (WHERE estimated), 0) AS estimated,
+        coalesce(sum(calls_of(entry)) FILTER (WHERE pricing = 'unpriced'), 0) AS unpriced,
         sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
         sum(input_pico) AS input_pico, sum(output_pico) AS output_pico, sum(cost_pico) AS cost_pico
     FROM usage

@@ -22,10 +22,10 @@ CROSS JOIN LATERAL (
 WHERE request_id IS NOT NULL;
 
 -- update_request_properties --
--- Merge properties into those of every attempt of a call; a null removes its name.
+-- Merge properties into those of every entry of a call; a null removes its name.
 UPDATE usage
 SET properties = jsonb_strip_nulls(properties || $3)
-WHERE application_id = $1 AND request_id = $2 AND entry = 'call'
+WHERE application_id = $1 AND request_id = $2
 RETURNING request_id;
 
 -- read_attempt_landed --

@@ -2,7 +2,8 @@
 -- KEYS: 1 record, 2 outbox, 3 generation, 4.. limit hashes
 -- ARGV: 1 entry name, 2 row of the correction, 3 row of the call as it is now, 4-5 total, 6-7 by how much
 --       its output differs (usd, signed), 8 tokens, 9 how often it had been corrected when the difference
---       was made, 10 total and difference of output of limits with own rates, or that had them, 11.. limit
+--       was made, 10 total and difference of output of limits with own rates, or that had them, 11 row that
+--       takes the call back as it was, for 2 to put it down as it is ('': 2 has the difference), 12.. limit
 --       ids in the order of the keys. Total and tokens are the call's true ones; the
 --       script takes what was charged before from the record: what is not output, is input.
 -- Returns: {1, charges, underflows, id of the outbox entry} (signed charges) | {2} corrected before | {3} another correction came
@@ -16,9 +17,9 @@ local charged = {}
 for id, ep, unit, w, p in string.gmatch(r[1], '([^|;]+)|(%d+)|(%a+)|(%d+)|(%d+)|') do
   charged[id] = {ep = ep, unit = unit, w = tonumber(w), p = tonumber(p)}
 end
-local charges, truth, underflows, rated = {}, {}, 0, own_amounts(ARGV[10]) or {}
+local charges, truth, back, underflows, rated = {}, {}, {}, 0, own_amounts(ARGV[10]) or {}
 for i = 4, #KEYS do
-  local id, key = ARGV[i + 7], KEYS[i]
+  local id, key = ARGV[i + 8], KEYS[i]
   local before = charged[id]
   if before then
     local aw, ap, ow, op = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
@@ -42,6 +43,8 @@ for i = 4, #KEYS do
       l.changed = true
     end
     charges[#charges + 1] = table.concat({id, before.ep, before.unit, s(dw), s(dp), what}, '|') .. ';'
+    local nw, np = sub(0, 0, before.w, before.p)
+    back[#back + 1] = table.concat({id, before.ep, before.unit, s(nw), s(np), what}, '|') .. ';'
     truth[#truth + 1] = table.concat({id, before.ep, before.unit, s(aw), s(ap), what}, '|') .. ';'
   end
 end
@@ -50,5 +53,10 @@ local text = table.concat(charges)
 redis.call('HSET', record, 'entry:' .. ARGV[1], 1, 'row', ARGV[3], 'lim', table.concat(truth))
 redis.call('HINCRBY', record, 'corrected', 1)
 redis.call('PERSIST', record)
-local entry = append(outbox, KEYS[3], 'kind', 'correction', 'row', ARGV[2], 'lim', text)
+local said = text
+if ARGV[11] ~= '' then
+  append(outbox, KEYS[3], 'kind', 'correction', 'row', ARGV[11], 'lim', table.concat(back))
+  said = table.concat(truth)
+end
+local entry = append(outbox, KEYS[3], 'kind', 'correction', 'row', ARGV[2], 'lim', said)
 return {1, text, underflows, entry}
