@@ -24,6 +24,7 @@ from metering.api.server import ApiRequest, ExactResponse
 from metering.api.text import moment
 from metering.core.annotations import annotate, logging_disabled
 from metering.core.ids import uuid7_text_ms
+from metering.core.result import with_budgets
 from metering.directory import Caller
 from metering.errors import BodyTooLarge, InvalidRequest, NotAllowed, OurFault, XproxyError
 from metering.meter import Known, Outcome, Reported
@@ -66,6 +67,8 @@ class IngestController(Controller):
                 raise OurFault("this call is being charged; ask again")
         else:
             request_id, result = taken.row.request_id, msgspec.Raw(taken.result)
+        if said.as_budgets:
+            result = msgspec.Raw(with_budgets(bytes(result)))
         return IngestResponse(
             request_id=request_id,
             ingest_timestamp=moment(by.now_ms),

@@ -78,6 +78,8 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     """The slug of the stored credential that is to serve the call."""
     logging_disabled: bool = False
     """Of a reported call: its bodies are not kept. Those of proxied ones never are."""
+    as_budgets: bool = False
+    """Limits are named by their first header: the result names them by their first name, too."""
     result_off: bool = False
     """`xProxy-Result: off`: bodies stay untouched."""
     on_disconnect: Literal["drain", "cancel"] = "drain"
@@ -153,6 +155,7 @@ def annotate(headers: Sequence[tuple[bytes, bytes]]) -> Annotations:
         base_uri=origins.parse(base_uri) if base_uri else None,
         credential=_credential(text(credentials.HEADER)),
         logging_disabled=_logging_disabled(values),
+        as_budgets="xProxy-Budget-IDs" in values,
         result_off=_choice(values, "xProxy-Result", "on", "off"),
         on_disconnect="cancel"
         if _choice(values, "xProxy-On-Disconnect", "drain", "cancel")

@@ -60,6 +60,7 @@ class _Result(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def digits(amount_pico: int) -> bytes:
@@ -105,6 +106,16 @@ def result_json(
         warnings=row.warnings,
     )
     return _encode(result)
+
+
+def with_budgets(result: bytes) -> bytes:
+    """A result for who calls limits budgets, their first name: under both names."""
+    named = {
+        first: limits
+        for first, now in (("budgets", "limits"), ("blocked_budget_ids", "blocked_limit_ids"))
+        if (limits := _members(result).get(now)) is not None
+    }
+    return splice_json(result, _encode(named)[1:-1]) or result if named else result
 
 
 def _states(states: Mapping[str, State], resets_at: Mapping[str, str] | None) -> dict[str, _State]:

@@ -16,7 +16,7 @@ import structlog
 from metering.core.ids import uuid7_text
 from metering.core.limits import Refused
 from metering.core.rates import Throttled
-from metering.core.result import result_json
+from metering.core.result import result_json, with_budgets
 from metering.errors import OurFault, ProviderFault, RateLimited, XproxyError
 from metering.ledger import Ledger
 from metering.ledger.replies import blocked
@@ -179,7 +179,14 @@ class Flow:
             blocked_limit_ids=refused.blocked_limit_ids,
             resets_at=refused.resets_at,
         )
-        answer = payi.refusal(refused, row.request_id, result, self._settings.budget_status)
+        budgets = call.annotations.as_budgets
+        answer = payi.refusal(
+            refused,
+            row.request_id,
+            with_budgets(result) if budgets else result,
+            self._settings.budget_status,
+            budgets=budgets,
+        )
         exchange.respond(*answer)
 
     def _fail(self, exchange: Exchange, fault: XproxyError, request_id: str) -> None:

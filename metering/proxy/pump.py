@@ -16,7 +16,7 @@ import structlog
 from metering.core.headers import from_provider, scrub
 from metering.core.limits import Floor
 from metering.core.record import UsageRow
-from metering.core.result import digits, splice_result
+from metering.core.result import digits, splice_result, with_budgets
 from metering.errors import OurFault, ProviderFault, ProviderGarbage, StoreAway, XproxyError
 from metering.ledger import Hold
 from metering.meter import Meter, Outcome
@@ -132,7 +132,7 @@ class Pump:
         outcome = await self._settle(usage, reply.status)
         off = self._call.annotations.result_off
         headers = self._headers(reply, changed=not off) + cost_headers(outcome)
-        given = body if off else splice_result(plain, outcome.result) or plain
+        given = body if off else splice_result(plain, self._result(outcome)) or plain
         self._client.respond(reply.status, headers, given)
         return False
 
@@ -197,7 +197,7 @@ class Pump:
 
     async def _splice(self, tap: StreamTap, status: int) -> bytes:
         outcome = await self._settle(tap.usage(), status)
-        return tap.splice(None if self._call.annotations.result_off else outcome.result)
+        return tap.splice(None if self._call.annotations.result_off else self._result(outcome))
 
     async def _pass_through(self, reply: Reply) -> bool:
         """An endpoint that is not metered: relayed as it is, recorded at its end."""
@@ -241,7 +241,7 @@ class Pump:
         outcome = await self._meter.release(self._hold, row)
         status = reply.status
         if self._call.metered and not self._call.annotations.result_off:
-            body = payi.provider_error(status, body, outcome.result)
+            body = payi.provider_error(status, body, self._result(outcome))
         self._client.respond(status, self._headers(reply, changed=True), body)
         return False
 
@@ -321,6 +321,10 @@ class Pump:
         return self._call.dialect.read(self._call.endpoint, body, self._call.ask)
 
     # Settling and telling
+
+    def _result(self, outcome: Outcome) -> bytes:
+        said = self._call.annotations
+        return with_budgets(outcome.result) if said.as_budgets else outcome.result
 
     def _settle(self, usage: Usage, status: int) -> Awaitable[Outcome]:
         self._hold.row = self._done(status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -95,6 +96,33 @@ async def page(
         records = await reader.rows(query, application_id, limit_name, *after, page_size + 1)
     items = [_limit(record) for record in records]
     return pages.cut(items, page_size, lambda last: (last.created_ms, last.limit_id))
+
+
+class Tagged(NamedTuple):
+    """Limits that have one of some tags, by the property that tags are in."""
+
+    property: str
+    tags: Sequence[str]
+
+
+async def numbered(
+    store: Store,
+    application_id: str,
+    number: int,
+    page_size: int,
+    *,
+    limit_name: str | None = None,
+    tagged: Tagged | None = None,
+    ascending: bool = False,
+) -> tuple[list[Limit], int]:
+    """A page by its number, from 1 on, and how many limits there are on all pages."""
+    property_, tags = tagged or (None, None)
+    which = (application_id, limit_name, tags, property_)
+    async with store.reader(application_id) as reader:
+        [counted] = await reader.rows("count_limits", *which)
+        skipped = (number - 1) * page_size
+        records = await reader.rows("number_limits", *which, ascending, skipped, page_size)
+    return [_limit(record) for record in records], counted[0]
 
 
 async def update(

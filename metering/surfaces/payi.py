@@ -33,6 +33,8 @@ PROVIDERS: dict[str, tuple[str, str]] = {
 }
 """What follows the prefix: which dialect it is, and what its path begins with."""
 LIMIT_REACHED = "Insufficient limit for the requested operation"
+BUDGET_REACHED = "Insufficient budget for the requested operation"
+"""What it was to who calls limits budgets, and `not_enough_budget` its code."""
 PROVIDER_ERROR = "The downstream provider returned an error."
 PATH_REMEMBERED_MAX = 256
 """What longer paths mean is looked at anew each time: memory is bounded."""
@@ -142,11 +144,14 @@ def _headers(request_id: str) -> Headers:
 
 
 def refusal(
-    refused: Refused, request_id: str, result: bytes, status: int = 400
+    refused: Refused, request_id: str, result: bytes, status: int = 400, *, budgets: bool = False
 ) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of a refusal by limits."""
-    problem = _Error("limit_reached", LIMIT_REACHED, tuple(map(_why, refused.refusals)))
-    body = _ApiError(_reason(refused), status, problem, msgspec.Raw(result))
+    """Status, headers and body of a refusal by limits, or, as the first SDKs have it, `budgets`."""
+    code, what = ("limit_reached", LIMIT_REACHED)
+    if budgets:
+        code, what = ("not_enough_budget", BUDGET_REACHED)
+    problem = _Error(code, what, tuple(map(_why, refused.refusals)))
+    body = _ApiError(f"{what}: {_reason(refused)}", status, problem, msgspec.Raw(result))
     headers = _headers(request_id)
     headers.append((b"x-should-retry", b"true" if refused.retryable else b"false"))
     if refused.retryable:
@@ -183,16 +188,14 @@ def resets_header(resets_at: Mapping[str, str]) -> tuple[bytes, bytes]:
 
 
 def _reason(refused: Refused) -> str:
-    """The refusal in a sentence: which limits, and what helps."""
+    """Which limits refuse, and what helps."""
     names = ", ".join(f"'{limit_id}'" for limit_id in refused.blocked_limit_ids)
     if refused.until_ms is not None:
         until = moment_text(refused.until_ms)
-        what = f"limit {names} is used up until {until}; raise or reset it to go on before"
-    elif refused.retryable:
-        what = f"what is left of limit {names} is held by calls in flight; retry shortly"
-    else:
-        what = f"limit {names} is used up; raise or reset it"
-    return f"{LIMIT_REACHED}: {what}"
+        return f"limit {names} is used up until {until}; raise or reset it to go on before"
+    if refused.retryable:
+        return f"what is left of limit {names} is held by calls in flight; retry shortly"
+    return f"limit {names} is used up; raise or reset it"
 
 
 def provider_error(status: int, body: bytes, result: bytes) -> bytes:

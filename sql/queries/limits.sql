@@ -47,6 +47,26 @@ WHERE application_id = $1
 ORDER BY created_at, limit_id
 LIMIT $5;
 
+-- count_limits --
+-- How many limits there are of one name or (null) any, with one of these tags or (null) any: they are in a
+-- property, with commas between them.
+SELECT count(*)
+FROM limits
+WHERE application_id = $1
+  AND ($2::text IS NULL OR limit_name = $2)
+  AND ($3::text[] IS NULL OR string_to_array(properties ->> $4::text, ',') && $3);
+
+-- number_limits --
+-- The same limits by age, oldest first or (false) newest, from a number on.
+SELECT application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
+    on_store_down, to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms
+FROM limits
+WHERE application_id = $1
+  AND ($2::text IS NULL OR limit_name = $2)
+  AND ($3::text[] IS NULL OR string_to_array(properties ->> $4::text, ',') && $3)
+ORDER BY CASE WHEN $5 THEN created_at END, CASE WHEN $5 THEN limit_id END, created_at DESC, limit_id DESC
+OFFSET $6 LIMIT $7;
+
 -- update_limit --
 -- Change a limit's max, name or what becomes of its calls without a store; null leaves as it is.
 UPDATE limits

@@ -51,6 +51,50 @@ async def test_the_life_of_a_budget(bench: Bench) -> None:
     assert (await bench.ask("GET", path)).status_code == 404
 
 
+async def test_budgets_are_listed_by_number(bench: Bench) -> None:
+    """0.1.0a30 asks for a page by its number, of a name or with one of some tags, and reads how
+    many pages there are."""
+    for number, tags in enumerate((["a"], ["a", "b"], ["b"], [], ["ab"])):
+        body = {"budget_name": f"n{number}", "max": 1, "budget_tags": tags}
+        await asked(bench, "POST", BUDGETS, body)
+
+    async def page(query: str) -> tuple[list[str], dict[str, Any]]:
+        found = await asked(bench, "GET", f"{BUDGETS}?{query}")
+        return [it["budget_name"] for it in found.pop("items")], found
+
+    names, about = await page("page_number=2&page_size=2&sort_ascending=true&sort_by=budget_name")
+    assert names == ["n2", "n3"]
+    assert {name: it for name, it in about.items() if name not in ("request_id", "as_of")} == {
+        "currentPage": 2,
+        "pageSize": 2,
+        "totalCount": 5,
+        "totalPages": 3,
+        "hasNextPage": True,
+        "hasPreviousPage": True,
+    }
+    names, about = await page("page_number=3&page_size=2&sort_ascending=true")
+    assert (names, about["hasNextPage"]) == (["n4"], False)
+    assert (await page("page_size=3"))[0] == ["n4", "n3", "n2"]
+    names, about = await page("page_number=9&page_size=2")
+    assert (names, about["totalCount"]) == ([], 5)
+    assert (await page("budget_name=n1"))[0] == ["n1"]
+    assert (await page("tags=a&sort_ascending=true"))[0] == ["n0", "n1"]
+    assert (await page("tags=a,b"))[0] == ["n2", "n1", "n0"]
+    assert (await page("page_number=0&page_size=0"))[1]["currentPage"] == 1
+
+
+async def test_results_are_asked_for_by_either_id(bench: Bench) -> None:
+    """0.1.0a38 to a104 call it a request id: the provider's in the category, or ours."""
+    recorded = row(1)
+    await land(bench, [recorded])
+    for which in ("chatcmpl-1", recorded.request_id):
+        found = await asked(bench, "GET", f"/api/v1/requests/result/system.openai/{which}")
+        assert found["xproxy_result"]["request_id"] == recorded.request_id
+    for unknown in ("none", "00000000-0000-7000-8000-0000000000ff"):
+        answer = await bench.ask("GET", f"/api/v1/requests/result/system.openai/{unknown}")
+        assert (answer.status_code, answer.json()["statusCode"]) == (404, 404)
+
+
 async def test_tags_of_limits(bench: Bench) -> None:
     """Added, replaced, removed, cleared: of limits and, the same ones, of budgets."""
     limit_id = (await bench.limit(properties={"kept": "x"}))["limit_id"]

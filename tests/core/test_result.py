@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from metering.core.limits import State
 from metering.core.money import PICO_PER_USD
 from metering.core.record import UsageRow
-from metering.core.result import digits, result_json, splice_json, splice_result
+from metering.core.result import digits, result_json, splice_json, splice_result, with_budgets
 
 ROW = UsageRow(application_id="a", request_id="r1")
 
@@ -201,3 +201,13 @@ def test_any_object_can_be_spliced(value: dict[str, Any], indent: int | None) ->
 
     assert spliced is not None
     assert json.loads(spliced) == value | {"xproxy_result": {"request_id": "r"}}
+
+
+def test_limits_by_their_first_name() -> None:
+    """Both names say the same, behind all other members; a result without limits stays as it is."""
+    result = result_json(ROW, {"a": "blocked", "b": "blocked_external"}, blocked_limit_ids=["a"])
+    named = parsed(with_budgets(result))
+    assert named.pop("budgets") == named["limits"]
+    assert named.pop("blocked_budget_ids") == ["a"]
+    assert named == parsed(result)
+    assert with_budgets(result_json(ROW)) == result_json(ROW)
