@@ -10,7 +10,6 @@ from litestar.params import JSONBody, QueryParameter
 from metering.api.faults import of_types
 from metering.api.ingest_shapes import (
     BulkFault,
-    BulkIngestEvent,
     BulkIngestResponse,
     IngestEvent,
     IngestResponse,
@@ -54,7 +53,7 @@ class IngestController(Controller):
     ) -> IngestResponse:
         """Report a call; `id`, or else the provider's id of it, makes sure that it counts once."""
         caller, by = _reporter(request)
-        said = annotate([*request.scope["headers"]])
+        said = annotated(data, annotate([*request.scope["headers"]]))
         services = request.services
         report = reported(data, said, by, services.random(10), event_id)
         [taken] = await services.reports.take(services.store, caller, [report], by.now_ms)
@@ -155,7 +154,7 @@ async def _events(request: ApiRequest) -> list[Any]:
 
 def _report(request: ApiRequest, event: Any, by: Reporter, *, upsert: bool) -> Reported:
     try:
-        known = msgspec.convert(event, BulkIngestEvent)
+        known = msgspec.convert(event, IngestEvent)
     except msgspec.ValidationError as error:
         raise of_types(error) from None
     if upsert and not known.provider_response_id:

@@ -19,7 +19,7 @@ from metering.api.text import (
     moment,
     time_ms,
 )
-from metering.core.annotations import Annotations, of_members
+from metering.core.annotations import NONE, Annotations, of_members
 from metering.core.bodies import NOTHING, Bodies, FunctionCall, HeaderInfo
 from metering.core.ids import uuid7_text
 from metering.core.record import INGEST, UsageRow
@@ -70,11 +70,7 @@ class IngestEvent(msgspec.Struct, kw_only=True):
     input: int | None = None
     output: int | None = None
     provisioned_resource_name: str | None = None
-
-
-class BulkIngestEvent(IngestEvent, kw_only=True):
-    """The same among many: what headers say of a single one is said by members."""
-
+    # what headers say of a single one
     limit_ids: list[str] | None = None
     request_tags: list[str] | None = None
     user_id: str | None = None
@@ -126,8 +122,9 @@ class Reporter(msgspec.Struct, frozen=True, kw_only=True):
     """Whether what was said in calls is kept."""
 
 
-def annotated(event: BulkIngestEvent) -> Annotations:
-    """What one of many says about itself."""
+def annotated(event: IngestEvent, said: Annotations = NONE) -> Annotations:
+    """What a reported call says about itself by its members, beside what headers have said: the
+    lists add up, and of two values the header's counts."""
     members = {
         "limit_ids": ",".join(event.limit_ids or ()),
         "request_tags": ",".join(event.request_tags or ()),
@@ -139,7 +136,7 @@ def annotated(event: BulkIngestEvent) -> Annotations:
         "use_case_step": event.use_case_step,
         "scope": event.scope,
     }
-    return of_members({name: value for name, value in members.items() if value})
+    return of_members({name: value for name, value in members.items() if value}).beside(said)
 
 
 def reported(

@@ -18,7 +18,6 @@ PUBLIC = ("/health/",)
 """What begins so needs no key."""
 _REF = "#/components/schemas/"
 _TEXT: dict[str, Any] = {"type": "string"}
-_TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
 _ERROR = {
     "ApiError": {
         "type": "object",
@@ -42,23 +41,7 @@ _FAULT = {
 _MANY = {
     "required": False,
     "content": {
-        "application/json": {
-            "schema": {
-                "type": "array",
-                "items": {
-                    "allOf": [{"$ref": f"{_REF}IngestEvent"}],
-                    "properties": {
-                        "limit_ids": _TEXTS,
-                        "request_tags": _TEXTS,
-                        "use_case_version": {"type": "integer"},
-                        **dict.fromkeys(
-                            ("user_id", "account_name", "use_case_id", "use_case_name"), _TEXT
-                        ),
-                        **dict.fromkeys(("use_case_step", "scope"), _TEXT),
-                    },
-                },
-            }
-        }
+        "application/json": {"schema": {"type": "array", "items": {"$ref": f"{_REF}IngestEvent"}}}
     },
 }
 _STYLE = (

@@ -85,6 +85,17 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     on_disconnect: Literal["drain", "cancel"] = "drain"
     """`xProxy-On-Disconnect`: finish reading the provider's stream, or close it and estimate."""
 
+    def beside(self, first: Annotations) -> Annotations:
+        """These and others, which count where both say something; lists and properties add up."""
+        if first is NONE:
+            return self
+        both = {it: getattr(first, it) or getattr(self, it) for it in self.__struct_fields__}
+        for name in ("limit_ids", "tags"):
+            both[name] = tuple(dict.fromkeys((*getattr(first, name), *getattr(self, name))))
+        for name in ("properties", "use_case_properties"):
+            both[name] = getattr(self, name) | getattr(first, name)
+        return Annotations(**both)
+
 
 NONE = Annotations()
 """A call that says nothing about itself."""

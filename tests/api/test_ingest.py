@@ -352,6 +352,32 @@ async def test_calls_of_past_months_land_in_partitions_of_their_own(house: House
     assert await usage.ensure_months_of_default(house.services.store) == 1
 
 
+async def test_a_single_report_may_say_in_its_body_what_headers_say(house: House) -> None:
+    """As one among many does: limits and tags add up, of two users the header's counts. A limit
+    that is named is counted, wherever it is named, and must be one that may be."""
+    limits = [await house.limit(name) for name in ("a", "b", "c")]
+    body = GPT | {
+        "units": TEXT,
+        "limit_ids": ["a", "b"],
+        "request_tags": ["x"],
+        "user_id": "another",
+        "account_name": "acme",
+        "use_case_name": "case",
+        "use_case_version": 2,
+    }
+    headers = {"xProxy-Limit-IDs": "b,c", "xProxy-Request-Tags": "y", "xProxy-User-ID": "u"}
+    answer = await house.ask(INGEST, body, **headers)
+    assert answer["xproxy_result"]["limits"].keys() == {"a", "b", "c"}
+    assert [await house.settled(it) for it in limits] == [(COST_PICO, {"ok": 1})] * 3
+    [row] = await house.rows()
+    assert (row.user_id, row.account_name, row.tags) == ("u", "acme", ["y", "x"])
+    assert (row.use_case_name, row.use_case_version) == ("case", 2)
+    await house.limit("hard", limit_type="block")
+    for wrong, code in (("hard", "blocking_limit_not_allowed"), ("none", "invalid_limit_ids")):
+        refused = await house.refused(INGEST, GPT | {"units": TEXT, "limit_ids": [wrong]})
+        assert refused[:2] == (400, code)
+
+
 async def test_old_words_are_understood(house: House) -> None:
     """`input` and `output` in place of units, and members that are no more."""
     body = GPT | {"input": 1_000, "output": 100, "provider_prompt": {"a": 1}, "experience": 5}

@@ -77,6 +77,22 @@ def test_headers(name: str, value: str, field: str, expected: Any, case: Any) ->
     assert read((case(name), value)) == msgspec.structs.replace(NONE, **{field: expected})
 
 
+def test_members_stand_beside_headers() -> None:
+    """Lists and properties add up, headers' first; of two values the header's counts."""
+    headers = read(
+        ("xProxy-Limit-IDs", "a,b"),
+        ("xProxy-User-ID", "u"),
+        ("xProxy-Request-Properties", '{"p":"1"}'),
+    )
+    members = Annotations(
+        limit_ids=("b", "c"), user_id="v", account_name="w", properties={"p": "2", "q": "2"}
+    )
+    assert members.beside(NONE) is members
+    assert members.beside(headers) == Annotations(
+        limit_ids=("a", "b", "c"), user_id="u", account_name="w", properties={"p": "1", "q": "2"}
+    )
+
+
 def test_limits_by_their_first_name() -> None:
     """They count as any, and it is known that they were named so."""
     said = read(("XPROXY-BUDGET-IDS", "a,b"))
