@@ -32,6 +32,7 @@ from typing import Literal
 import msgspec
 
 from metering.core import credentials, origins
+from metering.core.ids import CHOSEN, CHOSEN_IS
 from metering.core.origins import Origin
 from metering.errors import InvalidRequest
 
@@ -48,7 +49,6 @@ PROPERTY_VALUE_MAX = 2048
 VERSION_MAX = 2**31 - 1
 LOGGING = "xProxy-Logging-Disable"
 
-_LIMIT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _USE_CASE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SCOPE = re.compile(r"(global|datazone|region)(\.[A-Za-z0-9_-]{1,32})?")
@@ -243,10 +243,10 @@ def _limit_ids(values: dict[str, str]) -> tuple[str, ...]:
     for name in ("xProxy-Limit-IDs", "xProxy-Budget-IDs"):
         own = _items(values.get(name))
         for limit_id in own:
-            if not _LIMIT_ID.fullmatch(limit_id):
+            if not CHOSEN.fullmatch(limit_id):
                 problem = (
-                    f"contains the invalid limit id {_quoted(limit_id)}; use 1 to 64 of the "
-                    "characters A-Z a-z 0-9 _ . : - and separate ids by commas"
+                    f"contains the invalid limit id {_quoted(limit_id)}; an id is {CHOSEN_IS}, and "
+                    "commas separate them"
                 )
                 raise _invalid(name, problem, "invalid_limit_id")
         if len(set(own)) < len(own):

@@ -1,11 +1,19 @@
-"""Request ids and the shard a tenant lives on. Clock and randomness come in as arguments."""
+"""Ids: of requests, those that callers choose, and the shard a tenant lives on. Clock and
+randomness come in as arguments."""
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 from zlib import crc32
 
 SHARDS = 64
+CHOSEN = re.compile(r"[!-+\--:<-{}~]{1,128}")
+"""An id that a caller chose: it travels in headers, where commas and spaces are between ids, and in
+what scripts write, where semicolons and bars are. Those four it does not have, so that whatever can
+be created can be named."""
+CHOSEN_IS = "1 to 128 visible ASCII characters other than space , ; and |"
+"""The same, for people."""
 
 
 def uuid7(at_ms: int, random: bytes) -> UUID:

@@ -142,7 +142,7 @@ class Counters:
     async def forget(self, application_id: str, limit_id: str) -> None:
         """Drop the live counters of a limit that was deleted."""
         name = share(application_id).limit(limit_id)
-        await self._redis.call("DEL", name, f"{name}:h", f"{name}:w")
+        await self._redis.call("DEL", name, f"{name};h", f"{name};w")
 
     async def unlanded(self) -> int:
         """How many rows are not in Postgres yet."""

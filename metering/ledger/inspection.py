@@ -319,7 +319,7 @@ async def name_holders(
     redis: Redis, application_id: str, limit_id: str, live: Live, moment: Moment
 ) -> None:
     """Have the set of a limit's holds name the calls that hold something of it."""
-    name = share(application_id).limit(limit_id) + ":h"
+    name = share(application_id).limit(limit_id) + ";h"
     right = holders(limit_id, live, moment.held)
     for record in live.members - right:
         await redis.call("ZREM", name, record)

@@ -86,7 +86,8 @@ class Keys:
         self.rate_prefix = f"{self.tag}:q:{application_id}:"
 
     def limit(self, limit_id: str) -> str:
-        """The counters of a limit; its live holds are at the same name with `:h`."""
+        """The counters of a limit; its live holds are at the same name with `;h`, the parts of its
+        rolling window with `;w`: no id has a semicolon."""
         return self.limit_prefix + limit_id
 
     def limits(self, limit_ids: Iterable[str]) -> list[str]:
@@ -104,7 +105,8 @@ class Keys:
 
     def index(self, category: str, provider_id: str) -> str:
         """Where the provider's id leads to ours."""
-        return f"{self.tag}:p:{self.application_id}:{category}:{provider_id}"
+        # with its length, as either may have colons: a category is whatever a report says
+        return f"{self.tag}:p:{self.application_id}:{len(category)}:{category}:{provider_id}"
 
 
 def parse_record(record: str) -> tuple[str, str, int]:

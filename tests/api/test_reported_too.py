@@ -109,11 +109,19 @@ async def test_what_was_measured_is_not_changed_by_what_is_said(
 
 
 async def test_another_category_or_application_is_another_call(house: House, team: Limit) -> None:
-    """Providers' ids are theirs alone."""
-    call = await proxied(house, team)
-    other = await house.ask(INGEST, BODY | {"category": "system.azureopenai"})
-    assert other["request_id"] != call.request_id
-    assert "duplicate_request" not in other["xproxy_result"]
+    """Providers' ids are theirs alone, whatever characters they and their categories have."""
+    calls = {(await proxied(house, team)).request_id}
+    for category, name in (
+        ("system.azureopenai", NAME),
+        ("a:b", "c"),
+        ("a", "b:c"),
+        ("a:b:c", "d"),
+    ):
+        event = BODY | {"category": category, "provider_response_id": name}
+        other = await house.ask(INGEST, event)
+        calls.add(other["request_id"])
+        assert "duplicate_request" not in other["xproxy_result"]
+    assert len(calls) == 5
 
 
 async def test_a_report_that_comes_before_the_call_has_ended_is_taken_back(

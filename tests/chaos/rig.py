@@ -223,7 +223,7 @@ class Rig:
             if not packed or what_is(packed)[0] == "closed":
                 self.service.manage("GET", f"limits/{limit_id}", key=self._keys[application_id])
             fields: Any = redis.hgetall(name)
-            members: Any = redis.zcard(f"{name}:h")
+            members: Any = redis.zcard(f"{name};h")
         counted = [int(it) for it in COUNTERS.unpack(fields[b"cnt"])]
         names = ("sw", "sp", "iw", "ip", "ow", "op", "lw", "lp", "cw", "cp", "n", *STATES)
         numbers = dict(zip(names, counted, strict=True))

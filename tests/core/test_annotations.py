@@ -29,6 +29,8 @@ GOOD: list[tuple[str, str, str, Any]] = [
     # header                    value               field                  read as
     ("xProxy-Limit-IDs", "a", "limit_ids", ("a",)),
     ("xproxy-limit-ids", " a , b:1.x-_ ,, ", "limit_ids", ("a", "b:1.x-_")),
+    ("xProxy-Limit-IDs", "a/b_c,100%,%2C,a=b,~", "limit_ids", ("a/b_c", "100%", "%2C", "a=b", "~")),
+    ("xProxy-Limit-IDs", "x" * 128, "limit_ids", ("x" * 128,)),
     ("xProxy-Limit-IDs", ",".join(map(str, range(16))), "limit_ids", tuple(map(str, range(16)))),
     ("xProxy-Request-Tags", "a, b-1 ,c_2", "tags", ("a", "b-1", "c_2")),
     ("xProxy-Request-Tags", "a,b,a", "tags", ("a", "b")),
@@ -103,8 +105,10 @@ BAD = [
     # header                     value                      code                       message has
     ("xProxy-Limit-IDs", "a,b,a", "duplicate_limit_id", "'a' specified more than once"),
     ("xProxy-Limit-IDs", "a b", "invalid_limit_id", "'a b'"),
-    ("xProxy-Budget-IDs", "a/b", "invalid_limit_id", "'a/b'"),
-    ("xProxy-Limit-IDs", "x" * 65, "invalid_limit_id", "1 to 64"),
+    ("xProxy-Budget-IDs", "a;b", "invalid_limit_id", "'a;b'"),
+    ("xProxy-Limit-IDs", "a|b", "invalid_limit_id", "'a|b'"),
+    ("xProxy-Limit-IDs", "ä", "invalid_limit_id", "'ä'"),
+    ("xProxy-Limit-IDs", "x" * 129, "invalid_limit_id", "1 to 128"),
     ("xProxy-Limit-IDs", "x" * 500, "invalid_limit_id", "..."),
     ("xProxy-Limit-IDs", ",".join(map(str, range(17))), "invalid_limit_ids", "17 limits"),
     ("xProxy-Request-Tags", "a b", "invalid_tags", "'a b'"),

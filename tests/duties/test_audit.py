@@ -209,7 +209,7 @@ async def test_a_hold_that_was_lost(world: World) -> None:
 async def test_a_name_that_was_lost(world: World) -> None:
     """A limit does not know who holds something of it, though it has counted it: it knows again."""
     hold = await world.hold()
-    await world.redis.call("ZREM", PLACE.limit("team") + ":h", hold.record)
+    await world.redis.call("ZREM", PLACE.limit("team") + ";h", hold.record)
     [one] = await world.found()
     assert (one.kind, one.about, one.numbers) == ("hold", "team", {"names_missing": Pair(1, 0)})
     await world.repaired()
@@ -222,8 +222,8 @@ async def test_an_orphaned_record(world: World) -> None:
     hold = await world.hold()
     world.ledger.abandon(hold)
     await world.redis.call("ZREM", PLACE.holds, hold.record)
-    await world.redis.call("ZREM", PLACE.limit("team") + ":h", hold.record)
-    await world.redis.call("ZREM", PLACE.limit("cap") + ":h", hold.record)
+    await world.redis.call("ZREM", PLACE.limit("team") + ";h", hold.record)
+    await world.redis.call("ZREM", PLACE.limit("cap") + ";h", hold.record)
     found = {(it.kind, it.about) for it in await world.found()}
     assert found == {("record", hold.record), ("hold", "team"), ("hold", "cap")}
     await world.repaired()

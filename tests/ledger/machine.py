@@ -350,7 +350,7 @@ class Machine(RuleBasedStateMachine):
         if one.unit == "concurrent" and one.epoch > one.created_ms:
             return  # a reset of it ends nothing, so its rows tell of what was before too
         key = PLACE.limit(name)
-        self.ask(("DEL", key, f"{key}:h", f"{key}:w"))
+        self.ask(("DEL", key, f"{key};h", f"{key};w"))
         self.run(self.ledger(by).open((one,)))
         live = present(self.books.limits[name], self.now_ms)
         ends = {it: replace(its, ends_ms=self.now_ms) for it, its in live.holds.items()}
@@ -623,8 +623,8 @@ class Machine(RuleBasedStateMachine):
         for name in "abc":
             key = PLACE.limit(name)
             fields.append(("HMGET", key, "is", "cnt"))
-            members.append(("ZRANGE", f"{key}:h", 0, -1, "WITHSCORES"))
-            parts.append(("HGETALL", f"{key}:w"))
+            members.append(("ZRANGE", f"{key};h", 0, -1, "WITHSCORES"))
+            parts.append(("HGETALL", f"{key};w"))
         holds = ("ZRANGE", PLACE.holds, 0, -1, "WITHSCORES")
         entries = ("XRANGE", PLACE.outbox, self.seen if self.seen == "-" else f"({self.seen}", "+")
         records = [("HMGET", it, "st", "lim") for it in changed]

@@ -132,7 +132,7 @@ FAULTS = (
     Fault(
         "holds_into_the_next_window",
         "What was held when a window began is never let go.",
-        "redis_call('DEL', l.key .. ':h')",
+        "redis_call('DEL', l.key .. ';h')",
         "",
     ),
     Fault(

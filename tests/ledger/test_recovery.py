@@ -195,7 +195,7 @@ async def test_what_redis_lost_of_a_limit_is_rebuilt(
     check(before, 14, 2)
     for name in limits:
         key = PLACE.limit(name)
-        await world.redis.call("DEL", key, f"{key}:h", f"{key}:w")
+        await world.redis.call("DEL", key, f"{key};h", f"{key};w")
 
     assert await seen(world.keeper, limits) == before
     assert await differences(world) == []

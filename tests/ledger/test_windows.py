@@ -329,7 +329,7 @@ def rolling(**values: Any) -> Limit:
 
 async def parts(redis: Redis) -> list[float]:
     """The sum of a rolling window's parts: settled, input, output, in pico; then the states."""
-    fields = await redis.call("HGETALL", f"{NAME}:w")
+    fields = await redis.call("HGETALL", f"{NAME};w")
     it = iter(fields if isinstance(fields, list) else [x for kv in fields.items() for x in kv])
     packed = [PART.unpack(value) for name, value in zip(it, it, strict=True) if name != b"oldest"]
     sums = [sum(column) for column in zip(*packed, strict=True)] or [0] * 12
@@ -438,7 +438,7 @@ async def test_room_in_a_rolling_window_is_when_enough_of_the_oldest_has_left(
         packed += [epoch, PART.pack(*divmod(pico, USD), *divmod(pico, USD), *[0] * 8)]
     total = sum(spent.values())
     counters = COUNTERS.pack(*divmod(total, USD), *divmod(total, USD), *[0] * 13)
-    await redis.call("HSET", f"{NAME}:w", *packed)
+    await redis.call("HSET", f"{NAME};w", *packed)
     await redis.call("HSET", NAME, "cnt", counters)
 
     async def check(ceiling: int) -> None:

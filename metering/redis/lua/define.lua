@@ -12,7 +12,7 @@ redis_call('HSET', key, 'open', ARGV[1])
 say({key = key, mw = n[3], mp = n[4], tw = n[5], tp = n[6], width = anew and n[8] or width,
   mode = closed and 'closed' or ARGV[1], unit = ARGV[2], ep = anew and ARGV[7] or ep})
 if anew then
-  redis_call('DEL', key .. ':h', key .. ':w')
+  redis_call('DEL', key .. ';h', key .. ';w')
   local c = {}
   for i = 1, 17 do c[i] = 0 end
   write(key, c)

@@ -15,10 +15,10 @@ local function look(record)
 end
 for i = 3, n + 2 do
   local l = limit_of(KEYS[i])  -- what has left a rolling window is not in the counters any more
-  local v, members = redis_call('HMGET', KEYS[i], 'is', 'cnt'), redis_call('ZRANGE', KEYS[i] .. ':h', 0, -1)
+  local v, members = redis_call('HMGET', KEYS[i], 'is', 'cnt'), redis_call('ZRANGE', KEYS[i] .. ';h', 0, -1)
   local first, last = l and l.ep, l and l.ep
   if l and l.width then first, last = s(math.max(tonumber(l.ep), l.oldest * l.width)), s(2 ^ 53) end
-  local parts = l and l.width and redis_call('HGETALL', KEYS[i] .. ':w')
+  local parts = l and l.width and redis_call('HGETALL', KEYS[i] .. ';w')
   limits[#limits + 1] = {v[1], v[2], members, first, last, parts or {}}
   for _, record in ipairs(members) do look(record) end
 end

@@ -49,7 +49,7 @@ end
 -- by epoch what came in then, packed: settled, input, output, states. Their sum is in the counters.
 local PARTS, PART, NOTHING_YET = 60, '<dddddddddddd', string.rep('\0', 8 * 12)
 local function age(l)  -- what is older than the window leaves the counters
-  local oldest, key, c = math.floor(now_ms() / l.width) - PARTS, l.key .. ':w', l.c
+  local oldest, key, c = math.floor(now_ms() / l.width) - PARTS, l.key .. ';w', l.c
   l.oldest = tonumber(redis_call('HGET', key, 'oldest') or 0)
   if l.oldest >= oldest then return end
   local parts = redis_call('HGETALL', key)
@@ -79,7 +79,7 @@ local function book(l, ep, was)  -- put what has changed since into its part; it
     end
     return
   end
-  local p = l.parts[ep] or {struct.unpack(PART, redis_call('HGET', l.key .. ':w', ep) or NOTHING_YET)}
+  local p = l.parts[ep] or {struct.unpack(PART, redis_call('HGET', l.key .. ';w', ep) or NOTHING_YET)}
   l.parts[ep] = p
   for j = 1, 5, 2 do p[j], p[j + 1] = add(p[j], p[j + 1], sub(c[j], c[j + 1], was[j], was[j + 1])) end
   for j = 7, 12 do p[j] = p[j] + c[j + 5] - was[j + 5] end
@@ -127,7 +127,7 @@ end
 local function save(l)
   if l.begun then
     say(l)
-    redis_call('DEL', l.key .. ':h')
+    redis_call('DEL', l.key .. ';h')
     l.begun = false
   end
   if l.changed then
@@ -135,15 +135,15 @@ local function save(l)
     l.changed = false
   end
   if l.held then
-    redis_call('ZADD', l.key .. ':h', unpack(l.held))
+    redis_call('ZADD', l.key .. ';h', unpack(l.held))
     l.held = nil
   end
   if l.ended then
-    redis_call('ZREM', l.key .. ':h', unpack(l.ended))
+    redis_call('ZREM', l.key .. ';h', unpack(l.ended))
     l.ended = nil
   end
   if l.width then
-    for ep, p in pairs(l.parts) do redis_call('HSET', l.key .. ':w', ep, struct.pack(PART, unpack(p, 1, 12))) end
+    for ep, p in pairs(l.parts) do redis_call('HSET', l.key .. ';w', ep, struct.pack(PART, unpack(p, 1, 12))) end
     l.parts = {}
   end
 end

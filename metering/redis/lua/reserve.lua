@@ -14,15 +14,15 @@ local holds, outbox, now, known
 local fresh  -- the records of this run: they are put among the holds at its end
 
 local function retry_ms(key)  -- how long until half of a limit's live holds are expected to end
-  local n = redis_call('ZCARD', key .. ':h')
+  local n = redis_call('ZCARD', key .. ';h')
   if n == 0 then return 0 end
   local mid = math.floor(n / 2)
-  return redis_call('ZRANGE', key .. ':h', mid, mid, 'WITHSCORES')[2] - now
+  return redis_call('ZRANGE', key .. ';h', mid, mid, 'WITHSCORES')[2] - now
 end
 
 local function room_ms(l, w, p)  -- when so much has left a rolling window that w, p more has room; 0: it never has
   if not l.leaving then
-    local parts = redis_call('HGETALL', l.key .. ':w')
+    local parts = redis_call('HGETALL', l.key .. ';w')
     l.leaving = {}
     for i = 1, #parts, 2 do
       if parts[i] ~= 'oldest' then

@@ -14,6 +14,6 @@ write(l.key, l.c)
 if l.unit ~= 'concurrent' then
   l.ep = ARGV[1]
   say(l)
-  redis_call('DEL', l.key .. ':h', l.key .. ':w')
+  redis_call('DEL', l.key .. ';h', l.key .. ';w')
 end
 return {1, before}
