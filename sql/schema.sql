@@ -188,7 +188,8 @@ CREATE TABLE resources (
     max_output_units bigint,
     max_total_units  bigint,
     starts_at        timestamptz NOT NULL,
-    created_by       text NOT NULL                    -- a key's id, or who else it was
+    created_by       text NOT NULL,                   -- a key's id, or who else it was
+    proxy_allowed    boolean NOT NULL DEFAULT false   -- an administrator set it: it prices proxied calls too
 );
 -- An application's pages go by name, and a name's versions by when they begin.
 CREATE INDEX resources_by_name ON resources (application_id, category, resource, starts_at, revision);
@@ -641,11 +642,16 @@ GRANT UPDATE (
     name, origin, is_default, blocked, sealed, row_key, wrapped_by, last4, secret_at, updated_at
 ) ON credentials TO xproxy_tenant;
 
--- What an application prices itself it also takes away; what was reported stays.
+-- What an application prices itself it also takes away; what was reported stays. What an administrator has
+-- priced for it, it does not change.
 ALTER TABLE resources ENABLE ROW LEVEL SECURITY;
 ALTER TABLE resources FORCE ROW LEVEL SECURITY;
 CREATE POLICY service ON resources TO CURRENT_USER USING (true) WITH CHECK (true);
-CREATE POLICY tenant ON resources TO xproxy_tenant USING (application_id = tenant());
+CREATE POLICY tenant ON resources FOR SELECT TO xproxy_tenant USING (application_id = tenant());
+CREATE POLICY tenant_adds ON resources FOR INSERT TO xproxy_tenant
+    WITH CHECK (application_id = tenant() AND NOT proxy_allowed);
+CREATE POLICY tenant_deletes ON resources FOR DELETE TO xproxy_tenant
+    USING (application_id = tenant() AND NOT proxy_allowed);
 GRANT SELECT, INSERT, DELETE ON resources TO xproxy_tenant;
 ALTER TABLE ingested ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ingested FORCE ROW LEVEL SECURITY;

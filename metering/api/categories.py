@@ -28,7 +28,7 @@ from metering.api.resource_shapes import (
 from metering.api.server import ApiRequest
 from metering.core.ids import uuid7
 from metering.core.resources import Resource, is_system
-from metering.errors import InvalidRequest, NotFound
+from metering.errors import InvalidRequest, NotAllowed, NotFound
 from metering.store import pages as places
 from metering.store import resources
 
@@ -141,8 +141,10 @@ class CategoryController(Controller):
             units={},
             starts_ms=now_ms,
             created_by=request.user.key_id or "operator",
+            proxy_allowed=request.user.is_admin,
         )
         asked = parse_resource(data, asked, now_ms)
+        _changeable(request, await _own(request, category_name, resource))
         if await resources.count(services.store, asked.application_id) >= RESOURCES_MAX:
             raise InvalidRequest(
                 f"an application has at most {RESOURCES_MAX} versions of resources; delete some",
@@ -244,6 +246,7 @@ async def _delete(
     if is_system(category):
         raise system_is_read_only(category)
     before = await _own(request, category, resource)
+    _changeable(request, before)
     gone = await resources.delete(
         request.services.store, request.user.application_id, category, resource, resource_id
     )
@@ -259,6 +262,17 @@ async def _delete(
         for it in its
         if it.resource_id in ids
     ]
+
+
+def _changeable(request: ApiRequest, found: Sequence[Sequence[ResourceResponse]]) -> None:
+    """What an administrator has priced for an application, it does not change itself."""
+    theirs = next((it for its in found for it in its if it.proxy_allowed), None)
+    if theirs is not None and not request.user.is_admin:
+        raise NotAllowed(
+            f"The price of resource '{theirs.resource}' in category '{theirs.category}' was set by "
+            "an administrator: only one changes it",
+            field="resource",
+        )
 
 
 async def _told(request: ApiRequest) -> None:

@@ -251,8 +251,9 @@ def _rates_of(prices: PriceList, as_model: str | None) -> RatesOf:
     def rates_of(row: UsageRow) -> Rates | None:
         provider = seller or provider_of(row.price_as_category, row.provider)
         model = name or row.price_as_resource or row.model or ""
-        named = row.category if row.surface == INGEST else row.price_as_category
-        custom = prices.resource(row.application_id, named, model, row.at_ms)
+        reported = row.surface == INGEST
+        named = row.category if reported else row.price_as_category
+        custom = prices.resource(row.application_id, named, model, row.at_ms, reported=reported)
         if custom is not None and not seller:
             return custom
         rates = prices.book.find(provider, model, row.at_ms)

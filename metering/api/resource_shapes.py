@@ -100,7 +100,7 @@ def own_versions(found: Sequence[Resource], now_ms: int) -> list[ResourceRespons
         ResourceResponse(
             active=_is_active(it.starts_ms, end_ms, now_ms),
             category=it.category,
-            proxy_allowed=True,
+            proxy_allowed=it.proxy_allowed,
             resource=it.resource,
             resource_id=it.resource_id,
             start_timestamp=moment(it.starts_ms),

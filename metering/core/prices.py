@@ -245,11 +245,17 @@ class PriceList:
         self.version = book.version
 
     def resource(
-        self, application_id: str, category: str | None, name: str, at_ms: int
+        self,
+        application_id: str,
+        category: str | None,
+        name: str,
+        at_ms: int,
+        *,
+        reported: bool = False,
     ) -> Rates | None:
-        """What an application itself says that a resource of a category costs at a time."""
+        """What a resource of an application's own costs a call of its at a time."""
         versions = self.resources.get(application_id, {}).get((category or "", name))
-        return None if versions is None else rates_at(versions, at_ms)
+        return None if versions is None else rates_at(versions, at_ms, reported=reported)
 
 
 def model_of(rates: Rates) -> str:

@@ -4,6 +4,10 @@ A resource says what one of each type of unit costs, in and out; of several vers
 had begun last holds, and before the first there is no price. Types that a model's list has too
 (`text`) are the list's units, so that proxied calls that name the resource are priced by it; any
 other type is the application's own.
+
+Two may set prices. Whoever may use the application's keys prices what it reports: the units are its
+own word anyway. What calls through us cost is the operator's to say: they are priced by versions
+that an administrator has set, and by no others.
 """
 
 from __future__ import annotations
@@ -50,10 +54,12 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     max_total_units: int | None = None
     starts_ms: int
     created_by: str = ""
+    proxy_allowed: bool = False
+    """Whether an administrator has set it."""
 
 
-Versions = tuple[list[int], list[Rates]]
-"""When each version begins, in Unix ms, and what it says."""
+Versions = tuple[list[int], list[Rates], list[bool]]
+"""When each version begins, in Unix ms, what it says, and whether it prices proxied calls."""
 Resources = Mapping[tuple[str, str], Versions]
 """By category and name."""
 NONE: Mapping[str, Resources] = MappingProxyType({})
@@ -88,16 +94,20 @@ def by_application(found: Iterable[Resource]) -> dict[str, Resources]:
     versions: dict[str, dict[tuple[str, str], Versions]] = {}
     for it in sorted(found, key=lambda it: (it.starts_ms, it.revision)):
         its = versions.setdefault(it.application_id, {})
-        starts, rates = its.setdefault((it.category, it.resource), ([], []))
+        starts, rates, allowed = its.setdefault((it.category, it.resource), ([], [], []))
         starts.append(it.starts_ms)
         rates.append(rates_of(it))
+        allowed.append(it.proxy_allowed)
     return dict(versions)
 
 
-def rates_at(versions: Versions, at_ms: int) -> Rates | None:
-    """The rates of the version that holds at a time; None: the first has not begun."""
-    starts, rates = versions
+def rates_at(versions: Versions, at_ms: int, *, reported: bool) -> Rates | None:
+    """The rates of the version that holds at a time, for a call that is reported or one that is
+    proxied; None: none has begun."""
+    starts, rates, allowed = versions
     index = bisect_right(starts, at_ms)
+    while index and not (reported or allowed[index - 1]):
+        index -= 1
     return rates[index - 1] if index else None
 
 

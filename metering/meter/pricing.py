@@ -51,6 +51,7 @@ def price_of(
     at_ms: int,
     *,
     category: str | None = None,
+    reported: bool = False,
     credential: str | None = None,
     limits: Iterable[Limit] = (),
     estimate: bool = False,
@@ -58,9 +59,10 @@ def price_of(
     """The price of a model for an application's call at a time; `estimate`: else the dearest's.
 
     `category` is the one that the call itself names, whose resources may be the application's own;
-    `credential` is the stored one that serves it, `limits` are those it counts against.
+    `reported`: the call was made elsewhere. `credential` is the stored one that serves it, `limits`
+    are those it counts against.
     """
-    custom = prices.resource(application_id, category, model, at_ms)
+    custom = prices.resource(application_id, category, model, at_ms, reported=reported)
     rates = custom or prices.book.find(provider, model, at_ms)
     guessed = rates is None and estimate
     if guessed:

@@ -200,6 +200,7 @@ class Reports:
             model,
             row.at_ms,
             category=row.category,
+            reported=True,
             limits=limits,
             estimate=self._unpriced == "estimate",
         )

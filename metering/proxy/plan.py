@@ -175,7 +175,8 @@ class Planner:
         """The price at admission; a model without one is refused where a limit depends on it."""
         if ask is NOTHING:
             return Priced(dialect.name, "", None)
-        provider = provider_of(annotations.price_as_category, dialect.name)
+        category = annotations.price_as_category
+        provider = provider_of(category, dialect.name)
         model = annotations.price_as_resource or ask.model
         priced = price_of(
             self._meter.prices,
@@ -183,12 +184,14 @@ class Planner:
             provider,
             model,
             now_ms,
-            category=annotations.price_as_category,
+            category=category,
             credential=credential,
             limits=limits,
             estimate=self._settings.unpriced == "estimate",
         )
         rates = priced.rates
+        if rates is None and category and self._is_callers_own(caller, category, model, now_ms):
+            raise _not_the_callers_price(category, model)
         if rates is not None and (rates.by_tokens or rates.prices_any(ask.counted)):
             return priced
         binding = any(limit.binding for limit in limits)
@@ -203,6 +206,20 @@ class Planner:
                 field=where,
             )
         return priced
+
+    def _is_callers_own(self, caller: Caller, category: str, resource: str, now_ms: int) -> bool:
+        """Whether what has no price for proxied calls has one for those that are reported."""
+        which = (caller.application_id, category, resource, now_ms)
+        return self._meter.prices.resource(*which, reported=True) is not None
+
+
+def _not_the_callers_price(category: str, resource: str) -> NotAllowed:
+    return NotAllowed(
+        f"the price of {resource!r} in {category!r} was set by a key of the application: it prices "
+        "what is reported of that category. Proxied calls are priced by what an administrator sets",
+        code="price_not_permitted",
+        field="xProxy-PriceAs-Category",
+    )
 
 
 def _no_key(provider: str) -> InvalidApiKey:

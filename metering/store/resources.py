@@ -24,6 +24,7 @@ async def create(store: Store, asked: Resource) -> Resource:
         asked.max_total_units,
         asked.starts_ms,
         asked.created_by,
+        asked.proxy_allowed,
     )
     return _read(record)
 

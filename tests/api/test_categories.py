@@ -208,3 +208,32 @@ async def test_the_first_sdks_price_text_alone(house: House) -> None:
     """`input_price` and `output_price` without units are those of text."""
     made = await house.ask(PAGES, {"input_price": 1, "output_price": 2})
     assert made["units"] == {"text": {"input_price": 1, "output_price": 2}}
+
+
+async def test_what_an_administrator_has_priced_only_one_changes(house: House) -> None:
+    """His versions price proxied calls; a key of the application adds none to them and takes none
+    away, alone or with their category, while what it has priced itself stays its own."""
+    admin = local_token(SECRET, NOW_MS // 1000)
+    mine = await house.ask(PAGES, {"units": UNITS})
+    assert mine["proxy_allowed"] is False
+    body = {"units": {"page": {"input_price": 2}}}
+    theirs = (await house.bench.ask("POST", PAGES, body, key=admin)).json()
+    assert theirs["proxy_allowed"] is True
+    other = f"{CATEGORIES}/scans/resources/other"
+    await house.ask(other, {"units": UNITS})
+    for method, path in (
+        ("POST", PAGES),
+        ("DELETE", PAGES),
+        ("DELETE", f"{PAGES}/{theirs['resource_id']}"),
+        ("DELETE", f"{CATEGORIES}/scans"),
+    ):
+        answer = await house.bench.ask(method, path, body, key=house.key)
+        assert answer.status_code == 403, (method, path)
+        assert "administrator" in answer.json()["message"]
+    assert len((await get(house, PAGES))["items"]) == 2
+    assert (await house.bench.ask("DELETE", other, key=house.key)).status_code == 200
+    gone = await house.bench.ask("DELETE", f"{CATEGORIES}/scans", key=admin)
+    assert {it["resource_id"] for it in gone.json()} == {
+        mine["resource_id"],
+        theirs["resource_id"],
+    }

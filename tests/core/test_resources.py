@@ -111,9 +111,27 @@ def test_the_version_that_began_last_holds() -> None:
     )
     assert found.keys() == {"a", "b"}
     versions = found["a"]["c", "n"]
-    held = [rates_at(versions, at_ms) for at_ms in (9, 10, 19, 20, 10**15)]
+    held = [rates_at(versions, at_ms, reported=True) for at_ms in (9, 10, 19, 20, 10**15)]
     assert [it and it.id for it in held] == [None, "first", "first", "later", "later"]
     assert found["a"].keys() == {("c", "n"), ("c", "m")}
+
+
+def test_proxied_calls_are_priced_by_what_an_administrator_set() -> None:
+    """By that version of an administrator that began last, whatever keys have set since."""
+    found = by_application(
+        [
+            resource({}, 10, resource_id="key 1"),
+            resource({}, 20, resource_id="admin 1", proxy_allowed=True),
+            resource({}, 30, resource_id="key 2"),
+            resource({}, 40, resource_id="admin 2", proxy_allowed=True),
+        ]
+    )
+    versions = found["a"]["c", "n"]
+    times = (9, 10, 20, 30, 40)
+    proxied = [rates_at(versions, at_ms, reported=False) for at_ms in times]
+    reported = [rates_at(versions, at_ms, reported=True) for at_ms in times]
+    assert [it and it.id for it in proxied] == [None, None, "admin 1", "admin 1", "admin 2"]
+    assert [it and it.id for it in reported] == [None, "key 1", "admin 1", "key 2", "admin 2"]
 
 
 @pytest.mark.parametrize("price", ["-0.1", str(PRICE_MAX + 1), "NaN", "Infinity"])
