@@ -52,15 +52,15 @@ class RequestController(Controller):
             raise not_found(f"{category}/{provider_id}")
         return {"xproxy_result": found}
 
-    @get("/result/{category:str}/{either_id:str}")
+    @get("/result/{category:str}/{provider_id:str}")
     async def either_result(
-        self, request: ApiRequest, category: FromPath[str], either_id: FromPath[str]
+        self, request: ApiRequest, category: FromPath[str], provider_id: FromPath[str]
     ) -> dict[str, Any]:
         """The same for older SDKs, which call it a request id: the provider's, or else ours."""
-        request_id = await request_id_of(request, category, either_id)
-        found = await result_of(request, request_id or either_id)
+        request_id = await request_id_of(request, category, provider_id)
+        found = await result_of(request, request_id or provider_id)
         if found is None:
-            raise not_found(f"{category}/{either_id}")
+            raise not_found(f"{category}/{provider_id}")
         return {"xproxy_result": found}
 
     @route("/{request_id:str}/properties", http_method=["PUT", "POST"], status_code=200)

@@ -130,7 +130,7 @@ def parameters(tenant: Tenant, sealed: str = FRESH, *, attached: bool = True) ->
     credential = {"slug": name, "provider": "openai", "secret": sealed}
     service.manage("POST", "credentials", credential, **whose)
     units = {"units": {"text": {"input_price": 1}}}
-    resource = service.manage("POST", f"categories/{name}/resources/{name}", units, **whose)
+    resource = tenant.manage("POST", f"categories/{name}/resources/{name}", units)
     call = {"category": "system.openai", "units": {}, "provider_response_id": name}
     reported = service.manage("POST", "ingest", call | {"provider_request_json": "hello"}, **whose)
     return {
