@@ -2,6 +2,7 @@
 
 from litestar import Router
 from litestar.datastructures import State
+from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
@@ -22,6 +23,7 @@ from metering.api.legacy import BudgetTagController, LegacyBudgetController, Lim
 from metering.api.limit_history import LimitHistoryController
 from metering.api.limits import LimitController
 from metering.api.own_prices import OwnPriceController
+from metering.api.pages import paging
 from metering.api.price_versions import PriceVersionController
 from metering.api.prices import PriceController
 from metering.api.probe import Probe
@@ -78,6 +80,7 @@ def build(services: Services) -> ManagementApi:
         route_handlers=[router, HealthController],
         guards=[guard],
         before_request=decode_segments,
+        dependencies={"paging": Provide(paging)},
         request_class=ApiRequest,
         request_max_body_size=BODY_BYTES_MAX,
         response_class=ExactResponse,

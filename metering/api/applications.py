@@ -5,11 +5,13 @@ from typing import Any
 
 import msgspec
 from litestar import Controller, delete, get, patch, post
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from metering.api import pages
 from metering.api.auth import admin_only
 from metering.api.limit_shapes import DefaultResponse
+from metering.api.pages import Paging
 from metering.api.server import ApiRequest
 from metering.api.services import Services
 from metering.api.text import checked_name, moment
@@ -76,20 +78,11 @@ class ApplicationController(Controller):
         return application_object(request, created)
 
     @get()
-    async def page(
-        self,
-        request: ApiRequest,
-        *,
-        limit: FromQuery[int | None] = None,
-        cursor: FromQuery[str | None] = None,
-        sort_ascending: FromQuery[bool] = False,
-    ) -> dict[str, Any]:
+    async def page(self, request: ApiRequest, paging: NamedDependency[Paging]) -> dict[str, Any]:
         """A page of applications, newest first."""
         found = await applications.page(
             request.services.store,
-            page_size=limit,
-            cursor=pages.read_cursor(request, LISTING, cursor),
-            ascending=sort_ascending,
+            **paging.of(request, LISTING),
         )
         items = [application_object(request, application) for application in found.items]
         return pages.page(request, LISTING, items, found.cursor)

@@ -4,12 +4,14 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from litestar import Controller, get
+from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from metering.api import pages
 from metering.api.legacy import TAGS, as_budget, budget_object
 from metering.api.limit_shapes import budget, limit_object
 from metering.api.limits import existing, totals_of
+from metering.api.pages import Paging
 from metering.api.server import ApiRequest
 from metering.api.text import moment
 from metering.core.limits import Limit
@@ -32,10 +34,8 @@ class BudgetController(Controller):
     async def page(
         self,
         request: ApiRequest,
+        paging: NamedDependency[Paging],
         *,
-        limit: FromQuery[int | None] = None,
-        cursor: FromQuery[str | None] = None,
-        sort_ascending: FromQuery[bool] = False,
         page_number: FromQuery[int | None] = None,
         page_size: FromQuery[int | None] = None,
         budget_name: FromQuery[str | None] = None,
@@ -51,14 +51,12 @@ class BudgetController(Controller):
                 store_pages.size(page_size),
                 limit_name=budget_name or None,
                 tagged=limits.Tagged(TAGS, budget_tags.split(",")) if budget_tags else None,
-                ascending=sort_ascending,
+                ascending=bool(paging.ascending),
             )
         found = await limits.page(
             request.services.store,
             request.user.application_id,
-            page_size=limit if limit and limit > 0 else PAGE_SIZE,
-            cursor=pages.read_cursor(request, LISTING, cursor),
-            ascending=sort_ascending,
+            **paging.of(request, LISTING, page_size=PAGE_SIZE),
         )
         items, as_of = await _items(request, found.items)
         return pages.page(request, LISTING, items, found.cursor, as_of=as_of)

@@ -6,13 +6,15 @@ An application's own are categories of resources, versioned: making one again ad
 import asyncio
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, delete, get, post
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from metering.api import pages
+from metering.api.pages import Paging
 from metering.api.resource_shapes import (
     CategoryResponse,
     CreateResource,
@@ -47,11 +49,8 @@ class CategoryController(Controller):
     async def page(
         self,
         request: ApiRequest,
-        *,
+        paging: NamedDependency[Paging],
         active: Active = None,
-        limit: FromQuery[int | None] = None,
-        cursor: FromQuery[str | None] = None,
-        sort_ascending: FromQuery[bool] = True,
     ) -> dict[str, Any]:
         """A page of categories by name; of those alone that have, or lack, a resource that is
         active."""
@@ -60,9 +59,8 @@ class CategoryController(Controller):
             name, is_active = versions[0].category, any(it.active for it in versions)
             found[name] = found.get(name, False) or is_active
         names = [name for name, is_active in found.items() if active in (None, is_active)]
-        cut = _Cut("categories", limit, cursor, sort_ascending)
         items = [CategoryResponse(category=it) for it in sorted(names)]
-        return _page(request, cut, items, [it.category for it in items])
+        return _page(request, "categories", paging, items, [it.category for it in items])
 
     @delete("/{category_name:str}", status_code=200)
     async def delete_category(
@@ -76,14 +74,11 @@ class CategoryController(Controller):
         self,
         request: ApiRequest,
         category_name: FromPath[str],
-        *,
+        paging: NamedDependency[Paging],
         active: Active = None,
-        limit: FromQuery[int | None] = None,
-        cursor: FromQuery[str | None] = None,
-        sort_ascending: FromQuery[bool] = True,
     ) -> dict[str, Any]:
         """A page of a category's resources by name, each as it is now."""
-        cut = _Cut(f"resources of {category_name}", limit, cursor, sort_ascending)
+        listing = f"resources of {category_name}"
         if is_system(category_name):
             prices, now_ms = request.services.prices.now, request.services.clock()
             # in a thread: a model's prices are made ready when they are first asked for
@@ -92,7 +87,7 @@ class CategoryController(Controller):
                 raise no_category(category_name)
             if active is False:
                 names = []
-            page = _page(request, cut, names, names)
+            page = _page(request, listing, paging, names, names)
             page["items"] = [
                 present(system_versions(prices, category_name, it, now_ms)) for it in page["items"]
             ]
@@ -101,7 +96,7 @@ class CategoryController(Controller):
         if not found:
             raise no_category(category_name)
         found = [it for it in found if active in (None, it.active)]
-        return _page(request, cut, found, [it.resource for it in found])
+        return _page(request, listing, paging, found, [it.resource for it in found])
 
     @get("/{category_name:str}/resources/{resource:str}")
     async def versions(
@@ -109,18 +104,15 @@ class CategoryController(Controller):
         request: ApiRequest,
         category_name: FromPath[str],
         resource: FromPath[str],
-        *,
+        paging: NamedDependency[Paging],
         active: Active = None,
-        limit: FromQuery[int | None] = None,
-        cursor: FromQuery[str | None] = None,
-        sort_ascending: FromQuery[bool] = False,
     ) -> dict[str, Any]:
         """A page of a resource's versions, the latest first."""
         found = await _versions(request, category_name, resource)
         found = [it for it in found if active in (None, it.active)]
-        cut = _Cut(f"versions of {category_name} {resource}", limit, cursor, sort_ascending)
+        listing = f"versions of {category_name} {resource}"
         order = [f"{it.start_timestamp.isoformat()} {at:08}" for at, it in enumerate(found)]
-        return _page(request, cut, found, order)
+        return _page(request, listing, paging, found, order, ascending=False)
 
     @post("/{category_name:str}/resources/{resource:str}")
     async def create(
@@ -189,15 +181,6 @@ class CategoryController(Controller):
         """Delete one version: the one before it holds on."""
         [gone] = await _delete(request, category_name, resource, resource_id)
         return gone
-
-
-class _Cut(NamedTuple):
-    """Which page of which listing."""
-
-    listing: str
-    limit: int | None
-    cursor: str | None
-    ascending: bool
 
 
 def no_category(category: str) -> NotFound:
@@ -282,16 +265,24 @@ async def _told(request: ApiRequest) -> None:
 
 
 def _page(
-    request: ApiRequest, cut: _Cut, items: Sequence[Any], order: Sequence[str]
+    request: ApiRequest,
+    listing: str,
+    paging: Paging,
+    items: Sequence[Any],
+    order: Sequence[str],
+    *,
+    ascending: bool = True,
 ) -> dict[str, Any]:
-    """A page of a whole listing; `order` has the text that each is sorted by, ascending."""
-    [place] = places.read_cursor(pages.read_cursor(request, cut.listing, cut.cursor), str)
+    """A page of a whole listing; `order` has the text that each is sorted by, ascending, and
+    `ascending` says which way it goes unless asked."""
+    upwards = ascending if paging.ascending is None else paging.ascending
+    [place] = places.read_cursor(pages.read_cursor(request, listing, paging.cursor), str)
     pairs = list(zip(order, items, strict=True))
-    if not cut.ascending:
+    if not upwards:
         pairs.reverse()
     if place is not None:
         after = str(place)
-        pairs = [it for it in pairs if (it[0] > after if cut.ascending else it[0] < after)]
-    size = places.size(cut.limit)
+        pairs = [it for it in pairs if (it[0] > after if upwards else it[0] < after)]
+    size = places.size(paging.limit)
     page = places.cut(pairs[: size + 1], size, lambda last: (last[0],))
-    return pages.page(request, cut.listing, [it for _, it in page.items], page.cursor)
+    return pages.page(request, listing, [it for _, it in page.items], page.cursor)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 from litestar import Controller, delete, get, patch, post
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 from msgspec import UnsetType
 
 from metering.api import pages
@@ -25,6 +26,7 @@ from metering.api.credential_shapes import (
     last4,
 )
 from metering.api.limit_shapes import DefaultResponse
+from metering.api.pages import Paging
 from metering.api.probe import Tried
 from metering.api.server import ApiRequest
 from metering.api.text import checked_name, moment
@@ -119,21 +121,12 @@ class CredentialController(Controller):
         return await _told(request, made)
 
     @get()
-    async def page(
-        self,
-        request: ApiRequest,
-        *,
-        limit: FromQuery[int | None] = None,
-        cursor: FromQuery[str | None] = None,
-        sort_ascending: FromQuery[bool] = False,
-    ) -> dict[str, Any]:
+    async def page(self, request: ApiRequest, paging: NamedDependency[Paging]) -> dict[str, Any]:
         """A page of credentials, newest first."""
         found = await credentials.page(
             request.services.store,
             request.user.scope,
-            page_size=limit,
-            cursor=pages.read_cursor(request, LISTING, cursor),
-            ascending=sort_ascending,
+            **paging.of(request, LISTING),
         )
         items = [credential_object(request, row) for row in found.items]
         return pages.page(request, LISTING, items, found.cursor)

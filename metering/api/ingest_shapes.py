@@ -150,6 +150,9 @@ def reported(
     warnings: list[str] = []
     given = _id(event.provider_response_id, "provider_response_id"), _id(asked_id, "id")
     ids = list(dict.fromkeys(it for it in given if it))
+    labels = said.labels()
+    for name in ("properties", "use_case_properties"):
+        labels[name] = labels[name] | _properties(getattr(event, name), name, warnings)
     row = UsageRow(
         application_id=by.application_id,
         request_id=uuid7_text(at_ms, random),
@@ -163,23 +166,13 @@ def reported(
         error_code="provider_error" if failed else None,
         model_requested=None if resource is None else checked_name(resource, "resource"),
         model=resource,
-        scope=said.scope,
         provider_id=ids[0] if ids else None,
-        user_id=said.user_id,
-        account_name=said.account_name,
-        use_case_name=said.use_case_name,
-        use_case_id=said.use_case_id,
-        use_case_version=said.use_case_version,
-        use_case_step=said.use_case_step,
-        tags=list(said.tags),
-        properties=said.properties | _properties(event.properties, "properties", warnings),
-        use_case_properties=said.use_case_properties
-        | _properties(event.use_case_properties, "use_case_properties", warnings),
         latency_ms=_milliseconds(event, "end_to_end_latency_ms"),
         ttft_ms=_milliseconds(event, "time_to_first_token_ms"),
         ttfct_ms=_milliseconds(event, "time_to_first_completion_token_ms"),
         provider_host=_host(event.provider_uri),
         warnings=warnings,
+        **labels,
     )
     return Reported(
         row=row,

@@ -3,7 +3,8 @@
 from typing import Any
 
 from litestar import Controller, delete, get, patch, post
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from metering.api import pages
 from metering.api.auth import admin_only
@@ -23,6 +24,7 @@ from metering.api.key_shapes import (
     parse_role,
 )
 from metering.api.limit_shapes import DefaultResponse
+from metering.api.pages import Paging
 from metering.api.server import ApiRequest
 from metering.api.text import checked_name, has_control
 from metering.core.ids import uuid7
@@ -70,21 +72,12 @@ class KeyController(Controller):
         return key_object(request, created, key)
 
     @get()
-    async def page(
-        self,
-        request: ApiRequest,
-        *,
-        limit: FromQuery[int | None] = None,
-        cursor: FromQuery[str | None] = None,
-        sort_ascending: FromQuery[bool] = False,
-    ) -> dict[str, Any]:
+    async def page(self, request: ApiRequest, paging: NamedDependency[Paging]) -> dict[str, Any]:
         """A page of keys, newest first; of one application if the request names it."""
         found = await keys.page(
             request.services.store,
             request.user.scope,
-            page_size=limit,
-            cursor=pages.read_cursor(request, LISTING, cursor),
-            ascending=sort_ascending,
+            **paging.of(request, LISTING),
         )
         items = [key_object(request, row) for row in found.items]
         return pages.page(request, LISTING, items, found.cursor)

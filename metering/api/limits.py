@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from litestar import Controller, delete, get, post, put
+from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from metering.api import pages
@@ -28,6 +29,7 @@ from metering.api.limit_shapes import (
     parse_on_store_down,
     parse_window,
 )
+from metering.api.pages import Paging
 from metering.api.server import ApiRequest
 from metering.api.text import checked_name, checked_properties, time_ms
 from metering.core.ids import uuid7
@@ -65,20 +67,15 @@ class LimitController(Controller):
     async def page(
         self,
         request: ApiRequest,
-        *,
+        paging: NamedDependency[Paging],
         limit_name: FromQuery[str | None] = None,
-        limit: FromQuery[int | None] = None,
-        cursor: FromQuery[str | None] = None,
-        sort_ascending: FromQuery[bool] = False,
     ) -> dict[str, Any]:
         """A page of limits, newest first; of one name if asked."""
         found = await limits.page(
             request.services.store,
             request.user.application_id,
             limit_name=limit_name or None,
-            page_size=limit,
-            cursor=pages.read_cursor(request, LISTING, cursor),
-            ascending=sort_ascending,
+            **paging.of(request, LISTING),
         )
         totals = await totals_of(request, found.items)
         items = [limit_object(one, its) for one, its in zip(found.items, totals, strict=True)]

@@ -7,11 +7,43 @@ or garbled is not an error: it is the first page, as the clients of this API exp
 import hashlib
 import hmac
 from base64 import urlsafe_b64encode
-from typing import Any
+from typing import Any, NamedTuple
+
+from litestar.params import FromQuery
 
 from metering.api.server import ApiRequest
 
 _SIGNATURE_CHARS = 22
+
+
+class Paging(NamedTuple):
+    """Which page of a listing is asked for."""
+
+    limit: int | None
+    cursor: str | None
+    ascending: bool | None
+    """None: in the listing's own order."""
+
+    def of(
+        self, request: ApiRequest, listing: str, *, page_size: int | None = None
+    ) -> dict[str, Any]:
+        """The same, as the store takes it: newest first unless asked. `page_size`: of a listing
+        whose pages have a size of their own."""
+        return {
+            "page_size": self.limit if self.limit and self.limit > 0 else page_size,
+            "cursor": read_cursor(request, listing, self.cursor),
+            "ascending": bool(self.ascending),
+        }
+
+
+async def paging(
+    *,
+    limit: FromQuery[int | None] = None,
+    cursor: FromQuery[str | None] = None,
+    sort_ascending: FromQuery[bool | None] = None,
+) -> Paging:
+    """What every listing's query may say of its pages."""
+    return Paging(limit, cursor, sort_ascending)
 
 
 def _signature(request: ApiRequest, listing: str, place: str) -> str:

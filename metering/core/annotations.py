@@ -27,7 +27,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -84,6 +84,22 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     """`xProxy-Result: off`: bodies stay untouched."""
     on_disconnect: Literal["drain", "cancel"] = "drain"
     """`xProxy-On-Disconnect`: finish reading the provider's stream, or close it and estimate."""
+
+    def labels(self, user_id: str | None = None, account_name: str | None = None) -> dict[str, Any]:
+        """What the call's usage row has of them, by its names there. Those given are whom the key
+        stands for, where the call does not say whom it is for."""
+        return {
+            "scope": self.scope,
+            "user_id": self.user_id or user_id,
+            "account_name": self.account_name or account_name,
+            "use_case_name": self.use_case_name,
+            "use_case_id": self.use_case_id,
+            "use_case_version": self.use_case_version,
+            "use_case_step": self.use_case_step,
+            "tags": list(self.tags),
+            "properties": self.properties,
+            "use_case_properties": self.use_case_properties,
+        }
 
     def beside(self, first: Annotations) -> Annotations:
         """These and others, which count where both say something; lists and properties add up."""
