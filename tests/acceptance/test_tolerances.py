@@ -16,6 +16,7 @@ LIMITS, INGEST, CATEGORIES = "/api/v1/limits", "/api/v1/ingest", "/api/v1/catego
 EVENT: dict[str, Any] = {"category": "system.openai", "units": {"text": {"input": 1}}}
 RESOURCE = f"{CATEGORIES}/a%2Fb%20c/resources/d%25e"
 OLD_EVENT = {"provider_prompt": {"a": 1}, "provider_response": "x", "experience_properties": {}}
+CALLED = {"provider_response_function_calls": [{"name": "f", "arguments": "{}"}, {"name": "g"}]}
 OLD_LIMIT = {
     "limit_tags": ["a"],
     "limit_basis": "base",
@@ -94,6 +95,7 @@ def named(item: dict[str, Any]) -> tuple[Any, ...]:
         ("POST", INGEST, EVENT | {"provider_request_json": "no JSON {"}, {}),
         ("POST", INGEST, EVENT | {"provider_response_json": ["no", "JSON"]}, {}),
         ("POST", INGEST, EVENT | OLD_EVENT, {}),
+        ("POST", INGEST, EVENT | CALLED, {}),
         ("POST", INGEST, EVENT | {"use_case_version": 0}, {}),
         ("POST", INGEST, EVENT, {"xProxy-UseCase-Version": "0"}),
         ("POST", INGEST, EVENT, {"xProxy-Logging-Disable": "False"}),
@@ -138,6 +140,10 @@ def test_what_clients_send_is_taken(
         ("POST", INGEST, EVENT | {"provider_response_json": 5}, "provider_response_json"),
         ("POST", INGEST, EVENT | {"provider_response_headers": {}}, "provider_response_headers"),
         ("POST", INGEST, EVENT | {"limit_ids": "l"}, "limit_ids"),
+        *(
+            ("POST", INGEST, EVENT | {"provider_response_function_calls": calls}, "function_calls")
+            for calls in ({}, [{"name": 5}])
+        ),
         ("POST", f"{CATEGORIES}/c/resources/r", {"units": 5}, "units"),
         (
             "POST",
