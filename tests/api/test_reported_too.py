@@ -155,7 +155,8 @@ async def test_a_report_that_found_no_redis_is_asked_about_when_it_is_back(
     away = Ledger(Redis("redis://127.0.0.1:9", 200), house.services.store, spool, hold_ttl_ms=1_000)
     meter = Meter(house.services.prices.now, away, Learned())
     directory = cast(Directory, house.services.directory)
-    services = replace(house.services, ledger=away, reports=Reports(Settings(), directory, meter))
+    reports = Reports(Settings(), directory, meter, house.services.archive)
+    services = replace(house.services, ledger=away, reports=reports)
     await proxied(house, team)
     bench = Bench(services)
     async with bench.http:

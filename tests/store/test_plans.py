@@ -16,7 +16,7 @@ NAMES = """
     FROM generate_series(1, 20000) AS n"""
 ROWS = """
     CREATE TEMP TABLE many AS SELECT u.* FROM usage AS u, generate_series(1, 20000);
-    UPDATE many SET request_id =
+    UPDATE many SET provider_id = gen_random_uuid(), request_id =
         (left(request_id::text, 14) || substr(gen_random_uuid()::text, 15))::uuid;
     INSERT INTO usage SELECT * FROM many"""
 ASKED = [
@@ -33,15 +33,21 @@ ASKED = [
         "'{application}', '{{{request}}}', '{{1}}', '{{call}}'",
         ROWS,
     ),
+    (
+        "read_request_ids",
+        "uuid, text[], text[]",
+        "'{application}', '{{system.openai}}', '{{chatcmpl-1}}'",
+        ROWS,
+    ),
 ]
 
 
-@pytest.mark.parametrize(("query", "types", "asked", "filled"), ASKED, ids=["names", "rows"])
+@pytest.mark.parametrize(("query", "types", "asked", "filled"), ASKED, ids=["names", "rows", "ids"])
 async def test_a_plan_made_for_an_empty_table_does_for_a_full_one(
     store: Store, application_id: str, query: str, types: str, asked: str, filled: str
 ) -> None:
     """Of 20,000 rows that came since, the one that is asked for is read, and no other."""
-    row = landed(application_id)
+    row = landed(application_id, provider_id="chatcmpl-1")
     names = {"application": application_id, "request": row[0].request_id}
     async with store.connection() as connection:
         await connection.execute("SET plan_cache_mode = force_generic_plan")
