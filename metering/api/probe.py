@@ -13,7 +13,7 @@ from metering.core.credentials import Credential
 from metering.errors import InvalidRequest, ProviderFault
 from metering.providers import DIALECTS
 from metering.settings import Settings
-from metering.surfaces import payi
+from metering.surfaces.base import upstream_url
 from metering.upstream import Resolver, Upstream
 
 PATIENCE_S = 15
@@ -70,7 +70,7 @@ class Probe:
         path = dialect.models_path.removeprefix(under)
         headers = [dialect.credential(credential.revealed()), (b"accept-encoding", b"identity")]
         headers += dialect.default_headers(headers)
-        url = payi.upstream_url(credential.provider, base, path)
+        url = upstream_url(credential.provider, base, path)
         reply = await self._upstream.send("GET", url, headers, b"", addresses)
         await reply.stream.aclose()
         return reply.status

@@ -19,7 +19,7 @@ from metering.app.first import clock_ms
 from metering.core.ids import uuid7_text
 from metering.errors import CallerFault
 from metering.proxy.exchange import WAITING_BYTES_MAX, Exchange
-from metering.surfaces import payi
+from metering.surfaces import PAYI, Surface, surface_of
 
 
 class Front(HttpToolsProtocol):
@@ -28,14 +28,10 @@ class Front(HttpToolsProtocol):
     IDLE_S = 75.0
     """How long a connection is kept without a request."""
 
-    def __init__(
-        self, *, serve: Callable[[Exchange], object], owns: Callable[[bytes], bool], **given: Any
-    ) -> None:
-        """`serve` begins to serve a call, `owns` tells by its raw path whether it is one; `given`
-        is uvicorn's."""
+    def __init__(self, *, serve: Callable[[Exchange], object], **given: Any) -> None:
+        """`serve` begins to serve a call; `given` is uvicorn's."""
         super().__init__(**given)
         self._serve = serve
-        self._owns = owns
         self._taken: Exchange | None = None
         """The call whose request comes in, or came last; None if that was the control plane's."""
         self._running: Exchange | None = None
@@ -137,12 +133,13 @@ class Front(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self.headers = guard.named_by_target(self.url, self.headers)
         target = _target(self.url)
+        surface = surface_of(target[0])
         if fault is not None:
             self._deaf = True
-            self._take(method, target, self.headers, fault, http_10=version == "1.0")
+            self._take(method, target, self.headers, surface, fault, http_10=version == "1.0")
             raise fault  # which stops the parser: nothing that follows is a request
-        if self._owns(target[0]):
-            self._take(method, target, self.headers, http_10=version == "1.0")
+        if surface is not None:
+            self._take(method, target, self.headers, surface, http_10=version == "1.0")
         else:
             self._begin_cycle()
         self._body_open = True
@@ -158,7 +155,7 @@ class Front(HttpToolsProtocol):
         else:
             if body_open:
                 self._drop_cycle()
-            self._take(b"", (b"", b""), [], fault)
+            self._take(b"", (b"", b""), [], None, fault)
 
     def _drop_cycle(self) -> None:
         """Have the control plane forget the request that came last."""
@@ -184,6 +181,7 @@ class Front(HttpToolsProtocol):
         method: bytes,
         target: tuple[bytes, bytes],
         headers: list[tuple[bytes, bytes]],
+        surface: Surface | None,
         fault: CallerFault | None = None,
         *,
         http_10: bool = False,
@@ -202,6 +200,7 @@ class Front(HttpToolsProtocol):
             permanent=self.server_state.default_headers,
             on_end=self.on_response_complete,
         )
+        exchange.surface = surface or PAYI
         exchange.peer = self.client[0] if self.client else ""
         exchange.http_10 = http_10
         exchange.keep_alive = fault is None and self.parser.should_keep_alive()
@@ -227,7 +226,8 @@ class Front(HttpToolsProtocol):
         if fault is None:
             self._serve(exchange)
         else:
-            exchange.respond(*payi.error(fault, uuid7_text(clock_ms(), os.urandom(10))))
+            request_id = uuid7_text(clock_ms(), os.urandom(10))
+            exchange.respond(*exchange.surface.error(fault, request_id))
 
     def on_body(self, body: bytes) -> None:
         """A piece of a request's body."""

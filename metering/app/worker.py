@@ -48,7 +48,6 @@ from pricing.load import read as read_prices
 
 log = structlog.get_logger()
 
-PROXY_PREFIX = b"/api/v1/proxy/"
 OUTBOX_DEPTH_MAX = 1_000_000
 USES_S = 10
 AUDIT_TIMEOUT_MS = 10_000
@@ -195,13 +194,6 @@ def build(worker: Worker) -> Any:
     )
 
 
-def is_data_plane(raw_path: bytes) -> bool:
-    """Whether a path, as it stands on the wire, is of a call to a provider."""
-    if raw_path.startswith(PROXY_PREFIX):
-        return True
-    return raw_path.startswith(b"//") and raw_path.lstrip(b"/").startswith(PROXY_PREFIX[1:])
-
-
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Worker]:
     """A worker, started and in the end stopped."""
@@ -246,7 +238,7 @@ async def serve(settings: Settings, sockets: list[socket.socket]) -> int:
         server = _Server(
             uvicorn.Config(
                 build(worker),
-                http=partial(Front, serve=worker.flow.begin, owns=is_data_plane),  # type: ignore[arg-type]
+                http=partial(Front, serve=worker.flow.begin),  # type: ignore[arg-type]
                 loop="uvloop",
                 lifespan="off",
                 access_log=False,

@@ -227,7 +227,7 @@ def _collect(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
         lower = raw_name.lower()
         if not lower.startswith(b"xproxy-") or lower not in _NAMES:
             continue
-        value = _decode(raw_value).strip()
+        value = header_text(raw_value)
         if not value:
             continue
         name = _NAMES[lower]
@@ -239,11 +239,12 @@ def _collect(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     return {**legacy, **values} if legacy else values
 
 
-def _decode(value: bytes) -> str:
+def header_text(value: bytes) -> str:
+    """A header's value as text, trimmed."""
     try:
-        return value.decode()
+        return value.decode().strip()
     except UnicodeDecodeError:
-        return value.decode("latin-1")
+        return value.decode("latin-1").strip()
 
 
 def _invalid(name: str, problem: str, code: str | None = None) -> InvalidRequest:
@@ -296,18 +297,23 @@ def _tags(value: str | None) -> tuple[str, ...]:
     return tags
 
 
+def is_text(value: str) -> bool:
+    """Whether a text may be kept as a name: it is not too long, and has no control characters."""
+    return len(value) <= TEXT_MAX and _CONTROL.search(value) is None
+
+
 def _text(values: dict[str, str], name: str) -> str | None:
     value = values.get(name)
     if value is None:
         return None
-    if len(value) > TEXT_MAX or _CONTROL.search(value):
+    if not is_text(value):
         problem = f"must be at most {TEXT_MAX} characters without control characters"
         raise _invalid(name, problem, "invalid_header")
     return value
 
 
 def _user_id(value: str | None) -> str | None:
-    if value and (len(value) > TEXT_MAX or " " in value or _CONTROL.search(value)):
+    if value and (" " in value or not is_text(value)):
         problem = (
             f": User Id {_quoted(value)} is not valid; use at most {TEXT_MAX} characters without "
             "spaces and control characters"

@@ -18,8 +18,10 @@ from metering.errors import InvalidRequest
 
 Headers = list[tuple[bytes, bytes]]
 
-CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
-"""The provider's slots: where its credential stands, and ours may."""
+SLOTS = (b"authorization", b"api-key", b"x-api-key", b"x-goog-api-key")
+"""The provider's slots: where its credential stands, and ours may. Of several of ours, the first of
+these counts."""
+CREDENTIALS = frozenset(SLOTS)
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -239,29 +241,32 @@ def _passes(name: bytes, body_changed: bool, stored: bool) -> bool:  # noqa: FBT
 
 
 def our_key_and_provider_key(
-    headers: Sequence[tuple[bytes, bytes]], is_admin: Callable[[str], bool]
+    headers: Sequence[tuple[bytes, bytes]],
+    is_admin: Callable[[str], bool],
+    named: Sequence[bytes] = (b"xproxy-api-key",),
 ) -> tuple[str | None, bool]:
     """Our key in a call's headers, and whether the provider's slot is free.
 
-    Ours is in `xProxy-Api-Key`, or in a slot of the provider's where it is known by its format or
-    is the admin key. The slot is free, for a stored credential, if no other key stands in any.
+    Ours is in one of the headers that are `named` for it, or in a slot of the provider's where it
+    is known by its format or is the admin key; the first counts. The slot is free, for a stored
+    credential, if no other key stands in any.
     """
-    explicit: str | None = None
-    in_slot: str | None = None
+    found: dict[bytes, str] = {}
     free = True
     for raw_name, value in headers:
         name = raw_name.lower()
-        if name == b"xproxy-api-key":
-            explicit = explicit or bare_key(value) or None
+        if name in named:
+            if key := bare_key(value):
+                found.setdefault(name, key)
         elif name in CREDENTIALS:
             key = bare_key(value)
             if looks_ours(key) or (key and is_admin(key)):
-                in_slot = in_slot or key
+                found.setdefault(name, key)
             elif key:
                 free = False
         elif name.startswith(FORWARD) and name.removeprefix(FORWARD) in CREDENTIALS:
             free = False
-    return explicit or in_slot, free
+    return next((found[name] for name in (*named, *SLOTS) if name in found), None), free
 
 
 def retry_count(headers: Iterable[tuple[bytes, bytes]]) -> int | None:

@@ -40,6 +40,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     choices: int = 1
     service_tier: str | None = None
+    end_user: str | None = None
+    """Whom the provider is told that the call is for."""
     texts: tuple[str, ...] = ()
     """All text of the prompt (messages, system, tools) in its parts, for the tokenizer."""
     tokens: int = 0

@@ -75,6 +75,43 @@ def _skip(body: bytes, at: int) -> int:
     return at
 
 
+def without(body: bytes, name: str) -> tuple[bytes, Raw | None]:
+    """A body less one of its top-level members, all other bytes as they came; and that member.
+
+    None: it has no such member, or is no JSON object.
+    """
+    try:
+        fields = _members.decode(body)
+    except (ValueError, RecursionError):
+        return body, None
+    found = fields.get(name)
+    if found is None:
+        return body, None
+    if repeats(body, fields):
+        return encode({it: value for it, value in fields.items() if it != name}), found
+    start, end = _span(body, fields, name)
+    return body[:start] + body[end:], found
+
+
+def _span(body: bytes, fields: dict[str, Raw], name: str) -> tuple[int, int]:
+    """Where one of the members stands that a body is exactly made of, with the comma before it; or
+    if it is the first, after it."""
+    start = end = body.index(b"{") + 1
+    first = True
+    for given, value in fields.items():
+        start = _skip(body, end)
+        named = start if first else _skip(body, start + 1)
+        colon = _skip(body, named + len(_json_encode(given)))
+        end = _skip(body, colon + 1) + len(bytes(value))
+        if given == name:
+            break
+        first = False
+    if first:
+        after = _skip(body, end)
+        end = _skip(body, after + 1) if body[after] == ord(",") else after
+    return start, end
+
+
 def _value(fields: dict[str, Raw], name: str, kind: type, expected: str) -> object:
     """The member, or None where it is missing or null; raises InvalidRequest naming it."""
     raw = fields.get(name)
@@ -153,6 +190,22 @@ def tier(fields: dict[str, Raw]) -> str | None:
     return _decoded(_tier, fields.get("service_tier"))
 
 
+def user(fields: dict[str, Raw]) -> str | None:
+    """Whom OpenAI is told that a call is for."""
+    return word(fields, "user") or word(fields, "safety_identifier")
+
+
+def metadata_user(fields: dict[str, Raw]) -> str | None:
+    """Whom Anthropic is told that a call is for."""
+    metadata = fields.get("metadata")
+    if metadata is None:
+        return None
+    try:
+        return _metadata.decode(metadata).user_id
+    except (ValueError, RecursionError):  # the provider's to refuse
+        return None
+
+
 def _decoded(decoder: msgspec.json.Decoder[str], raw: Raw | None) -> str | None:
     if raw is None:
         return None
@@ -160,6 +213,11 @@ def _decoded(decoder: msgspec.json.Decoder[str], raw: Raw | None) -> str | None:
         return decoder.decode(raw)
     except ValueError:
         return None
+
+
+def end_user(fields: dict[str, Raw]) -> str | None:
+    """Whom OpenAI is told that the call is for."""
+    return word(fields, "user") or word(fields, "safety_identifier")
 
 
 class Inputs(NamedTuple):
@@ -187,6 +245,10 @@ def inputs(fields: dict[str, Raw], name: str) -> Inputs:
     single = sum(1 for it in given if isinstance(it, int))
     tokens = single + sum(map(len, lists))
     return Inputs(texts, tokens, max(1, len(texts) + len(lists) + bool(single)))
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    user_id: str | None = None
 
 
 class _Source(msgspec.Struct, gc=False):
@@ -224,6 +286,7 @@ _messages = msgspec.json.Decoder(list[_Message])
 _parts = msgspec.json.Decoder(list[_Part])
 _one_part = msgspec.json.Decoder(_Part)
 _source = msgspec.json.Decoder(_Source | str | None)
+_metadata = msgspec.json.Decoder(_Metadata)
 _text = msgspec.json.Decoder(str)
 _tier: msgspec.json.Decoder[str] = msgspec.json.Decoder(
     Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]

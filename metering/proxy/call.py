@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from metering.core.annotations import Annotations
@@ -10,6 +12,7 @@ from metering.core.record import UsageRow
 from metering.directory import Caller
 from metering.meter import Priced
 from metering.providers.base import Ask, Dialect, Endpoint
+from metering.surfaces import Surface
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -17,6 +20,9 @@ Headers = list[tuple[bytes, bytes]]
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a call that is known before it is made."""
 
+    surface: Surface
+    told: Sequence[tuple[bytes, bytes]]
+    """Headers of its surface's that every answer to it carries."""
     caller: Caller
     annotations: Annotations
     dialect: Dialect

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from metering.errors import BodyTooLarge, CallerFault, InvalidRequest
+from metering.surfaces import PAYI, Surface
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -105,6 +106,7 @@ class Exchange:
         "raw_path",
         "response_complete",
         "started",
+        "surface",
     )
 
     def __init__(
@@ -123,6 +125,8 @@ class Exchange:
         self.method = method
         self.raw_path, self.query = target
         self.headers = headers
+        self.surface: Surface = PAYI
+        """Whose path it came by: it speaks that one's grammar."""
         self.peer = ""
         """The address of the connection's other end."""
         self.announced_bytes = 0

@@ -28,7 +28,6 @@ from metering.proxy.plan import Planner
 from metering.proxy.pump import Pump
 from metering.replays import ANSWER_BYTES_MAX, REPLAYED, Answer, Replays, checked
 from metering.settings import Settings
-from metering.surfaces import payi
 from metering.upstream import Upstream
 
 log = structlog.get_logger()
@@ -180,20 +179,20 @@ class Flow:
             resets_at=refused.resets_at,
         )
         budgets = call.annotations.as_budgets
-        answer = payi.refusal(
+        status, headers, body = call.surface.refusal(
             refused,
             row.request_id,
             with_budgets(result) if budgets else result,
             self._settings.budget_status,
             budgets=budgets,
         )
-        exchange.respond(*answer)
+        exchange.respond(status, [*headers, *call.told], body)
 
     def _fail(self, exchange: Exchange, fault: XproxyError, request_id: str) -> None:
         if exchange.started:
             exchange.finish(broken=True)  # the client must see that it was cut
         else:
-            exchange.respond(*payi.error(fault, request_id))
+            exchange.respond(*exchange.surface.error(fault, request_id))
 
     @property
     def running(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from metering import audio, tokens
@@ -9,11 +11,12 @@ from metering.core.addresses import Visitor, is_local
 from metering.core.annotations import Annotations
 from metering.core.headers import query_to_provider
 from metering.core.limits import Limit
+from metering.core.origins import Origin
 from metering.core.record import Pricing, UsageRow
 from metering.directory import Caller, Directory
 from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed, NotFound
 from metering.meter import Meter, Priced, price_of
-from metering.providers import DIALECTS, provider_of
+from metering.providers import DIALECTS, provider_of, request
 from metering.providers.base import NOTHING, Ask, Dialect, Endpoint
 from metering.proxy.call import Call
 from metering.proxy.credentials import Credentials
@@ -21,8 +24,23 @@ from metering.proxy.destination import Destinations, missing, no_stored_key
 from metering.proxy.exchange import Exchange
 from metering.proxy.said import Reader, Said
 from metering.settings import Settings
-from metering.surfaces import payi
+from metering.surfaces import SURFACES, Surface
+from metering.surfaces.base import upstream_url
 from metering.upstream import Resolver
+
+
+class _Who(NamedTuple):
+    """Who calls, and with whose key where to."""
+
+    caller: Caller
+    said: Said
+    annotations: Annotations
+    """What the headers say."""
+    chosen: Origin | None
+    """Where to, if not to the operator's own."""
+    slug: str | None
+    """The stored credential that serves the call, if one does, and its secret."""
+    secret: str | None
 
 
 class Planner:
@@ -34,7 +52,9 @@ class Planner:
         self._settings = settings
         self._directory = directory
         self._meter = meter
-        self._reader = Reader(directory.is_admin_key, settings.admin_key)
+        self._readers = {
+            it: Reader(it, directory.is_admin_key, settings.admin_key) for it in SURFACES
+        }
         self._destinations = Destinations(settings, resolver)
         self._credentials = Credentials(settings, directory)
 
@@ -42,35 +62,35 @@ class Planner:
         self, exchange: Exchange, *, request_id: str, now_ms: int, started_s: float
     ) -> Call:
         """Everything about a call that can be known before it is made; raises CallerFault."""
-        route = payi.match(exchange.raw_path)
+        surface = exchange.surface
+        route = surface.match(exchange.raw_path)
         if route is None:
             raise NotFound(f"there is no provider at {exchange.raw_path.decode('latin-1')}")
         provider, path = route
         dialect = DIALECTS[provider]
-        said = self._reader.read(exchange.headers)
-        caller, said = await self._authenticate(exchange, said)
-        annotations = _permitted(caller, dialect, said.annotations())
-        credential = await self._credentials.serving(caller, said, provider, annotations)
-        chosen = self._destinations.of(caller, dialect, annotations.base_uri, credential)
-        if credential is None and said.slot_is_free:
-            raise _no_key(provider) if chosen is None else no_stored_key(chosen)
-        slug = None if credential is None else credential.slug
-        secret = None if credential is None else credential.revealed()
+        who = await self._who(exchange, provider, dialect)
+        caller, slug, secret = who.caller, who.slug, who.secret
         endpoint = dialect.endpoint(exchange.method, path, exchange.query)
         metered = endpoint.kind == "metered"
-        if metered and dialect.needs_resource and annotations.price_as_resource is None:
+        if metered and dialect.needs_resource and who.annotations.price_as_resource is None:
             raise missing("xProxy-PriceAs-Resource", "what the deployed model is: claude-opus-4-5")
         body = await exchange.body(self._settings.body_bytes_max, self._settings.body_s)
-        ask = dialect.ask(endpoint, body, said.content_type) if metered else NOTHING
+        body, ours = _taken(surface, body)
+        ask = dialect.ask(endpoint, body, who.said.content_type) if metered else NOTHING
         if ask.audio:
             ask = await _measured(ask)
+        annotations = surface.complete(
+            who.annotations, ours, end_user=ask.end_user, key_user=caller.user_id
+        )
         limits = await self._limits(caller, annotations, endpoint, slug)
         _refuse_unmetered(caller, endpoint, limits, path)
         priced = self._price(
             dialect, ask, annotations, limits, caller=caller, credential=slug, now_ms=now_ms
         )
-        headers = said.passed(dialect, None if secret is None else dialect.credential(secret))
+        sent = None if secret is None else dialect.credential(secret)
         return Call(
+            surface=surface,
+            told=surface.about_key(limits, caller.limit_ids),
             caller=caller,
             annotations=annotations,
             dialect=dialect,
@@ -79,35 +99,47 @@ class Planner:
             limits=limits,
             priced=priced,
             row=_row(
-                caller,
+                who,
                 annotations,
                 dialect,
                 endpoint,
                 ask,
+                surface=surface.name,
                 method=exchange.method,
                 path=path,
-                provider_host=None if chosen is None else chosen.authority,
-                credential=slug,
-                retry_count=said.retry_count,
                 request_id=request_id,
                 now_ms=now_ms,
             ),
             method=exchange.method,
-            url=payi.upstream_url(
-                provider,
-                self._destinations.base_url(dialect, chosen),
-                path,
-                query_to_provider(
-                    exchange.query, stored=secret is not None, our_keys=said.our_keys
-                ),
-            ),
-            addresses=None if chosen is None else await self._destinations.addresses(chosen),
-            headers=headers,
+            url=self._url(provider, dialect, who, path, exchange.query),
+            addresses=None
+            if who.chosen is None
+            else await self._destinations.addresses(who.chosen),
+            headers=who.said.passed(dialect, sent),
             body=dialect.upstream_body(ask, body) if metered else body,
             stored_key=None if secret is None else secret.encode(),
             tokens_asked=ask.tokens + await tokens.count_all(ask.texts, priced.model),
             started_s=started_s,
         )
+
+    async def _who(self, exchange: Exchange, provider: str, dialect: Dialect) -> _Who:
+        """Who calls, and with whose key where to."""
+        said = self._readers[exchange.surface].read(exchange.headers)
+        caller, said = await self._authenticate(exchange, said)
+        annotations = _permitted(caller, dialect, said.annotations())
+        credential = await self._credentials.serving(caller, said, provider, annotations)
+        chosen = self._destinations.of(caller, dialect, annotations.base_uri, credential)
+        if credential is None and said.slot_is_free:
+            raise _no_key(provider) if chosen is None else no_stored_key(chosen)
+        slug = None if credential is None else credential.slug
+        secret = None if credential is None else credential.revealed()
+        return _Who(caller, said, annotations, chosen, slug, secret)
+
+    def _url(self, provider: str, dialect: Dialect, who: _Who, path: str, query: bytes) -> str:
+        base = self._destinations.base_url(dialect, who.chosen)
+        stored = who.secret is not None
+        passed = query_to_provider(query, stored=stored, our_keys=who.said.our_keys)
+        return upstream_url(provider, base, path, passed)
 
     async def _authenticate(self, exchange: Exchange, said: Said) -> tuple[Caller, Said]:
         """Who calls, and what is said then: of who needs no key of ours, any may stand in for
@@ -231,6 +263,14 @@ def _no_key(provider: str) -> InvalidApiKey:
     )
 
 
+def _taken(surface: Surface, body: bytes) -> tuple[bytes, msgspec.Raw | None]:
+    """What of a body is for the provider, and the member that is for us, if there is one."""
+    name = surface.member
+    if name is None or b'"%b"' % name.encode() not in body:
+        return body, None
+    return request.without(body, name)
+
+
 async def _measured(ask: Ask) -> Ask:
     """What is asked for, with how long the recording in it lasts in its place."""
     counted = {"audio_seconds": await audio.seconds(ask.audio)}
@@ -283,27 +323,27 @@ def _no_such_limits(missing: list[str], named: bool) -> InvalidRequest:  # noqa:
 
 
 def _row(
-    caller: Caller,
+    who: _Who,
     annotations: Annotations,
     dialect: Dialect,
     endpoint: Endpoint,
     ask: Ask,
     *,
+    surface: str,
     method: str,
     path: str,
-    provider_host: str | None,
-    credential: str | None,
-    retry_count: int | None,
     request_id: str,
     now_ms: int,
 ) -> UsageRow:
     """The usage row as far as it is known: what is left of a call if this process dies."""
+    caller = who.caller
     pricing: dict[str, Pricing] = {"free": "free", "unmetered": "unmetered"}
     return UsageRow(
         application_id=caller.application_id,
         request_id=request_id,
         at_ms=now_ms,
         key_id=caller.key_id,
+        surface=surface,
         provider=dialect.name,
         category=dialect.category,
         method=method,
@@ -316,8 +356,8 @@ def _row(
         price_as_category=annotations.price_as_category,
         price_as_resource=annotations.price_as_resource,
         service_tier=ask.service_tier,
-        provider_host=provider_host,
-        credential=credential,
-        retry_count=retry_count,
+        provider_host=None if who.chosen is None else who.chosen.authority,
+        credential=who.slug,
+        retry_count=who.said.retry_count,
         **annotations.labels(caller.user_id, caller.customer),
     )

@@ -25,7 +25,7 @@ from metering.proxy.call import Call, Headers
 from metering.proxy.encodings import READABLE, decoded, inflated, inflater
 from metering.proxy.exchange import Exchange
 from metering.settings import Settings
-from metering.surfaces import payi
+from metering.surfaces.base import request_headers, resets_header
 from metering.upstream import Body, Reply, Upstream
 
 log = structlog.get_logger()
@@ -241,7 +241,7 @@ class Pump:
         outcome = await self._meter.release(self._hold, row)
         status = reply.status
         if self._call.metered and not self._call.annotations.result_off:
-            body = payi.provider_error(status, body, self._result(outcome))
+            body = self._call.surface.provider_error(status, body, self._result(outcome))
         self._client.respond(status, self._headers(reply, changed=True), body)
         return False
 
@@ -357,13 +357,8 @@ class Pump:
         return [
             *from_provider(reply.headers, body_changed=changed, stored_key=self._call.stored_key),
             *request_headers(self._hold.row.request_id),
+            *self._call.told,
         ]
-
-
-def request_headers(request_id: str) -> Headers:
-    """The headers every answer carries."""
-    name = request_id.encode()
-    return [(b"xproxy-request-id", name), (b"x-litellm-call-id", name)]
 
 
 def cost_headers(outcome: Outcome) -> Headers:
@@ -374,7 +369,7 @@ def cost_headers(outcome: Outcome) -> Headers:
         states = ",".join([f"{limit_id}={state}" for limit_id, state in outcome.states.items()])
         headers.append((b"xproxy-limits", states.encode()))
     if outcome.resets_at:
-        headers.append(payi.resets_header(outcome.resets_at))
+        headers.append(resets_header(outcome.resets_at))
     return headers
 
 

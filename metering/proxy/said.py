@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-from metering.core.annotations import Annotations, annotate
+from metering.core.annotations import Annotations
 from metering.core.headers import (
     only_placeholders,
     our_key_and_provider_key,
@@ -15,6 +15,7 @@ from metering.core.headers import (
 from metering.core.keys import looks_ours
 from metering.providers.base import Dialect
 from metering.proxy.exchange import Headers
+from metering.surfaces import Surface
 
 REMEMBERED_MAX = 1_024
 REMEMBERED_BYTES_MAX = 4_096
@@ -28,6 +29,7 @@ class Said:
         "_annotations",
         "_headers",
         "_passed",
+        "_surface",
         "content_type",
         "key",
         "our_keys",
@@ -36,21 +38,28 @@ class Said:
     )
 
     def __init__(
-        self, headers: Headers, is_admin: Callable[[str], bool], admin_key: str | None
+        self,
+        headers: Headers,
+        surface: Surface,
+        is_admin: Callable[[str], bool],
+        admin_key: str | None,
     ) -> None:
-        self.key, self.slot_is_free = our_key_and_provider_key(headers, is_admin)
+        self.key, self.slot_is_free = our_key_and_provider_key(
+            headers, is_admin, surface.key_headers
+        )
         self.content_type = next((value for name, value in headers if name == b"content-type"), b"")
         self.retry_count = retry_count(headers)
         self.our_keys = [key for key in (self.key, admin_key) if key]
         """What must not go upstream, whatever it looks like."""
         self._headers = headers
+        self._surface = surface
         self._annotations: Annotations | None = None
         self._passed: dict[str, tuple[tuple[bytes, bytes] | None, Headers]] = {}
 
     def annotations(self) -> Annotations:
         """What the call says about itself; raises InvalidRequest."""
         if self._annotations is None:
-            self._annotations = annotate(self._headers)
+            self._annotations = self._surface.annotate(self._headers)
         return self._annotations
 
     @property
@@ -77,10 +86,14 @@ class Said:
 
 
 class Reader:
-    """Reads headers, or remembers what they say; all is forgotten at once when memory is full."""
+    """Reads the headers of one surface's calls, or remembers what they say; all is forgotten at
+    once when memory is full."""
 
-    def __init__(self, is_admin: Callable[[str], bool], admin_key: str | None) -> None:
+    def __init__(
+        self, surface: Surface, is_admin: Callable[[str], bool], admin_key: str | None
+    ) -> None:
         """`is_admin`: whether a key is the operator's own `admin_key`, in whatever format."""
+        self._surface = surface
         self._is_admin = is_admin
         self._admin_key = admin_key
         self._remembered: dict[tuple[tuple[bytes, bytes], ...], Said] = {}
@@ -90,7 +103,7 @@ class Reader:
         name = tuple(headers)
         said = self._remembered.get(name)
         if said is None:
-            said = Said(headers, self._is_admin, self._admin_key)
+            said = Said(headers, self._surface, self._is_admin, self._admin_key)
             if sum(len(key) + len(value) for key, value in headers) <= REMEMBERED_BYTES_MAX:
                 if len(self._remembered) >= REMEMBERED_MAX:
                     self._remembered.clear()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from metering.providers import DIALECTS, base
-from metering.surfaces import payi
+from metering.surfaces import PAYI
 from tests.acceptance.tenant import ANTHROPIC, CHAT, MESSAGES, OPENAI
 from tests.standin.media import tone
 
@@ -47,7 +47,7 @@ class Endpoint(NamedTuple):
     @property
     def route(self) -> tuple[str, str]:
         """(dialect, the provider's path)."""
-        found = payi.match(self.url)
+        found = PAYI.match(self.url)
         assert found is not None, self.url
         return found
 

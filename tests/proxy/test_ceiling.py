@@ -22,6 +22,7 @@ from metering.providers.base import Ask, Dialect, Endpoint
 from metering.providers.openai import OpenAI
 from metering.proxy.call import Call
 from metering.proxy.ceiling import DEPLOYMENT, bounded, capping
+from metering.surfaces import PAYI
 from metering.tokens import THREAD_FROM_BYTES
 from pricing.load import load
 from tests.builders import APPLICATION, NOW_MS, limit, row
@@ -55,6 +56,8 @@ def call(
     endpoint = dialect.endpoint("POST", path)
     sent = json.dumps({"model": "gpt-4o"} | body).encode()
     return Call(
+        surface=PAYI,
+        told=(),
         caller=Caller(**{"application_id": APPLICATION, "key_id": None, "role": "app"} | caller),
         annotations=Annotations(),
         dialect=dialect,

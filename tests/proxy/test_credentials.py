@@ -11,6 +11,7 @@ from metering.core.sealing import Master
 from metering.errors import StoreAway
 from metering.store import Store, attachments, credentials, limits
 from metering.store.credentials import Change, CredentialRow
+from metering.surfaces import PAYI
 from tests.builders import APPLICATION, NOW_MS, limit
 from tests.proxy.rig import (
     ASK,
@@ -403,7 +404,7 @@ async def test_only_the_latest_secret_stays_with_remembered_headers(rig: Rig) ->
     await credentials.delete(rig.store, APPLICATION, row.slug)
     await rig.credential("main", TEAM, is_default=True)
     await call(rig)
-    said = rig.flow._planner._reader._remembered
+    said = rig.flow._planner._readers[PAYI]._remembered
     remembered = [its._passed for its in said.values() if its._passed]
     assert TEAM in str(remembered)
     assert MAIN not in str(remembered)

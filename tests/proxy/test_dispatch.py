@@ -17,7 +17,7 @@ import uvicorn
 
 from metering.app import guard
 from metering.app.front import Front
-from metering.app.worker import _Server, is_data_plane
+from metering.app.worker import _Server
 from metering.upstream import unreachable
 from tests.builders import APPLICATION
 from tests.proxy.rig import (
@@ -234,7 +234,7 @@ async def port(rig: Rig) -> AsyncIterator[int]:
     sock = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         control,
-        http=partial(Front, serve=rig.flow.begin, owns=is_data_plane),  # type: ignore[arg-type]
+        http=partial(Front, serve=rig.flow.begin),  # type: ignore[arg-type]
         lifespan="off",
         access_log=False,
         log_level="critical",

@@ -20,7 +20,8 @@ from metering.errors import (
     StoreAway,
     XproxyError,
 )
-from metering.surfaces.payi import error, match, provider_error, refusal, upstream_url
+from metering.surfaces import PAYI
+from metering.surfaces.base import upstream_url
 
 P = "/api/v1/proxy"
 PATHS = [
@@ -73,15 +74,15 @@ PATHS = [
 @pytest.mark.parametrize(("raw_path", "expected"), PATHS)
 def test_match(raw_path: str, expected: tuple[str, str] | None) -> None:
     """Prefixes are exact; slashes at the front count as one; a path that climbs is nowhere."""
-    assert match(raw_path) == expected
-    assert match(raw_path.encode()) == expected
+    assert PAYI.match(raw_path) == expected
+    assert PAYI.match(raw_path.encode()) == expected
 
 
 @given(st.binary())
 def test_any_path(raw_path: bytes) -> None:
     """Whatever the bytes, nothing but a match comes of them."""
-    match(raw_path)
-    match(b"/api/v1/proxy/anthropic/" + raw_path)
+    PAYI.match(raw_path)
+    PAYI.match(b"/api/v1/proxy/anthropic/" + raw_path)
 
 
 @pytest.mark.parametrize(
@@ -124,13 +125,17 @@ def plain(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 DECEMBER = 1_796_083_200_000
-USUAL = {"content-type": "application/json", "xproxy-request-id": "r1"}
+USUAL = {
+    "content-type": "application/json",
+    "xproxy-request-id": "r1",
+    "x-litellm-call-id": "r1",
+}
 
 
 @pytest.mark.parametrize(("fault", "status", "code", "extra"), FAULTS)
 def test_errors(fault: XproxyError, status: int, code: str, extra: dict[str, str]) -> None:
     """A fault is an ApiError with its status, and never has a member `error`."""
-    got, headers, body = error(fault, "r1")
+    got, headers, body = PAYI.error(fault, "r1")
 
     assert got == status
     assert plain(headers) == USUAL | extra
@@ -144,7 +149,7 @@ def test_errors(fault: XproxyError, status: int, code: str, extra: dict[str, str
 
 def test_an_error_with_a_result() -> None:
     """A fault of a call that got a result carries it."""
-    _, _, body = error(ProviderTimeout(), "r1", b'{"request_id":"r1","limits":{}}')
+    _, _, body = PAYI.error(ProviderTimeout(), "r1", b'{"request_id":"r1","limits":{}}')
     assert json.loads(body)["xproxy_result"] == {"request_id": "r1", "limits": {}}
 
 
@@ -213,7 +218,7 @@ def test_refusals_of_limits_with_windows(
         retry_after_s=retry_after_s,
         refusals=refusals,
     )
-    _, got, body = refusal(one, "r1", RESULT)
+    _, got, body = PAYI.refusal(one, "r1", RESULT)
     assert plain(got) == USUAL | headers
     assert says in json.loads(body)["message"]
 
@@ -244,7 +249,7 @@ def test_refusals(
         retry_after_s=retry_after_s,
         refusals=(WHY, COUNTED),
     )
-    got, headers, body = refusal(refused, "r1", RESULT, status)
+    got, headers, body = PAYI.refusal(refused, "r1", RESULT, status)
     document = json.loads(body)
 
     assert got == document["statusCode"] == status
@@ -311,7 +316,7 @@ OURS: dict[str, Any] = {
 )  # fmt: skip
 def test_provider_errors(body: bytes, theirs: dict[str, Any]) -> None:
     """A provider's members come first, unchanged; ours are added where it has none of that name."""
-    document = json.loads(provider_error(429, body, b'{"request_id":"r1"}'))
+    document = json.loads(PAYI.provider_error(429, body, b'{"request_id":"r1"}'))
 
     assert document == OURS | theirs
     assert list(document)[: len(theirs)] == list(theirs)
@@ -320,4 +325,6 @@ def test_provider_errors(body: bytes, theirs: dict[str, Any]) -> None:
 def test_provider_errors_keep_every_byte() -> None:
     """A JSON error is spliced, not encoded anew."""
     body = b'{ "error" : { "code" : 1e2 } }'
-    assert provider_error(400, body, b"{}").startswith(b'{ "error" : { "code" : 1e2 } ,"message":')
+    assert PAYI.provider_error(400, body, b"{}").startswith(
+        b'{ "error" : { "code" : 1e2 } ,"message":'
+    )

@@ -41,6 +41,7 @@ class Complete:
             stream=request.flag(fields, "stream"),
             max_output_tokens=request.count(fields, "max_tokens_to_sample"),
             texts=request.inputs(fields, "prompt").texts,
+            end_user=request.metadata_user(fields),
             body_bytes=len(body),
             changed_body=request.once(body, fields),
         )

@@ -200,6 +200,7 @@ class Messages:
             max_output_tokens=request.count(fields, "max_tokens"),
             service_tier=request.tier(fields),
             texts=request.prompt_texts(fields, ("system",), ("tools",)),
+            end_user=request.metadata_user(fields),
             body_bytes=len(body),
             changed_body=request.once(body, fields),
         )

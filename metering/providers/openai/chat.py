@@ -110,6 +110,7 @@ class Chat:
             choices=request.choices(fields),
             service_tier=request.tier(fields),
             texts=request.prompt_texts(fields, (), ("tools", "functions", "response_format")),
+            end_user=request.user(fields),
             body_bytes=len(body),
             changed_body=request.encode(fields) if changed else None,
         )
@@ -158,6 +159,7 @@ class Completions(Chat):
             choices=made * prompts.size,
             texts=prompts.texts,
             tokens=prompts.tokens,
+            end_user=request.user(fields),
             body_bytes=len(body),
             changed_body=request.encode(fields) if changed else None,
         )

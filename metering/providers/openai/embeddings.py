@@ -38,6 +38,7 @@ class Embeddings:
             max_output_tokens=0,
             texts=given.texts,
             tokens=given.tokens,
+            end_user=request.user(fields),
             body_bytes=len(body),
             changed_body=request.once(body, fields),
         )

@@ -86,6 +86,7 @@ class Images:
             choices=images,
             texts=request.inputs(sent.fields, "prompt").texts,
             counted=dict.fromkeys(_units(sent.fields, model), images),
+            end_user=request.user(sent.fields),
             body_bytes=len(body),
             changed_body=None if sent.is_form else request.once(body, sent.fields),
         )

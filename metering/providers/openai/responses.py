@@ -76,6 +76,7 @@ class Responses:
             max_output_tokens=request.count(fields, "max_output_tokens"),
             service_tier=request.tier(fields),
             texts=(*request.item_texts(fields.get("input")), *texts),
+            end_user=request.user(fields),
             body_bytes=len(body),
             changed_body=request.once(body, fields),
         )
