@@ -60,6 +60,8 @@ class PassThrough(Surface):
     key_headers = (b"xproxy-api-key", b"x-litellm-api-key")
     member = METADATA
     permanent = ((b"x-litellm-version", __version__.encode()),)
+    end_user: str
+    """The provider's own member for whom a call is for."""
 
     def annotate(self, headers: Sequence[tuple[bytes, bytes]]) -> Annotations:
         """See `base.Surface`."""
@@ -90,7 +92,7 @@ class PassThrough(Surface):
         customer = (
             said.account_name
             or _end_user(metadata.user, f"Request field '{METADATA}.user'")
-            or _end_user(end_user, "The end user that the request names")
+            or _end_user(end_user, f"Request field '{self.end_user}'")
         )
         tags = said.tags
         if metadata.tags:
@@ -103,9 +105,9 @@ class PassThrough(Surface):
     def about_key(
         self, limits: Sequence[Limit], limit_ids: Sequence[str]
     ) -> Sequence[tuple[bytes, bytes]]:
-        """See `base.Surface`. The budget is the first of the key's own limits that is in USD."""
+        """See `base.Surface`. The budget is the first of the key's own that blocks, in USD."""
         for limit in limits:
-            if limit.unit == "usd" and limit.limit_id in limit_ids:
+            if limit.binding and limit.unit == "usd" and limit.limit_id in limit_ids:
                 return (*self.permanent, (b"x-litellm-key-max-budget", digits(limit.max)))
         return self.permanent
 
@@ -166,6 +168,7 @@ class Anthropic(PassThrough):
     """`/anthropic/...`: https://api.anthropic.com and Anthropic's errors."""
 
     roots = ("/anthropic/",)
+    end_user = "metadata.user_id"
     prefixes: ClassVar = {"/anthropic/": ("anthropic", "/")}
     types: ClassVar = {
         401: "authentication_error",
@@ -196,6 +199,7 @@ class OpenAI(PassThrough):
     """`/openai/...`: https://api.openai.com, with or without its `/v1`, and OpenAI's errors."""
 
     roots = ("/openai/", "/openai_passthrough/")
+    end_user = "user"
     prefixes: ClassVar = {root + part: ("openai", "/v1/") for root in roots for part in ("v1/", "")}
     types: ClassVar = {
         403: "permission_error",
