@@ -14,7 +14,7 @@ import msgspec
 
 from metering.core.ids import uuid7
 from metering.core.keys import ANONYMOUS, digest, make_key
-from metering.core.limits import Limit
+from metering.core.limits import Limit, Mode
 from metering.core.money import PICO_PER_USD
 from metering.errors import Conflict
 from metering.keyring import Keyring
@@ -31,7 +31,8 @@ DEMO_LIMIT = "demo"
 DEMO_LIMIT_USD = 5
 ANONYMOUS_KEY = "00000000-0000-7000-8000-000000000002"
 """The id of the key that stands for those who show none of ours."""
-ANONYMOUS_LIMIT_USD = 1
+ANONYMOUS_LIMIT_USD = 5
+"""As a hard cap it has to hold the most that a call may come to, not what it does."""
 
 
 class Welcome(msgspec.Struct, frozen=True):
@@ -82,7 +83,8 @@ async def _let_anybody_in(store: Store, pepper: bytes) -> None:
     """Make what stands for those who show no key of ours, if it is not there: a key that nobody
     can show, and the limit that binds it. Both are the operator's to change."""
     now_ms = clock_ms()
-    _, new = await limits.create(store, _limit(ANONYMOUS, "Anonymous", ANONYMOUS_LIMIT_USD, now_ms))
+    limit = _limit(ANONYMOUS, "Anonymous", ANONYMOUS_LIMIT_USD, now_ms, mode="hard")
+    _, new = await limits.create(store, limit)
     row = keys.KeyRow(
         key_id=ANONYMOUS_KEY,
         application_id=DEFAULT_APPLICATION,
@@ -99,12 +101,12 @@ async def _let_anybody_in(store: Store, pepper: bytes) -> None:
         await keys.update(store, ANONYMOUS_KEY, {"limit_ids": (ANONYMOUS,)})
 
 
-def _limit(limit_id: str, name: str, usd: int, now_ms: int) -> Limit:
+def _limit(limit_id: str, name: str, usd: int, now_ms: int, *, mode: Mode = "block") -> Limit:
     return Limit(
         application_id=DEFAULT_APPLICATION,
         limit_id=limit_id,
         limit_name=name,
-        mode="block",
+        mode=mode,
         max=usd * PICO_PER_USD,
         epoch=now_ms,
         created_ms=now_ms,

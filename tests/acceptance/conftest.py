@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.tenant import Tenant, new_tenant
+from tests.acceptance.tenant import PAYI, Tenant, new_tenant
 from tests.standin.process import Standin
 from tests.standin.service import Service
 
@@ -58,8 +58,14 @@ def open_service(tmp_path_factory: pytest.TempPathFactory, standin: Standin) -> 
 
 
 @pytest.fixture
-def tenant(service: Service, standin: Standin) -> Tenant:
+def tenant(service: Service, standin: Standin, route: str) -> Tenant:
     """A fresh application with a key and no limits; the stand-in has empty books and no script."""
     standin.wait_idle()
     standin.reset()
-    return new_tenant(service)
+    return new_tenant(service, route=route)
+
+
+@pytest.fixture
+def route() -> str:
+    """By which route the tenant's calls come: Pay-i's, unless a test says (`by_each_route`)."""
+    return PAYI

@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.standin.service import Service
 
-OPENAI = "/api/v1/proxy/openai/v1"
-ANTHROPIC = "/api/v1/proxy/anthropic"
+PAYI, LITELLM = "/api/v1/proxy", ""
+"""What each client family's routes to the providers begin with; what follows is the same."""
+OPENAI = PAYI + "/openai/v1"
+ANTHROPIC = PAYI + "/anthropic"
 CHAT = OPENAI + "/chat/completions"
 MESSAGES = ANTHROPIC + "/v1/messages"
+by_each_route = pytest.mark.parametrize("route", [PAYI, LITELLM], ids=["payi", "litellm"])
+"""Marks a test whose rule holds whichever way a call comes."""
 LANDED_S = 15.0
 """How long a row may take from its settlement to the database, on a busy machine."""
 _numbers = itertools.count(1)
@@ -29,16 +34,22 @@ class Tenant:
     application_id: str
     key: str
     key_id: str
+    route: str = PAYI
+    """By which route its calls come."""
 
     @property
     def openai_url(self) -> str:
         """`OPENAI_BASE_URL` for this service."""
-        return self.service.url + OPENAI
+        return self.service.url + self.by_route(OPENAI)
 
     @property
     def anthropic_url(self) -> str:
         """`ANTHROPIC_BASE_URL` for this service."""
-        return self.service.url + ANTHROPIC
+        return self.service.url + self.by_route(ANTHROPIC)
+
+    def by_route(self, path: str) -> str:
+        """A path of Pay-i's route, or what it is by this tenant's."""
+        return self.route + path.removeprefix(PAYI) if path.startswith(PAYI) else path
 
     def limit(self, limit_id: str, usd: str = "1", limit_type: str = "block") -> str:
         """Create a limit of so many dollars; gives its id."""
@@ -87,18 +98,22 @@ class Tenant:
         sent = {"xProxy-Api-Key": self.key, **(headers or {})}
         if body is not None:
             kwargs["json"] = body
-        return self.service.http.post(path, headers=sent, **kwargs)
+        return self.service.http.post(self.by_route(path), headers=sent, **kwargs)
 
 
 def new_tenant(
-    service: Service, *limit_ids: str, permissions: Iterable[str] = (), usd: str = "1"
+    service: Service,
+    *limit_ids: str,
+    permissions: Iterable[str] = (),
+    usd: str = "1",
+    route: str = PAYI,
 ) -> Tenant:
     """A fresh application with one key, and a blocking limit of `usd` dollars under each id."""
     name = f"tenant-{next(_numbers)}-{time.monotonic_ns()}"
     application = service.manage("POST", "applications", {"name": name})
     members = {"application_id": application["application_id"], "role": "app", "name": name}
     made = service.manage("POST", "keys", members | {"permissions": list(permissions)})
-    tenant = Tenant(service, application["application_id"], made["key"], made["key_id"])
+    tenant = Tenant(service, application["application_id"], made["key"], made["key_id"], route)
     for limit_id in limit_ids:
         tenant.limit(limit_id, usd)
     return tenant

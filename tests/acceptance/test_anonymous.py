@@ -71,7 +71,7 @@ def test_the_sdks_call_with_any_key(service: Service, standin: Standin) -> None:
 def spent(service: Service) -> Any:
     """What anonymous calls have cost."""
     limit = service.manage("GET", "limits/anonymous")["limit"]
-    assert (limit["max"], limit["limit_type"]) == (1, "block")
+    assert (limit["max"], limit["limit_type"], limit["hard_cap"]) == (5, "block", True)
     return limit["totals"]["cost"]["total"]["base"]
 
 
