@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from tests.acceptance.tenant import PAYI
 from tests.standin.recordings import Recording, load
 from tests.standin.service import Service
 
@@ -17,7 +18,6 @@ METERED = {
     "anthropic": ("/v1/messages",),
 }
 """The paths whose POSTs cost something."""
-PREFIXES = {"openai": "/api/v1/proxy/openai", "anthropic": "/api/v1/proxy/anthropic"}
 SPLITS = (1, 7, 64)
 """Sizes of the pieces in which the provider hands out some of the streams, in bytes."""
 SPLIT_EACH = 3
@@ -82,7 +82,7 @@ def variants() -> list[Variant]:
     return found
 
 
-def replay(service: Service, key: str, variant: Variant) -> Replay:
+def replay(service: Service, key: str, variant: Variant, route: str = PAYI) -> Replay:
     """One recording, asked for as its client did, answered by the provider stand-in."""
     recording = variant.recording
     content = recording.request
@@ -95,7 +95,7 @@ def replay(service: Service, key: str, variant: Variant) -> Replay:
     query = f"?{recording.query}" if recording.query else ""
     response = service.http.request(
         recording.method,
-        PREFIXES[recording.provider] + recording.path + query,
+        f"{route}/{recording.provider}{recording.path}{query}",
         content=content,
         headers={
             "xProxy-Api-Key": key,

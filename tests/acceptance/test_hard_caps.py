@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.acceptance.tenant import CHAT, MESSAGES, OPENAI, Tenant, new_tenant
+from tests.acceptance.tenant import CHAT, MESSAGES, OPENAI, Tenant, by_each_route, new_tenant
 from tests.standin.ledger import total_pico
 from tests.standin.process import Standin
 from tests.standin.service import Service
@@ -143,6 +143,7 @@ def spent_pico(tenant: Tenant) -> int:
     return int(Decimal(str(tenant.totals("cap")["cost"]["total"]["base"])).scaleb(12))
 
 
+@by_each_route
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("name", CASES)
 def test_a_burst_stays_within_a_hard_cap(
@@ -207,6 +208,7 @@ NOT_BOUND: list[tuple[str, dict[str, Any], str, str, str]] = [
 ]
 
 
+@by_each_route
 @pytest.mark.parametrize(("path", "body", "code", "field", "remedy"), NOT_BOUND)
 def test_what_has_no_bound_is_refused(
     path: str,

@@ -23,6 +23,7 @@ from tests.acceptance.recordings_replay import (
     variants,
     without_result,
 )
+from tests.acceptance.tenant import LITELLM, PAYI
 from tests.standin.process import Standin
 from tests.standin.recordings import Recording
 from tests.standin.service import Service
@@ -34,7 +35,11 @@ NO_RECORDINGS = [
         None, marks=pytest.mark.skip(reason="no recordings; set XPROXY_RECORDINGS to their folder")
     )
 ]
-MEMBERS_OF_OURS = ["message", "statusCode", "xproxy_error", "xproxy_result"]
+MEMBERS_OF_OURS = {
+    PAYI: ["message", "statusCode", "xproxy_error", "xproxy_result"],
+    LITELLM: ["xproxy_result"],
+}
+"""In a provider's error, by the route that it came by."""
 ADVISED = {"anthropic:42": ("claude-opus-4-8", Usage(input_tokens=2529, output_tokens=38))}
 """Answers that used a second model (Anthropic's advisor tool), which is billed beside the first.
 
@@ -63,6 +68,7 @@ def named(variants: Iterable[Variant]) -> list[Any]:
 class Run:
     """All replays, and their usage rows by request id."""
 
+    route: str
     replays: dict[str, Replay]
     rows: dict[str, dict[str, Any]]
 
@@ -71,14 +77,15 @@ class Run:
         return self.rows[self.replays[variant.name].request_id]
 
 
-@pytest.fixture(scope="module")
-def run(standin: Standin, service: Service) -> Run:
-    """Everything replayed once, one after the other; all rows landed."""
+@pytest.fixture(scope="module", params=[PAYI, LITELLM], ids=["payi", "litellm"])
+def run(request: pytest.FixtureRequest, standin: Standin, service: Service) -> Run:
+    """Everything replayed once by each route, one after the other; all rows landed."""
     standin.reset()
-    key = service.application_key("recordings")
-    replays = {it.name: replay(service, key, it) for it in ALL}
+    route: str = request.param
+    key = service.application_key("recordings" + route.replace("/", "-"))
+    replays = {it.name: replay(service, key, it, route) for it in ALL}
     assert not [entry.leaks for entry in standin.ledger() if entry.leaks]
-    return Run(replays, rows_of(service, key, {it.request_id for it in replays.values()}))
+    return Run(route, replays, rows_of(service, key, {it.request_id for it in replays.values()}))
 
 
 @pytest.mark.parametrize("variant", params(status=200, streamed=False))
@@ -132,7 +139,7 @@ def test_errors(run: Run, variant: Variant) -> None:
         recording.status,
         recording.content_type,
     )
-    assert list(body) == [*theirs, *(it for it in MEMBERS_OF_OURS if it not in theirs)]
+    assert list(body) == [*theirs, *(it for it in MEMBERS_OF_OURS[run.route] if it not in theirs)]
     assert {name: body[name] for name in theirs} == theirs
     assert body["xproxy_result"]["request_id"] == answer.request_id
     assert "cost" not in body["xproxy_result"]
