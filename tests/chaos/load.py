@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +33,10 @@ class Form:
     """The member that caps the output."""
     streams: bool = True
 
+    def by(self, route: str) -> Form:
+        """The same by another route."""
+        return replace(self, path=route + self.path.removeprefix(PAYI))
+
 
 def _messages(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}]}
@@ -42,7 +46,9 @@ def _input(text: str) -> dict[str, Any]:
     return {"input": text}
 
 
-OPENAI, ANTHROPIC = "/api/v1/proxy/openai/v1", "/api/v1/proxy/anthropic/v1"
+PAYI, LITELLM = "/api/v1/proxy", ""
+"""What each client family's routes to the providers begin with."""
+OPENAI, ANTHROPIC = PAYI + "/openai/v1", PAYI + "/anthropic/v1"
 CHAT = Form("chat", OPENAI + "/chat/completions", "gpt-4o-mini", _messages, "max_tokens")
 MESSAGES = Form("messages", ANTHROPIC + "/messages", "claude-haiku-4-5", _messages, "max_tokens")
 RESPONSES = Form("responses", OPENAI + "/responses", "gpt-4.1-mini", _input, "max_output_tokens")
@@ -153,6 +159,7 @@ def _read_event(seen: Seen, line: str) -> None:
         seen.result = _body(line.removeprefix("data: ").encode()).get("xproxy_result")
 
 
+ROUTES = (PAYI, LITELLM)
 KINDS = [(form, stream) for form in FORMS for stream in (False, True) if form.streams or not stream]
 """Every endpoint, whole and as a stream."""
 HEALTHY = 12
@@ -201,7 +208,8 @@ def paced(rng: random.Random) -> dict[str, Any]:
 
 
 class Load:
-    """So many clients, each making one call after the other until it is told to stop."""
+    """So many clients, each making one call after the other, by either route, until it is told to
+    stop."""
 
     def __init__(
         self,
@@ -249,7 +257,7 @@ class Load:
                     self.target,
                     f"{self._name}-{number}-{count}",
                     self._pace(rng),
-                    MESSAGES if rng.random() < 0.4 else CHAT,
+                    (MESSAGES if rng.random() < 0.4 else CHAT).by(rng.choice(ROUTES)),
                     stream=rng.random() < 0.5,
                 )
             )

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.chaos.audit import audit
-from tests.chaos.load import Load, Seen, Target, call
+from tests.chaos.load import CHAT, ROUTES, Load, Seen, Target, call
 from tests.chaos.rig import SHORT, Rig, server_pids, signal_all, until
 
 ANSWER_S = 1.5
@@ -55,10 +55,17 @@ def kill(rig: Rig, seconds: float) -> Callable[[], None]:
 
 
 async def some(target: Target, prefix: str, count: int, **told: Any) -> list[Seen]:
-    """A few calls, one after the other, alternately streamed."""
+    """A few calls, one after the other, alternately streamed, and alternately by either route."""
     async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
         return [
-            await call(client, target, f"{prefix}-{n}", told, stream=n % 2 == 0)
+            await call(
+                client,
+                target,
+                f"{prefix}-{n}",
+                told,
+                CHAT.by(ROUTES[n // 2 % 2]),
+                stream=n % 2 == 0,
+            )
             for n in range(count)
         ]
 
