@@ -186,7 +186,8 @@ class Flow:
             self._settings.budget_status,
             budgets=budgets,
         )
-        exchange.respond(status, [*headers, *call.told], body)
+        spent = call.surface.about_spend(refused, call.limits, call.caller.limit_ids)
+        exchange.respond(status, [*headers, *call.told, *spent], body)
 
     def _fail(self, exchange: Exchange, fault: XproxyError, request_id: str) -> None:
         if exchange.started:

@@ -146,6 +146,16 @@ class Surface(ABC):
         key."""
         return self.permanent
 
+    def about_spend(
+        self,
+        refused: Refused,  # noqa: ARG002
+        limits: Sequence[Limit],  # noqa: ARG002
+        limit_ids: Sequence[str],  # noqa: ARG002
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """Headers of the answer to such a call that limits refuse: what they say they have spent.
+        Of one that is let in nobody knows that without asking Redis once more."""
+        return ()
+
     def error(self, fault: XproxyError, request_id: str, result: bytes | None = None) -> Answer:
         """The answer to a fault. `result` is its `xproxy_result`, by default its id."""
         if result is None:

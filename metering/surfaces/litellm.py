@@ -30,7 +30,7 @@ from metering.core.annotations import (
     header_text,
     is_text,
 )
-from metering.core.limits import Limit
+from metering.core.limits import Limit, Refused
 from metering.core.result import digits, splice_result
 from metering.errors import InvalidRequest
 from metering.surfaces.base import Problem, Shown, Surface
@@ -105,15 +105,31 @@ class PassThrough(Surface):
     def about_key(
         self, limits: Sequence[Limit], limit_ids: Sequence[str]
     ) -> Sequence[tuple[bytes, bytes]]:
-        """See `base.Surface`. The budget is the first of the key's own that blocks, in USD."""
-        for limit in limits:
-            if limit.binding and limit.unit == "usd" and limit.limit_id in limit_ids:
-                return (*self.permanent, (b"x-litellm-key-max-budget", digits(limit.max)))
-        return self.permanent
+        """See `base.Surface`."""
+        budget = _budget(limits, limit_ids)
+        if budget is None:
+            return self.permanent
+        return (*self.permanent, (b"x-litellm-key-max-budget", digits(budget.max)))
+
+    def about_spend(
+        self, refused: Refused, limits: Sequence[Limit], limit_ids: Sequence[str]
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """See `base.Surface`."""
+        budget = _budget(limits, limit_ids)
+        spent = [it.settled for it in refused.refusals if budget and it.limit_id == budget.limit_id]
+        return [(b"x-litellm-key-spend", digits(it)) for it in spent]
 
     def provider_error(self, status: int, body: bytes, result: bytes) -> bytes:  # noqa: ARG002
         """See `base.Surface`. What is no JSON object stays as it is."""
         return splice_result(body, result) or body
+
+
+def _budget(limits: Sequence[Limit], limit_ids: Sequence[str]) -> Limit | None:
+    """A key's budget: of its own limits, the first in USD that blocks."""
+    for limit in limits:
+        if limit.binding and limit.unit == "usd" and limit.limit_id in limit_ids:
+            return limit
+    return None
 
 
 def _listed(value: bytes) -> list[str]:

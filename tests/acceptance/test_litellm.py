@@ -386,6 +386,8 @@ def test_the_sdks_raise_their_own_errors(tenant: Tenant) -> None:
     ):
         clients.message(claude)
     assert refused.value.response.headers["x-should-retry"] == "false"
+    spent = refused.value.response.headers
+    assert (spent["x-litellm-key-max-budget"], spent["x-litellm-key-spend"]) == ("0.000001", "0")
     with (
         clients.openai_client(tenant, max_retries=3) as gpt,
         pytest.raises(openai.BadRequestError, match="'budget' is used up") as also,

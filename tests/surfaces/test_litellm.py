@@ -371,3 +371,21 @@ def test_what_is_said_of_a_keys_budget(
     said = plain(list(ANTHROPIC.about_key(limits, limit_ids)))
     assert said == VERSION | ({"x-litellm-key-max-budget": budget} if budget else {})
     assert not PAYI.about_key(limits, limit_ids)
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit_ids", "spent"),
+    [
+        ([a_limit("a")], ("a",), "0.999999999999"),
+        ([a_limit("a")], (), None),
+        ([a_limit("k"), a_limit("a")], ("k", "a"), None),
+    ],
+)
+def test_what_a_refusal_says_that_a_key_has_spent(
+    limits: list[Limit], limit_ids: tuple[str, ...], spent: str | None
+) -> None:
+    """As much as refused the call, if that was its budget; else nobody has looked."""
+    refused = Refused(states={}, blocked_limit_ids=("a",), retryable=False, refusals=(WHY,))
+    said = plain(list(ANTHROPIC.about_spend(refused, limits, limit_ids)))
+    assert said == ({"x-litellm-key-spend": spent} if spent else {})
+    assert not PAYI.about_spend(refused, limits, limit_ids)
