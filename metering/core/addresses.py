@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
+
+import msgspec
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -41,7 +42,7 @@ _NOT_LOCAL = frozenset(
 _NOT_LOCAL_PREFIXES = (b"x-forwarded", b"x-envoy-", b"tailscale-")
 
 
-class Visitor(NamedTuple):
+class Visitor(msgspec.Struct, frozen=True, gc=False):
     """Who asks: the address of the connection's other end, and the request's headers, names in
     lower case."""
 

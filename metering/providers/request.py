@@ -192,7 +192,10 @@ def tier(fields: dict[str, Raw]) -> str | None:
 
 def user(fields: dict[str, Raw]) -> str | None:
     """Whom OpenAI is told that a call is for."""
-    return word(fields, "user") or word(fields, "safety_identifier")
+    for name in ("user", "safety_identifier"):
+        if name in fields and (found := word(fields, name)):
+            return found
+    return None
 
 
 def metadata_user(fields: dict[str, Raw]) -> str | None:
@@ -217,7 +220,10 @@ def _decoded(decoder: msgspec.json.Decoder[str], raw: Raw | None) -> str | None:
 
 def end_user(fields: dict[str, Raw]) -> str | None:
     """Whom OpenAI is told that the call is for."""
-    return word(fields, "user") or word(fields, "safety_identifier")
+    for name in ("user", "safety_identifier"):
+        if name in fields and (found := word(fields, name)):
+            return found
+    return None
 
 
 class Inputs(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 from metering import audio, tokens
@@ -24,12 +22,12 @@ from metering.proxy.destination import Destinations, missing, no_stored_key
 from metering.proxy.exchange import Exchange
 from metering.proxy.said import Reader, Said
 from metering.settings import Settings
-from metering.surfaces import SURFACES, Surface
+from metering.surfaces import SURFACES
 from metering.surfaces.base import upstream_url
 from metering.upstream import Resolver
 
 
-class _Who(NamedTuple):
+class _Who(msgspec.Struct, frozen=True, gc=False):
     """Who calls, and with whose key where to."""
 
     caller: Caller
@@ -75,13 +73,16 @@ class Planner:
         if metered and dialect.needs_resource and who.annotations.price_as_resource is None:
             raise missing("xProxy-PriceAs-Resource", "what the deployed model is: claude-opus-4-5")
         body = await exchange.body(self._settings.body_bytes_max, self._settings.body_s)
-        body, ours = _taken(surface, body)
+        if surface.member is not None:
+            body, ours = _taken(surface.member, body)
         ask = dialect.ask(endpoint, body, who.said.content_type) if metered else NOTHING
         if ask.audio:
             ask = await _measured(ask)
-        annotations = surface.complete(
-            who.annotations, ours, end_user=ask.end_user, key_user=caller.user_id
-        )
+        annotations = who.annotations
+        if surface.member is not None:
+            annotations = surface.complete(
+                annotations, ours, end_user=ask.end_user, key_user=caller.user_id
+            )
         limits = await self._limits(caller, annotations, endpoint, slug)
         _refuse_unmetered(caller, endpoint, limits, path)
         priced = self._price(
@@ -263,12 +264,9 @@ def _no_key(provider: str) -> InvalidApiKey:
     )
 
 
-def _taken(surface: Surface, body: bytes) -> tuple[bytes, msgspec.Raw | None]:
+def _taken(name: str, body: bytes) -> tuple[bytes, msgspec.Raw | None]:
     """What of a body is for the provider, and the member that is for us, if there is one."""
-    name = surface.member
-    if name is None or b'"%b"' % name.encode() not in body:
-        return body, None
-    return request.without(body, name)
+    return request.without(body, name) if b'"%b"' % name.encode() in body else (body, None)
 
 
 async def _measured(ask: Ask) -> Ask:

@@ -8,14 +8,12 @@ from metering.surfaces.payi import PAYI
 
 __all__ = ["ANTHROPIC", "OPENAI", "PAYI", "SURFACES", "Surface", "surface_of"]
 SURFACES: tuple[Surface, ...] = (PAYI, ANTHROPIC, OPENAI)
-_ROOTS = {root.encode(): surface for surface in SURFACES for root in surface.roots}
-_ANY = tuple(_ROOTS)
+_ROOTS = tuple((root.encode(), surface) for surface in SURFACES for root in surface.roots)
 
 
 def surface_of(raw_path: bytes) -> Surface | None:
     """Whose path this is, as it stands on the wire; None: it is no call to a provider."""
-    if raw_path.startswith(b"//"):
-        raw_path = b"/" + raw_path.lstrip(b"/")
-    if not raw_path.startswith(_ANY):
-        return None
-    return next(surface for root, surface in _ROOTS.items() if raw_path.startswith(root))
+    for root, surface in _ROOTS:
+        if raw_path.startswith(root):
+            return surface
+    return surface_of(b"/" + raw_path.lstrip(b"/")) if raw_path.startswith(b"//") else None

@@ -89,7 +89,7 @@ class Surface(ABC):
     key_headers: tuple[bytes, ...] = (b"xproxy-api-key",)
     """Where our key may stand beside the provider's slots; the first that is sent counts."""
     member: str | None = None
-    """The member of a body that is for us, and stays here."""
+    """The member of a body that is for us, and stays here; None: bodies say nothing to us."""
     permanent: Sequence[tuple[bytes, bytes]] = ()
     """Headers of each of its answers."""
 
@@ -131,8 +131,9 @@ class Surface(ABC):
         end_user: str | None,  # noqa: ARG002
         key_user: str | None,  # noqa: ARG002
     ) -> Annotations:
-        """The same with what the body says: `member`, as it came, and whom the provider is told
-        the call is for. `key_user` is whose key it is. Raises InvalidRequest."""
+        """The same with what the body says, if that says anything: `member`, as it came, and whom
+        the provider is told the call is for. `key_user` is whose key it is. Raises InvalidRequest.
+        """
         return said
 
     # What it is answered
