@@ -129,6 +129,13 @@ def test_an_allow_limit_or_a_permission_lets_it_pass(
         "/api/v1/proxy/anthropic/%2E%2E/_reset",
         "/api/v1/proxy/anthropic/",
         "/v1/chat/completionss",
+        "/openai_y/v1/chat/completions",
+        "/openai/v1/../../anthropic/v1/messages",
+        "/openai/v1/",
+        "/openai",
+        "/anthropicx/v1/messages",
+        "/anthropic/%2E%2E/_reset",
+        "/anthropic/",
     ],
 )
 def test_a_mistyped_path_is_our_404(path: str, tenant: Tenant, standin: Standin) -> None:

@@ -324,6 +324,26 @@ async def test_ambiguous_requests(rig: Rig, port: int, case: str, sent: bytes) -
     assert not rig.requests, case
 
 
+GRAMMARS = {
+    CHAT: ["message", "statusCode", "xproxy_error", "xproxy_result"],
+    "/openai/v1/chat/completions": ["error", "xproxy_error", "xproxy_result"],
+    "/anthropic/v1/messages": ["type", "error", "xproxy_error", "xproxy_result"],
+    "/openai/v1/../x": ["error", "xproxy_error", "xproxy_result"],
+    "//anthropic/": ["type", "error", "xproxy_error", "xproxy_result"],
+    "/neither": ["message", "statusCode", "xproxy_error", "xproxy_result"],
+}
+
+
+@pytest.mark.parametrize("path", GRAMMARS)
+async def test_a_head_is_refused_in_the_grammar_of_its_path(rig: Rig, port: int, path: str) -> None:
+    """Before anything else is known of a request: here it names two hosts."""
+    found = await exchange(port, request(BODY, LENGTH, "host: y", path=path))
+    head, _, body = found.partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert list(json.loads(body)) == GRAMMARS[path]
+
+
 @pytest.mark.parametrize(
     "sent", [request(BODY, LENGTH), request(CHUNKED, "transfer-encoding: chunked")]
 )
