@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from metering.providers import DIALECTS, base
-from metering.surfaces import PAYI
+from metering.surfaces import surface_of
 from tests.acceptance.tenant import ANTHROPIC, CHAT, MESSAGES, OPENAI
 from tests.standin.media import tone
 
@@ -47,7 +47,8 @@ class Endpoint(NamedTuple):
     @property
     def route(self) -> tuple[str, str]:
         """(dialect, the provider's path)."""
-        found = PAYI.match(self.url)
+        surface = surface_of(self.url.encode())
+        found = None if surface is None else surface.match(self.url)
         assert found is not None, self.url
         return found
 
@@ -56,6 +57,10 @@ class Endpoint(NamedTuple):
         """What it means to its provider's dialect."""
         dialect, path = self.route
         return DIALECTS[dialect].endpoint(self.method, path)
+
+    def by_litellm(self) -> Endpoint:
+        """The same by LiteLLM's route."""
+        return self._replace(url=self.url.removeprefix("/api/v1/proxy"))
 
     def at_azure(self) -> Endpoint:
         """The same at Azure, where a call says what its deployment is and where."""

@@ -84,8 +84,9 @@ ACCESS: dict[str, Access] = {
 }
 NOBODY = ("none", "empty", "foreign", "unknown", "garbled", "expired", "blocked", "revoked")
 """Callers without a key that is good: all are answered alike."""
-OF_EACH = ("date", "xproxy-request-id")
+OF_EACH = ("date", "xproxy-request-id", "x-litellm-call-id")
 """Headers that differ from answer to answer."""
+BY_LITELLM = [it.by_litellm() for it in PROVIDERS_OWN]
 OWNED = ("limit_id", "request_id", "provider_id", "slug", "category_name")
 """What of a path belongs to an application."""
 NEW = {("POST", "/api/v1/categories/{category_name}/resources/{resource}")}
@@ -231,7 +232,7 @@ def test_an_application_sees_nothing_of_another(world: World, method: str, path:
         assert refused.status_code in (403, 404), refused.text
 
 
-@pytest.mark.parametrize("endpoint", PATHS, ids=lambda it: f"{it.method} {it.url}")
+@pytest.mark.parametrize("endpoint", [*PATHS, *BY_LITELLM], ids=lambda it: f"{it.method} {it.url}")
 def test_calls_without_a_good_key_reach_no_provider(world: World, endpoint: Endpoint) -> None:
     """On the data plane too: one answer for all of them, and the provider sees nothing."""
     before = world.standin.stats()["calls"]
@@ -242,7 +243,9 @@ def test_calls_without_a_good_key_reach_no_provider(world: World, endpoint: Endp
     assert world.standin.stats()["calls"] == before
 
 
-@pytest.mark.parametrize("endpoint", PROVIDERS_OWN, ids=lambda it: f"{it.method} {it.url}")
+@pytest.mark.parametrize(
+    "endpoint", [*PROVIDERS_OWN, *BY_LITELLM], ids=lambda it: f"{it.method} {it.url}"
+)
 def test_calls_are_made_by_those_who_may(world: World, endpoint: Endpoint) -> None:
     """Keys of role `app` and `admin` call; nobody names a limit of another application."""
     http, standin = world.mine.service.http, world.standin

@@ -182,6 +182,7 @@ async def spoil(service: Service, name: str) -> None:
 
 def told(answer: httpx.Response) -> tuple[Any, ...]:
     """All that an answer says, but for what differs from one request to the next."""
-    names = [name for name in answer.headers if name not in ("date", "xproxy-request-id")]
+    of_each = ("date", "xproxy-request-id", "x-litellm-call-id")
+    names = [name for name in answer.headers if name not in of_each]
     text = answer.text.replace(answer.headers["xproxy-request-id"], "")
     return answer.status_code, tuple((name, answer.headers[name]) for name in names), text
