@@ -80,6 +80,11 @@ CREATE TABLE keys (
     last_used_at    timestamptz,                      -- to a minute or so: no call waits for it
     last_used_from  text,
     rate_limits     jsonb NOT NULL DEFAULT '{}',      -- {kind: most}: requests, tokens (per minute), parallel
+    models          text[] NOT NULL DEFAULT '{}',     -- the ones it may call; none: all
+    aliases         jsonb NOT NULL DEFAULT '{}',      -- {model a call names: the one that is called}
+    tags            text[] NOT NULL DEFAULT '{}',     -- of all its calls
+    terms           jsonb NOT NULL DEFAULT '{}',      -- the budgets and rates that were asked for: see core/terms.py
+    details         jsonb NOT NULL DEFAULT '{}',      -- for answers alone: metadata, who made it
     CHECK (role = 'admin' OR application_id IS NOT NULL),
     CHECK ((previous_digest IS NULL) = (previous_ends_at IS NULL))
 );
@@ -120,6 +125,25 @@ CREATE TABLE attachments (
 );
 -- What a limit is attached to; and its attachments go with it.
 CREATE INDEX attachments_by_limit ON attachments (application_id, limit_id);
+
+-- Teams, users and customers that were set up, and budgets, whose terms others take. Who was not is called by
+-- his name all the same; so here is only what is set of him. Read for calls, each application's whole: who is
+-- blocked, or has models or rates of his own.
+CREATE TABLE profiles (
+    application_id  uuid NOT NULL REFERENCES applications ON DELETE CASCADE,
+    kind            text NOT NULL CHECK (kind IN ('budget', 'team', 'user', 'customer')),
+    name            text NOT NULL,
+    blocked         boolean NOT NULL DEFAULT false,
+    models          text[] NOT NULL DEFAULT '{}',     -- the ones that may be called for him; none: all
+    rate_limits     jsonb NOT NULL DEFAULT '{}',      -- as keys have them
+    terms           jsonb NOT NULL DEFAULT '{}',      -- likewise
+    details         jsonb NOT NULL DEFAULT '{}',
+    created_at      timestamptz NOT NULL,
+    updated_at      timestamptz NOT NULL,
+    PRIMARY KEY (application_id, kind, name)
+);
+-- Pages go by age.
+CREATE INDEX profiles_by_age ON profiles (application_id, kind, created_at, name);
 
 -- So do those in keys, whoever deletes it: a key that names a limit which is not there makes no calls.
 CREATE FUNCTION unbind_keys() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -536,6 +560,8 @@ CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON keys
         'key', 'key_id', 'digest,previous_digest', 'last_used_at,last_used_from');
 CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON attachments
     FOR EACH ROW EXECUTE FUNCTION audit_change('attachment', 'limit_id', '', '');
+CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON profiles
+    FOR EACH ROW EXECUTE FUNCTION audit_change('profile', 'name', '', 'updated_at');
 CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON limits
     FOR EACH ROW EXECUTE FUNCTION audit_change('limit', 'limit_id', '', 'updated_at');
 CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON price_versions
@@ -598,6 +624,12 @@ CREATE POLICY service ON attachments TO CURRENT_USER USING (true) WITH CHECK (tr
 CREATE POLICY tenant ON attachments TO xproxy_tenant USING (application_id = tenant());
 GRANT SELECT ON attachments TO xproxy_tenant;
 
+ALTER TABLE profiles ENABLE ROW LEVEL SECURITY;
+ALTER TABLE profiles FORCE ROW LEVEL SECURITY;
+CREATE POLICY service ON profiles TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON profiles TO xproxy_tenant USING (application_id = tenant());
+GRANT SELECT ON profiles TO xproxy_tenant;
+
 -- The audit log is read the same way.
 ALTER TABLE audit ENABLE ROW LEVEL SECURITY;
 ALTER TABLE audit FORCE ROW LEVEL SECURITY;
@@ -617,7 +649,9 @@ GRANT INSERT ON limit_history TO xproxy_tenant;
 GRANT UPDATE (properties) ON usage TO xproxy_tenant;
 REVOKE SELECT ON keys FROM xproxy_tenant;  -- its digest is nobody's to read
 GRANT SELECT (
-    key_id, application_id, role, name, last4, permissions, limit_ids, created_at, expires_at, blocked
+    key_id, application_id, role, name, last4, permissions, limit_ids, created_at, expires_at, blocked,
+    user_id, team, customer, previous_ends_at, last_used_at, last_used_from, rate_limits, models, aliases,
+    tags, terms, details
 ) ON keys TO xproxy_tenant;
 DO $$
 BEGIN

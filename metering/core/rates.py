@@ -33,11 +33,16 @@ _WORDS: dict[Kind, str] = {
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """So much of a kind, of what `name` says: `key:<key id>`."""
+    """So much of a kind, of what `name` says: `key:<key id>`, `team:<its name>`."""
 
     kind: Kind
     name: str
     max: int
+
+    @property
+    def whose(self) -> str:
+        """Whether it is the key's, or of whom a call is for."""
+        return self.name.partition(":")[0]
 
     def needed(self, tokens: int) -> int:
         """What a call that likely uses so many tokens takes of it."""
@@ -65,13 +70,13 @@ class Throttled(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def message(self) -> str:
         """The refusal in a sentence."""
-        kind, maximum = self.rate.kind, self.rate.max
+        kind, maximum, whose = self.rate.kind, self.rate.max, self.rate.whose
         if self.final and kind == "tokens":
             return (
-                f"this call alone likely uses {self.needed} tokens, and its key may use {maximum} "
-                "per minute: send less, or have the key's rate limit raised"
+                f"this call alone likely uses {self.needed} tokens, and its {whose} may use "
+                f"{maximum} per minute: send less, or have the {whose}'s rate limit raised"
             )
-        text = f"this key's rate limit is {maximum} {_WORDS[kind]}, and {self.used} are used"
+        text = f"this {whose}'s rate limit is {maximum} {_WORDS[kind]}, and {self.used} are used"
         if kind == "parallel":
             return f"{text}; retry when one has ended"
         return f"{text}, of which this call needs {self.needed}; retry in {self.retry_s} s"

@@ -8,7 +8,16 @@ keys were used.
 from __future__ import annotations
 
 from metering.directory.attempts import Attempts
-from metering.directory.directory import Caller, Directory
-from metering.directory.names import attached_topic, key_topic, limit_topic
+from metering.directory.directory import Caller, Directory, Held
+from metering.directory.names import attached_topic, key_topic, limit_topic, profiles_topic
 
-__all__ = ["Attempts", "Caller", "Directory", "attached_topic", "key_topic", "limit_topic"]
+__all__ = [
+    "Attempts",
+    "Caller",
+    "Directory",
+    "Held",
+    "attached_topic",
+    "key_topic",
+    "limit_topic",
+    "profiles_topic",
+]

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -15,14 +15,22 @@ from metering.core.addresses import Networks, Visitor, client_address
 from metering.core.credentials import Credential
 from metering.core.keys import ANONYMOUS, digest, is_ours
 from metering.core.limits import Limit
-from metering.core.rates import KINDS, Rate
+from metering.core.rates import KINDS, Kind, Rate
+from metering.core.terms import label
 from metering.directory.attempts import Attempts
 from metering.directory.credentials import Credentials
-from metering.directory.names import UNKNOWN, Names, attached_topic, key_topic, limit_topic
+from metering.directory.names import (
+    UNKNOWN,
+    Names,
+    attached_topic,
+    key_topic,
+    limit_topic,
+    profiles_topic,
+)
 from metering.directory.uses import Uses
 from metering.keyring import Keyring
 from metering.redis import Redis, keys
-from metering.store import Store, attachments
+from metering.store import Store, attachments, profiles
 from metering.store import keys as stored_keys
 from metering.store import limits as stored_limits
 
@@ -33,6 +41,7 @@ FAILURES_MAX = 20
 
 Role = Literal["admin", "app", "read"]
 Attached = dict[attachments.Kind, dict[str, list[str]]]
+Profiles = dict[str, dict[str, profiles.Rules]]
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +58,12 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     team: str | None = None
     customer: str | None = None
     rates: tuple[Rate, ...] = ()
+    models: tuple[str, ...] = ()
+    """The ones that the key may call; none: all."""
+    aliases: dict[str, str] = {}
+    """By the model that a call names, the one that is called."""
+    tags: tuple[str, ...] = ()
+    """Of all its calls."""
     idempotent: bool = False
     """Whether its application has calls with an `Idempotency-Key` made once."""
 
@@ -57,11 +72,28 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         return self.role == "admin" or permission in self.permissions
 
 
+class Held(NamedTuple):
+    """Somebody whom a call is for, and what it is held to because of him."""
+
+    kind: str
+    name: str
+    rules: profiles.Rules
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """His rates, which all calls for him share."""
+        return _rates(label(self.kind, self.name), self.rules.rate_limits)
+
+
 class _Known(msgspec.Struct, frozen=True):
     """A key that is good, until when."""
 
     caller: Caller
     expires_ms: int | None
+
+
+def _rates(name: str, most: Mapping[Kind, int]) -> tuple[Rate, ...]:
+    return tuple(Rate(kind, name, most[kind]) for kind in KINDS if kind in most)
 
 
 def _expires_ms(known: _Known) -> int | None:
@@ -175,11 +207,10 @@ class Directory:
             user_id=row.user_id,
             team=row.team,
             customer=row.customer,
-            rates=tuple(
-                Rate(kind, f"key:{row.key_id}", row.rate_limits[kind])
-                for kind in KINDS
-                if kind in row.rate_limits
-            ),
+            rates=_rates(f"key:{row.key_id}", row.rate_limits),
+            models=row.models,
+            aliases=row.aliases,
+            tags=row.tags,
             idempotent=row.idempotent,
         )
         return _Known(caller, row.expires_ms)
@@ -239,6 +270,31 @@ class Directory:
         )
         bound = [it for kind, its in whose if its for it in found.get(kind, {}).get(its, ())]
         return (*caller.limit_ids, *bound)
+
+    async def holding(
+        self, caller: Caller, *, user_id: str | None = None, customer: str | None = None
+    ) -> tuple[Held, ...]:
+        """Of the users, team and customers that a call is for, those because of whom it is held to
+        anything; `user_id` and `customer` as in `attached`."""
+        name = profiles_topic(caller.application_id)
+        found: Profiles = self._names.kept(name)
+        if found is UNKNOWN:
+            found = await self._names.find(
+                name, lambda: profiles.rules(self._store, caller.application_id), Profiles
+            )
+        if not found:
+            return ()
+        whose = {
+            "team": (caller.team,),
+            "user": (caller.user_id, user_id),
+            "customer": (caller.customer, customer),
+        }
+        return tuple(
+            Held(kind, its, found[kind][its])
+            for kind, names in whose.items()
+            for its in dict.fromkeys(names)
+            if its in found.get(kind, {})
+        )
 
     # Credentials
 

@@ -48,6 +48,11 @@ def attached_topic(application_id: str) -> str:
     return f"attached:{application_id}"
 
 
+def profiles_topic(application_id: str) -> str:
+    """The name of what an application's teams, users and customers are held to."""
+    return f"profiles:{application_id}"
+
+
 class _Entry(NamedTuple):
     """What was found, and until when it is good without asking."""
 

@@ -45,6 +45,11 @@ def encode(fields: dict[str, Raw]) -> bytes:
     return _json_encode(fields)
 
 
+def renamed(body: bytes, model: str) -> bytes:
+    """A JSON request that names another model."""
+    return encode({**members(body), "model": Raw(_json_encode(model))})
+
+
 def repeats(body: bytes, fields: dict[str, Raw]) -> bool:
     """Whether an object of these decoded members names one of them twice."""
     if len(_json_encode(fields)) == len(body):

@@ -11,7 +11,7 @@ from metering.core.headers import query_to_provider
 from metering.core.limits import Limit
 from metering.core.origins import Origin
 from metering.core.record import Pricing, UsageRow
-from metering.directory import Caller, Directory
+from metering.directory import Caller, Directory, Held
 from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed, NotFound
 from metering.meter import Meter, Priced, price_of
 from metering.providers import DIALECTS, provider_of, request
@@ -20,6 +20,7 @@ from metering.proxy.call import Call
 from metering.proxy.credentials import Credentials
 from metering.proxy.destination import Destinations, missing, no_stored_key
 from metering.proxy.exchange import Exchange
+from metering.proxy.permitted import asked, check_not_blocked, held_to
 from metering.proxy.said import Reader, Said
 from metering.settings import Settings
 from metering.surfaces import SURFACES
@@ -75,14 +76,14 @@ class Planner:
         body = await exchange.body(self._settings.body_bytes_max, self._settings.body_s)
         if surface.member is not None:
             body, ours = _taken(surface.member, body)
-        ask = dialect.ask(endpoint, body, who.said.content_type) if metered else NOTHING
-        if ask.audio:
-            ask = await _measured(ask)
+        ask, body = await _asked(caller, dialect, endpoint, body, who.said.content_type)
         annotations = who.annotations
         if surface.member is not None:
             annotations = surface.complete(
                 annotations, ours, end_user=ask.end_user, key_user=caller.user_id
             )
+        holding = await self._holding(caller, annotations)
+        caller = held_to(caller, holding, dialect, endpoint, ask)
         limits = await self._limits(caller, annotations, endpoint, slug)
         _refuse_unmetered(caller, endpoint, limits, path)
         priced = self._price(
@@ -166,6 +167,14 @@ class Planner:
         if self._settings.anonymous != "loopback" or not said.shows_another_key:
             return False
         return is_local(visitor)
+
+    async def _holding(self, caller: Caller, annotations: Annotations) -> tuple[Held, ...]:
+        """Whom the call is for, if it is held to anything because of him."""
+        holding = await self._directory.holding(
+            caller, user_id=annotations.user_id, customer=annotations.account_name
+        )
+        check_not_blocked(holding)
+        return holding
 
     async def _limits(
         self,
@@ -269,10 +278,15 @@ def _taken(name: str, body: bytes) -> tuple[bytes, msgspec.Raw | None]:
     return request.without(body, name) if b'"%b"' % name.encode() in body else (body, None)
 
 
-async def _measured(ask: Ask) -> Ask:
-    """What is asked for, with how long the recording in it lasts in its place."""
-    counted = {"audio_seconds": await audio.seconds(ask.audio)}
-    return msgspec.structs.replace(ask, audio=b"", counted=counted)
+async def _asked(
+    caller: Caller, dialect: Dialect, endpoint: Endpoint, body: bytes, content_type: bytes
+) -> tuple[Ask, bytes]:
+    """What is asked for, and the request; with how long a recording in it lasts in its place."""
+    ask, body = asked(caller, dialect, endpoint, body, content_type)
+    if ask.audio:
+        counted = {"audio_seconds": await audio.seconds(ask.audio)}
+        ask = msgspec.structs.replace(ask, audio=b"", counted=counted)
+    return ask, body
 
 
 def _permitted(caller: Caller, dialect: Dialect, annotations: Annotations) -> Annotations:
@@ -357,5 +371,5 @@ def _row(
         provider_host=None if who.chosen is None else who.chosen.authority,
         credential=who.slug,
         retry_count=who.said.retry_count,
-        **annotations.labels(caller.user_id, caller.customer),
+        **annotations.labels(who.caller.user_id, who.caller.customer, who.caller.tags),
     )

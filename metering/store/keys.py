@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from metering.core.rates import Kind
+from metering.core.terms import NO_TERMS, Terms
 from metering.errors import Conflict
 from metering.store import Record, Store, as_uuid, pages
 from metering.store.pages import Page
@@ -41,6 +42,17 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     last_used_ms: int | None = None
     last_used_from: str | None = None
     blocked: bool = False
+    models: tuple[str, ...] = ()
+    """The ones that it may call, see `core.models`; none: all."""
+    aliases: dict[str, str] = {}
+    """By the model that a call names, the one that is called."""
+    tags: tuple[str, ...] = ()
+    """Of all its calls."""
+    terms: Terms = NO_TERMS
+    """The budgets and rates that were asked for: `limit_ids` and `rate_limits` have what became of
+    them."""
+    details: dict[str, Any] = {}
+    """What is only ever shown."""
     idempotent: bool = False
     """Found by its digest: whether its application has repeated calls made once."""
 
@@ -54,9 +66,13 @@ class Changed(NamedTuple):
 
 CHANGEABLE = (
     *("name", "permissions", "limit_ids", "user_id", "team", "customer", "expires_ms", "blocked"),
-    "rate_limits",
+    *("rate_limits", "models", "aliases", "tags", "terms", "details"),
 )
 """The fields that `update` may change, in its query's order."""
+IN_JSON = ("rate_limits", "aliases", "terms", "details")
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_terms = msgspec.json.Decoder(Terms)
+_details = msgspec.json.Decoder(dict[str, Any])
 
 
 def _key(record: Record) -> KeyRow:
@@ -67,8 +83,22 @@ def _key(record: Record) -> KeyRow:
     values["application_id"] = None if application_id is None else str(application_id)
     values["permissions"] = tuple(values["permissions"])
     values["limit_ids"] = tuple(values["limit_ids"])
+    values["models"], values["tags"] = tuple(values["models"]), tuple(values["tags"])
     values["rate_limits"] = msgspec.json.decode(values["rate_limits"])
+    values["aliases"] = msgspec.json.decode(values["aliases"])
+    values["terms"] = read_terms(values["terms"])
+    values["details"] = read_details(values["details"])
     return KeyRow(**values)
+
+
+def read_terms(text: str) -> Terms:
+    """Terms as they are stored."""
+    return _terms.decode(text)
+
+
+def read_details(text: str) -> dict[str, Any]:
+    """Details as they are stored."""
+    return _details.decode(text)
 
 
 def _digests(record: Record) -> tuple[bytes, ...]:
@@ -92,7 +122,13 @@ async def create(store: Store, key: KeyRow, digest: bytes) -> KeyRow:
         key.customer,
         key.created_ms,
         key.expires_ms,
-        _json(key.rate_limits),
+        written(key.rate_limits),
+        key.blocked,
+        key.models,
+        written(key.aliases),
+        key.tags,
+        written(key.terms),
+        written(key.details),
     )
     if record is None:
         raise Conflict("there is such a key already")
@@ -139,9 +175,7 @@ async def update(
     """Change some of the `CHANGEABLE` fields; the others stay. None: no such key."""
     if (identity := _identity(key_id, application_id)) is None:
         return None
-    values = dict(changes)
-    if "rate_limits" in values:
-        values["rate_limits"] = _json(values["rate_limits"])
+    values = {name: written(it) if name in IN_JSON else it for name, it in changes.items()}
     flagged = [it for name in CHANGEABLE for it in (name in values, values.get(name))]
     record = await store.row("update_key", *identity, *flagged)
     return None if record is None else Changed(_key(record), _digests(record))
@@ -180,6 +214,37 @@ async def bound_by(store: Store, application_id: str, limit_id: str) -> tuple[by
     return tuple(digest for record in records for digest in _digests(record))
 
 
+async def id_of(store: Store, application_id: str, digest: bytes, now_ms: int) -> str | None:
+    """The id of an application's key by the digest of a secret that it has, good or not."""
+    found = await store.value("read_key_id", as_uuid(application_id), digest, now_ms)
+    return None if found is None else str(found)
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which keys of an application, of those that act for it; None: any."""
+
+    user_id: str | None = None
+    team: str | None = None
+    name: str | None = None
+    budget_id: str | None = None
+
+
+async def some(
+    store: Store, application_id: str, wanted: Wanted, *, skip: int = 0, most: int = 1_000
+) -> list[KeyRow]:
+    """Keys of an application, newest first, after so many."""
+    which = msgspec.structs.astuple(wanted)
+    records = await store.rows("list_keys", as_uuid(application_id), *which, skip, most)
+    return [_key(record) for record in records]
+
+
+async def count(store: Store, application_id: str, wanted: Wanted) -> int:
+    """How many `some` has in all."""
+    which = msgspec.structs.astuple(wanted)
+    found: int = await store.value("count_keys", as_uuid(application_id), *which)
+    return found
+
+
 async def note_use(store: Store, uses: Mapping[str, tuple[int, str]]) -> None:
     """Write down when (Unix ms), and from where, keys were last used."""
     if uses:
@@ -195,5 +260,6 @@ def _identity(key_id: str, application_id: str | None) -> Sequence[object] | Non
     return key, application
 
 
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+def written(value: object) -> str:
+    """A value as JSON, decimals as numbers."""
+    return _encoder.encode(value).decode()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from msgspec.structs import replace
 
+from metering.core.terms import Terms
 from metering.errors import Conflict
 from metering.store import Store, ValueRefused, keys
 from metering.store.keys import Changed, KeyRow
@@ -88,6 +91,11 @@ async def test_only_what_is_named_changes(store: Store, application_id: str) -> 
         "expires_ms": NOW_MS + 5,
         "blocked": True,
         "rate_limits": {"requests": 60},
+        "models": ("gpt-4o", "claude-*"),
+        "aliases": {"gpt-4o": "gpt-4o-mini"},
+        "tags": ("a", "b"),
+        "terms": Terms(max_budget=Decimal("0.000000000001"), budget_duration="30d"),
+        "details": {"metadata": '{"a": 1}', "created_by": None},
     }
     assert tuple(values) == keys.CHANGEABLE
     for name, value in values.items():
