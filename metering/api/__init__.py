@@ -22,6 +22,11 @@ from metering.api.keys import KeyController
 from metering.api.legacy import BudgetTagController, LegacyBudgetController, LimitTagController
 from metering.api.limit_history import LimitHistoryController
 from metering.api.limits import LimitController
+from metering.api.litellm.budgets import SharedBudgetController
+from metering.api.litellm.customers import CustomerController, EndUserController
+from metering.api.litellm.keys import VirtualKeyController
+from metering.api.litellm.teams import TeamController
+from metering.api.litellm.users import UserController
 from metering.api.own_prices import OwnPriceController
 from metering.api.pages import paging
 from metering.api.price_versions import PriceVersionController
@@ -77,7 +82,16 @@ def build(services: Services) -> ManagementApi:
         ],
     )
     return ManagementApi(
-        route_handlers=[router, HealthController],
+        route_handlers=[
+            router,
+            CustomerController,
+            EndUserController,
+            HealthController,
+            SharedBudgetController,
+            TeamController,
+            UserController,
+            VirtualKeyController,
+        ],
         guards=[guard],
         before_request=decode_segments,
         dependencies={"paging": Provide(paging)},

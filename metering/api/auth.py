@@ -1,7 +1,8 @@
 """Who may do what: one guard on the whole application, which denies by default.
 
-The key comes from `xProxy-Api-Key`, else from `Authorization` (raw, as the first SDKs sent it, or
-`Bearer`). `admin` may do everything, for the default application or the one it names
+The key comes from `xProxy-Api-Key`, else from `x-litellm-api-key`, else from `Authorization` (raw,
+as the first SDKs sent it, or `Bearer`). `admin` may do everything, for the default application or
+the one it names
 (by id or name) as `?application=` or `xProxy-Application`; `app` works on its own application;
 `read` only reads there.
 """
@@ -83,7 +84,9 @@ def presented_key(headers: Any) -> str:
     key: str = headers.get("xproxy-api-key", "").strip()
     if key:
         return key
-    authorization: str = headers.get("authorization", "").strip()
+    authorization: str = (
+        headers.get("x-litellm-api-key", "").strip() or headers.get("authorization", "").strip()
+    )
     scheme, _, rest = authorization.partition(" ")
     return rest.strip() if scheme.lower() == "bearer" else authorization
 

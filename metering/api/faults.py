@@ -1,6 +1,7 @@
 """Every fault as an ApiError: `{message, statusCode, xproxy_error: {code, message}}`.
 
-`code` is the contract, `message` is for people: it names the field and the remedy.
+`code` is the contract, `message` is for people: it names the field and the remedy. Routes of
+LiteLLM's have its grammar (`litellm.grammar`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
+from metering.api.litellm import grammar
 from metering.errors import InvalidApiKey, InvalidRequest, OurFault, XproxyError
 
 _log = structlog.get_logger()
@@ -41,7 +43,22 @@ def api_error(
     )
 
 
-def of_ours(_: Request[Any, Any, Any], fault: XproxyError) -> Response[Any]:
+def _answer(
+    request: Request[Any, Any, Any],
+    status: int,
+    code: str,
+    message: str,
+    *,
+    field: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response[Any]:
+    """A fault in the grammar of the route that was asked for."""
+    if grammar.owns(request.scope["path"]):
+        return grammar.error(status, message, field, headers)
+    return api_error(status, code, message, headers)
+
+
+def of_ours(request: Request[Any, Any, Any], fault: XproxyError) -> Response[Any]:
     """The answer of a fault from the project's own tree."""
     headers: dict[str, str] = {}
     retry_after_s = fault.retry_after_s
@@ -53,7 +70,9 @@ def of_ours(_: Request[Any, Any, Any], fault: XproxyError) -> Response[Any]:
         headers["x-should-retry"] = "true" if fault.should_retry else "false"
     if isinstance(fault, InvalidApiKey):
         headers["WWW-Authenticate"] = "Bearer"
-    return api_error(fault.status, fault.code, fault.message, headers)
+    return _answer(
+        request, fault.status, fault.code, fault.message, field=fault.field, headers=headers
+    )
 
 
 def of_litestar(request: Request[Any, Any, Any], fault: HTTPException) -> Response[Any]:
@@ -61,23 +80,24 @@ def of_litestar(request: Request[Any, Any, Any], fault: HTTPException) -> Respon
     status = fault.status_code
     if status >= 500:
         return unexpected(request, fault)
-    code = _CODES.get(status, "request_processing_error")
+    code, field = _CODES.get(status, "request_processing_error"), None
     if isinstance(fault, NotFoundException):
         message = f"There is nothing at {request.scope['path']}; GET /schema lists the routes"
     elif isinstance(fault, MethodNotAllowedException):
         allowed = (fault.headers or {}).get("allow", "")
         message = f"{request.method} is not served here; this route takes {allowed}"
     else:
-        code, message = _validation(code, fault)
-    return api_error(status, code, message, fault.headers)
+        code, message, field = _validation(code, fault)
+    return _answer(request, status, code, message, field=field, headers=fault.headers)
 
 
-def _validation(code: str, fault: HTTPException) -> tuple[str, str]:
+def _validation(code: str, fault: HTTPException) -> tuple[str, str, str | None]:
     if not isinstance(fault.extra, list) or not fault.extra:
-        return code, fault.detail
+        return code, fault.detail, None
     parts = [_part(error) for error in fault.extra if isinstance(error, dict)]
     missing = any("required" in part for part in parts)
-    return "required_field_missing" if missing else code, "; ".join(parts)
+    field = next((it["key"] for it in fault.extra if isinstance(it, dict) and it.get("key")), None)
+    return "required_field_missing" if missing else code, "; ".join(parts), field
 
 
 def of_types(error: msgspec.ValidationError) -> InvalidRequest:
@@ -85,7 +105,9 @@ def of_types(error: msgspec.ValidationError) -> InvalidRequest:
     message, _, place = str(error).partition(" - at ")
     key = place.strip("`").removeprefix("$").removeprefix(".")
     part = _part({"message": message, "source": "body", "key": key})
-    return InvalidRequest(part, code="required_field_missing" if "required" in part else None)
+    required = "required" in part
+    field = message.rpartition("`")[0].rpartition("`")[2] if required and not key else key
+    return InvalidRequest(part, code="required_field_missing" if required else None, field=field)
 
 
 def _part(error: Mapping[str, Any]) -> str:
@@ -106,4 +128,4 @@ def unexpected(request: Request[Any, Any, Any], fault: Exception) -> Response[An
         request_id=request.scope["state"].get("request_id"),
         exc_info=fault,
     )
-    return api_error(500, "unexpected_error", str(XproxyError()))
+    return _answer(request, 500, "unexpected_error", str(XproxyError()))

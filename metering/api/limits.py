@@ -103,21 +103,9 @@ class LimitController(Controller):
     @delete("/{limit_id:str}", status_code=200)
     async def delete(self, request: ApiRequest, limit_id: FromPath[str]) -> DefaultResponse:
         """Delete a limit: it binds nothing more, and calls that name it are refused."""
-        services, application_id = request.services, request.user.application_id
         await changeable(request, limit_id)
-        bound: tuple[bytes, ...] = ()  # what binds a key only an admin deletes
-        if request.user.is_admin:
-            bound = await keys.bound_by(services.store, application_id, limit_id)
-        if not await limits.delete(services.store, application_id, limit_id):
+        if not await remove(request, limit_id):
             raise not_found(limit_id)
-        await services.prices.refresh()  # its own rates have gone with it
-        await services.directory.changed(
-            "prices",
-            *map(key_topic, bound),
-            attached_topic(application_id),
-            limit_topic(application_id, limit_id),
-        )
-        await services.ledger.forget(application_id, limit_id)
         return DefaultResponse(request_id=request.request_id, message="Limit was deleted.")
 
     @post("/{limit_id:str}/reset", status_code=200)
@@ -128,27 +116,9 @@ class LimitController(Controller):
         reset_date: Annotated[str | None, QueryParameter(name="resetDate")] = None,
     ) -> LimitHistoryResponse:
         """Start counting from zero; the answer holds the counters as they were before."""
-        services = request.services
         limit = await changeable(request, limit_id)
-        now_ms = services.clock()
-        reset_ms = parse_reset_date(reset_date, now_ms)
-        [present] = await totals_of(request, (limit,))
-        latest = present.epoch
-        if (
-            limit.window is not None and limit.window.part_ms
-        ):  # each part is an epoch, by that clock
-            latest = await services.ledger.now_ms()
-        epoch = max(now_ms, limit.epoch + 1, latest + 1)
-        totals = await services.ledger.reset(limit, epoch)
-        await limits.set_epoch(
-            services.store,
-            limit.application_id,
-            limit_id,
-            epoch,
-            totals=totals,
-            reset_ms=reset_ms,
-        )
-        await services.directory.changed(limit_topic(limit.application_id, limit_id))
+        reset_ms = parse_reset_date(reset_date, request.services.clock())
+        totals = await begin_again(request, limit, reset_ms)
         return LimitHistoryResponse(
             request_id=request.request_id,
             message="Limit has been successfully reset.",
@@ -265,6 +235,46 @@ async def publish(request: ApiRequest, limit: Limit) -> None:
     """Make a written definition the one in force."""
     await request.services.ledger.define(limit)
     await request.services.directory.changed(limit_topic(limit.application_id, limit.limit_id))
+
+
+async def begin_again(request: ApiRequest, limit: Limit, reset_ms: int) -> Totals:
+    """Have a limit count from zero; the counters as they were. `reset_ms` is for the record."""
+    services = request.services
+    [present] = await totals_of(request, (limit,))
+    latest = present.epoch
+    if limit.window is not None and limit.window.part_ms:  # each part is an epoch, by that clock
+        latest = await services.ledger.now_ms()
+    epoch = max(services.clock(), limit.epoch + 1, latest + 1)
+    totals = await services.ledger.reset(limit, epoch)
+    await limits.set_epoch(
+        services.store,
+        limit.application_id,
+        limit.limit_id,
+        epoch,
+        totals=totals,
+        reset_ms=reset_ms,
+    )
+    await services.directory.changed(limit_topic(limit.application_id, limit.limit_id))
+    return totals
+
+
+async def remove(request: ApiRequest, limit_id: str) -> bool:
+    """Delete a limit, and tell everybody; False: there is none."""
+    services, application_id = request.services, request.user.application_id
+    bound: tuple[bytes, ...] = ()  # what binds a key only an admin deletes
+    if request.user.is_admin:
+        bound = await keys.bound_by(services.store, application_id, limit_id)
+    if not await limits.delete(services.store, application_id, limit_id):
+        return False
+    await services.prices.refresh()  # its own rates have gone with it
+    await services.directory.changed(
+        "prices",
+        *map(key_topic, bound),
+        attached_topic(application_id),
+        limit_topic(application_id, limit_id),
+    )
+    await services.ledger.forget(application_id, limit_id)
+    return True
 
 
 async def checked_max(request: ApiRequest, limit: Limit, asked: Decimal) -> int:

@@ -25,6 +25,7 @@ from metering.errors import InvalidRequest
 _SAID = re.compile(r"([0-9]{1,6})(mo|[smhdw])")
 _WORDS = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "30d"}
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_YEAR_10000_MS = 253_402_300_800_000
 _HOUR_S, _DAY_S = 3_600, 86_400
 _CALENDAR_S = {_HOUR_S: "hour", _DAY_S: "day", 7 * _DAY_S: "week", 30 * _DAY_S: "month"}
 _CALENDAR_MONTHS = {1: "month", 3: "quarter", 12: "year"}
@@ -56,7 +57,10 @@ def ends_ms(said: str, now_ms: int, field: str) -> int:
     """When a span of time is over that begins now; raises InvalidRequest."""
     count, unit = _parsed(said, field)
     if unit != "mo":
-        return now_ms + count * _SECONDS[unit] * 1000
+        end_ms = now_ms + count * _SECONDS[unit] * 1000
+        if end_ms >= _YEAR_10000_MS:
+            raise _invalid(said, field, "it ends after the year 9999")
+        return end_ms
     now = datetime.fromtimestamp(now_ms // 1000, UTC)
     years, month = divmod(now.month - 1 + count, 12)
     year = now.year + years

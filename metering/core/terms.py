@@ -136,10 +136,19 @@ def caps(holder: Holder, name: str, terms: Terms, since_ms: int) -> tuple[Cap, .
     return tuple(found)
 
 
+def window_id(begin: str, asked: BudgetWindow, since_ms: int) -> str:
+    """The id of the limit that one of `budget_limits` is; `begin` as the ids of its holder do."""
+    return _id(begin, "window", window(asked.budget_duration, since_ms, "budget_limits"))
+
+
+def _id(begin: str, part: Part, its: Window | None) -> str:
+    return ":".join((begin + part, tag(its))).rstrip(":")
+
+
 def _cap(begin: str, part: Part, field: str, amount: Decimal, its: Window | None) -> Cap:
     return Cap(
         part=part,
-        limit_id=":".join((begin + part, tag(its))).rstrip(":"),
+        limit_id=_id(begin, part, its),
         mode="allow" if part == "soft" else "hard",
         max=parse_usd(amount, field),
         window=its,

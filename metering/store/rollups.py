@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from metering.store import Record, Store
+from metering.store import Record, Store, as_uuid
 
 Dimension = Literal["", "model", "provider", "key", "user", "use_case", "tag", "limit"]
 """What hours are summed under; '' is everything."""
@@ -69,3 +69,12 @@ async def differences(store: Store) -> tuple[int, int]:
     """How many (rollups, limit totals) are not the sums of their rows: any but zero is a fault."""
     found = [len(await store.rows(name, None, None)) for name in DIFFERENCES]
     return found[0], found[1]
+
+
+async def spend(
+    store: Store, application_id: str, dimension: str, values: Sequence[str]
+) -> dict[str, int]:
+    """What the landed calls of some values of a dimension cost in all, in pico-USD, by value."""
+    arguments = (as_uuid(application_id), dimension, values)
+    records = await store.rows("sum_spend", *arguments)
+    return {record["value"]: int(record["cost_pico"]) for record in records}

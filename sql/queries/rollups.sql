@@ -41,3 +41,10 @@ GROUP BY parts
 HAVING $7::text[] IS NULL OR parts > $7
 ORDER BY parts
 LIMIT $8;
+
+-- sum_spend --
+-- What all landed calls of some values of a dimension cost.
+SELECT value, sum(cost_pico) AS cost_pico
+FROM rollups
+WHERE application_id = $1 AND dimension = $2 AND value = ANY ($3::text[])
+GROUP BY value;
