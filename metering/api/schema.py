@@ -1,7 +1,8 @@
 """The OpenAPI document, made right where the framework cannot know, and a page that shows it.
 
-Every fault is an ApiError, whatever the route; many reported calls are a list that is read one by
-one. The page is plain HTML: it asks nobody for anything, so it works without a network.
+Every fault is an ApiError, but those of LiteLLM's routes, which are its own; many reported calls
+are a list that is read one by one. The page is plain HTML: it asks nobody for anything, so it works
+without a network.
 """
 
 import copy
@@ -12,6 +13,8 @@ from typing import Any
 from litestar import Request
 from litestar.enums import MediaType
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+
+from metering.api.litellm import grammar
 
 METHODS = ("get", "post", "put", "patch", "delete")
 PUBLIC = ("/health/",)
@@ -32,11 +35,22 @@ _ERROR = {
                 "properties": {"code": _TEXT, "message": _TEXT},
             },
         },
-    }
-}
-_FAULT = {
-    "description": "What went wrong: `code` is the contract, `message` is for people.",
-    "content": {"application/json": {"schema": {"$ref": f"{_REF}ApiError"}}},
+    },
+    "LiteLLMError": {
+        "type": "object",
+        "title": "LiteLLMError",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["message", "type", "param", "code"],
+                "properties": {
+                    **dict.fromkeys(("message", "type", "code"), _TEXT),
+                    "param": {"type": ["string", "null"]},
+                },
+            }
+        },
+    },
 }
 _MANY = {
     "required": False,
@@ -44,6 +58,15 @@ _MANY = {
         "application/json": {"schema": {"type": "array", "items": {"$ref": f"{_REF}IngestEvent"}}}
     },
 }
+
+
+def _fault(shape: str) -> dict[str, Any]:
+    return {
+        "description": "What went wrong: `code` is the contract, `message` is for people.",
+        "content": {"application/json": {"schema": {"$ref": _REF + shape}}},
+    }
+
+
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "h2{margin-top:2.5rem;border-bottom:1px solid #ccc}summary{cursor:pointer}"
@@ -60,7 +83,7 @@ def documented(schema: dict[str, Any]) -> dict[str, Any]:
         answers = operation["responses"]
         operation["responses"] = {
             **{status: it for status, it in answers.items() if status.startswith("2")},
-            "default": _FAULT,
+            "default": _fault("LiteLLMError" if grammar.owns(path) else "ApiError"),
         }
         body = operation.get("requestBody")
         if body:  # none at all is an empty object

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 from metering import api
@@ -98,13 +99,87 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("PUT", "/api/v1/prices/own"): {"rates": []},
     ("PUT", "/api/v1/requests/provider/{category}/{provider_id}/properties"): PROPERTIES,
     ("PUT", "/api/v1/requests/{request_id}/properties"): PROPERTIES,
+    ("GET", "/key/info"): None,
+    ("GET", "/key/list"): None,
+    ("POST", "/key/block"): {"key": "<key_id>"},
+    ("POST", "/key/delete"): {"keys": ["<key_id>"]},
+    ("POST", "/key/generate"): {"max_budget": 1},
+    ("POST", "/key/regenerate"): {"key": "<key_id>"},
+    ("POST", "/key/unblock"): {"key": "<key_id>"},
+    ("POST", "/key/update"): {"key": "<key_id>", "max_budget": 2},
+    ("POST", "/key/{key}/regenerate"): None,
+    ("GET", "/team/info"): None,
+    ("GET", "/team/list"): None,
+    ("POST", "/team/block"): {"team_id": "<thing>"},
+    ("POST", "/team/delete"): {"team_ids": ["<thing>"]},
+    ("POST", "/team/new"): {"max_budget": 1},
+    ("POST", "/team/unblock"): {"team_id": "<thing>"},
+    ("POST", "/team/update"): {"team_id": "<thing>", "max_budget": 2},
+    ("GET", "/user/info"): None,
+    ("GET", "/user/list"): None,
+    ("POST", "/user/delete"): {"user_ids": ["<thing>"]},
+    ("POST", "/user/new"): {"max_budget": 1},
+    ("POST", "/user/update"): {"user_id": "<thing>", "max_budget": 2},
+    **{
+        (method, path.format(noun)): body
+        for noun in ("customer", "end_user")
+        for method, path, body in (
+            ("GET", "/{}/info", None),
+            ("GET", "/{}/list", None),
+            ("POST", "/{}/block", {"user_ids": ["<thing>"]}),
+            ("POST", "/{}/delete", {"user_ids": ["<thing>"]}),
+            ("POST", "/{}/new", {"user_id": SLUG, "max_budget": 1}),
+            ("POST", "/{}/unblock", {"user_ids": ["<thing>"]}),
+            ("POST", "/{}/update", {"user_id": "<thing>", "max_budget": 2}),
+        )
+    },
+    ("GET", "/budget/list"): None,
+    ("POST", "/budget/delete"): {"id": "<thing>"},
+    ("POST", "/budget/info"): {"budgets": ["<thing>"]},
+    ("POST", "/budget/new"): {"max_budget": 1},
+    ("POST", "/budget/update"): {"budget_id": "<thing>", "max_budget": 2},
 }
 """The body with which each route succeeds; None: it takes none."""
 
 
-def body_of(method: str, path: str, sealed: str = FRESH) -> Any:
-    """The body with which a route succeeds, each time; `sealed` is the secret of a credential."""
-    return filled(BODIES[method, path], sealed=sealed, slug=f"made-{time.monotonic_ns()}")
+QUERIES = {
+    "/team/info": "team_id",
+    "/user/info": "user_id",
+    "/customer/info": "end_user_id",
+    "/end_user/info": "end_user_id",
+}
+"""By path, the member of a query that says of what."""
+NOUNS = {"team": "team_id", "user": "user_id", "customer": "user_id", "budget": "budget_id"}
+"""LiteLLM's, and what a body calls the name of a new one."""
+
+
+def body_of(method: str, path: str, names: Mapping[str, str], sealed: str = FRESH) -> Any:
+    """The body with which a route succeeds, each time; `names` are `parameters`, `sealed` is the
+    secret of a credential."""
+    body = BODIES[method, path]
+    made = {"sealed": sealed, "slug": f"made-{time.monotonic_ns()}"}
+    return filled(body, **(dict(names) | made))
+
+
+def query_of(path: str, names: Mapping[str, str]) -> dict[str, str]:
+    """The query with which it does."""
+    return {QUERIES[path]: names["thing"]} if path in QUERIES else {}
+
+
+def thing(tenant: Tenant, path: str) -> dict[str, str]:
+    """The name of a fresh team, user, customer or budget, if a path is about such."""
+    noun = path.split("/")[1].replace("end_user", "customer")
+    name = f"t-{time.monotonic_ns()}"
+    if noun in NOUNS:
+        body = {NOUNS[noun]: name} | ({"auto_create_key": False} if noun == "user" else {})
+        made = tenant.service.http.post(
+            f"/{noun}/new",
+            json=body,
+            headers={"Authorization": f"Bearer {tenant.service.admin_key}"},
+            params={"application": tenant.application_id},
+        )
+        assert made.status_code == 200, made.text
+    return {"thing": name}
 
 
 def routes() -> list[tuple[str, str]]:
@@ -118,9 +193,11 @@ def routes() -> list[tuple[str, str]]:
     )
 
 
-def parameters(tenant: Tenant, sealed: str = FRESH, *, attached: bool = True) -> dict[str, str]:
-    """What stands in paths: ids of things that are there, and may go. The limit may be attached;
-    `sealed` is the secret of the credential."""
+def parameters(
+    tenant: Tenant, path: str, sealed: str = FRESH, *, attached: bool = True
+) -> dict[str, str]:
+    """What stands in a path, and in its body: ids of things that are there, and may go. The limit
+    may be attached; `sealed` is the secret of the credential."""
     service, name = tenant.service, f"fresh-{time.monotonic_ns()}"
     whose = {"application": tenant.application_id}
     limit = service.manage("POST", "limits", {"limit_name": name, "max": 1}, **whose)
@@ -133,9 +210,11 @@ def parameters(tenant: Tenant, sealed: str = FRESH, *, attached: bool = True) ->
     resource = tenant.manage("POST", f"categories/{name}/resources/{name}", units)
     call = {"category": "system.openai", "units": {}, "provider_response_id": name}
     reported = service.manage("POST", "ingest", call | {"provider_request_json": "hello"}, **whose)
-    return {
+    key_id = service.manage("POST", "keys", {"name": name}, **whose)["key_id"]
+    return thing(tenant, path) | {
         "application_id": service.manage("POST", "applications", {"name": name})["application_id"],
-        "key_id": service.manage("POST", "keys", {"name": name}, **whose)["key_id"],
+        "key_id": key_id,
+        "key": key_id,
         "limit_id": limit_id,
         "kind": "user",
         "name": name,

@@ -45,7 +45,7 @@ from tests.acceptance.canary_paths import (
     filled,
     written,
 )
-from tests.acceptance.canary_routes import Everywhere, body_of, parameters, routes
+from tests.acceptance.canary_routes import Everywhere, body_of, parameters, query_of, routes
 from tests.acceptance.rude import Rude
 from tests.acceptance.tenant import CHAT, Tenant, new_tenant
 from tests.builders import APPLICATION, row
@@ -54,6 +54,7 @@ from tests.standin.process import Standin
 from tests.standin.service import Service
 
 T = TypeVar("T")
+WITH_A_KEY = ("/api/v1/keys", "/key/generate", "/key/regenerate", "/key/{key}", "/user/new")
 SETTINGS = {
     "XPROXY_FAILED_LOGINS_MAX": "0",
     "XPROXY_ALLOW_PRIVATE_ORIGINS": "on",
@@ -391,12 +392,14 @@ def as_it_is_meant(traffic: Traffic, method: str, path: str, headers: dict[str, 
     """A request that succeeds, with canaries in all that does not matter to it."""
     secret = headers["Cookie"]
     sent = headers | {"xProxy-Api-Key": traffic.service.admin_key}
-    body = body_of(method, path, traffic.sealed("Made"))
+    names = parameters(traffic.tenant, path, traffic.sealed("Fresh"))
+    body = body_of(method, path, names, traffic.sealed("Made"))
     ignored = {"api_key": secret, "ignored": {"password": [secret]}}
-    query = {"application": traffic.tenant.application_id, "ignored": secret}
+    query = query_of(path, names)
+    query |= {"application": traffic.tenant.application_id, "ignored": secret}
     request: dict[str, Any] = {"headers": sent, "params": query, "json": body and body | ignored}
-    url = path.format_map(parameters(traffic.tenant, traffic.sealed("Fresh")))
-    if method == "POST" and path.startswith("/api/v1/keys"):  # the answers that have a key in them
+    url = path.format_map(names)
+    if method == "POST" and path.startswith(WITH_A_KEY):  # the answers that have a key in them
         made = traffic.service.http.post(url, **request)
         assert made.json()["key"].startswith("sk-xproxy-app-")
     else:

@@ -16,7 +16,7 @@ import pytest
 
 from metering.core.keys import make_key
 from tests.acceptance.canary_paths import PATHS, PROVIDERS_OWN, Endpoint, filled, written
-from tests.acceptance.canary_routes import body_of, parameters, routes
+from tests.acceptance.canary_routes import body_of, parameters, query_of, routes
 from tests.acceptance.tenant import Tenant, new_tenant
 from tests.standin.process import Standin
 from tests.standin.service import Service
@@ -75,6 +75,26 @@ ACCESS: dict[str, Access] = {
     "/api/v1/secret": "admin",
     "/api/v1/secret/rotate": "admin",
     "/api/v1/usage": "own",
+    "/budget/delete": "admin",
+    "/budget/info": "admin",
+    "/budget/list": "admin",
+    "/budget/new": "admin",
+    "/budget/update": "admin",
+    **{
+        f"/{noun}/{verb}": "admin"
+        for noun in ("team", "customer", "end_user", "user")
+        for verb in ("block", "delete", "info", "list", "new", "unblock", "update")
+        if noun != "user" or verb not in ("block", "unblock")
+    },
+    "/key/block": "admin",
+    "/key/delete": "admin",
+    "/key/generate": "admin",
+    "/key/info": "own",
+    "/key/list": "admin",
+    "/key/regenerate": "admin",
+    "/key/unblock": "admin",
+    "/key/update": "admin",
+    "/key/{key}/regenerate": "admin",
     "/health/live": "anyone",
     "/health/ready": "anyone",
     "/schema": "anyone",
@@ -173,9 +193,11 @@ def test_every_route_has_an_entry() -> None:
 @pytest.mark.parametrize(("method", "path"), routes())
 def test_without_a_good_key_nobody_learns_anything(world: World, method: str, path: str) -> None:
     """No key, and every kind of key that is no good: one and the same answer, and no change."""
-    url = path.format(**named(world.mine, path))
+    names = named(world.mine, path)
+    url, query = path.format(**names), query_of(path, names)
     before = changes(world)
-    answers = [world.ask(it, method, url, json=body_of(method, path)) for it in NOBODY]
+    body = body_of(method, path, names)
+    answers = [world.ask(it, method, url, json=body, params=query) for it in NOBODY]
     if ACCESS[path] == "anyone":
         assert {it.status_code for it in answers} == {200}
     else:
@@ -189,10 +211,11 @@ def test_keys_do_what_their_role_may(world: World, method: str, path: str) -> No
     """`read` reads, `app` works on its own application, with the permission on credentials too,
     `admin` does everything."""
     for role in ("read", "app", "manager", "reporter", "admin"):
-        url = path.format(**named(world.mine, path))
-        before = changes(world)
-        query = {"application": world.mine.application_id} if role == "admin" else {}
-        answer = world.ask(role, method, url, json=body_of(method, path), params=query)
+        names = named(world.mine, path)
+        url, query, before = path.format(**names), query_of(path, names), changes(world)
+        if role == "admin":
+            query["application"] = world.mine.application_id
+        answer = world.ask(role, method, url, json=body_of(method, path, names), params=query)
         if may(role, ACCESS[path], reads=method == "GET"):
             assert answer.status_code in (200, 201), (role, answer.text)
         else:
@@ -217,8 +240,8 @@ def may(role: str, access: Access, *, reads: bool) -> bool:
 def test_an_application_sees_nothing_of_another(world: World, method: str, path: str) -> None:
     """Its key finds no id of the other's, acts for no other, and lists nothing of it."""
     ids = named(world.mine, path)
-    url, body = path.format(**ids), body_of(method, path)
-    answer = world.ask("other", method, url, json=body)
+    url, body, its = path.format(**ids), body_of(method, path, ids), query_of(path, ids)
+    answer = world.ask("other", method, url, json=body, params=its)
     if not may("app", ACCESS[path], reads=method == "GET"):
         assert answer.status_code == 403
     elif (method, path) not in NEW and any(f"{{{name}}}" in path for name in OWNED):
@@ -228,7 +251,7 @@ def test_an_application_sees_nothing_of_another(world: World, method: str, path:
         for mark in (world.mine.application_id, world.mine.key_id, "mine", ids["request_id"]):
             assert mark not in answer.text
     for query in ({"application": world.mine.application_id}, {"application": "default"}):
-        refused = world.ask("other", method, url, json=body, params=query)
+        refused = world.ask("other", method, url, json=body, params=query | its)
         assert refused.status_code in (403, 404), refused.text
 
 
@@ -261,7 +284,7 @@ def test_calls_are_made_by_those_who_may(world: World, endpoint: Endpoint) -> No
 
 def named(tenant: Tenant, path: str) -> dict[str, str]:
     """What stands in a path. A limit that is attached to somebody is an admin's to change."""
-    return parameters(tenant, attached="attachments" in path)
+    return parameters(tenant, path, attached="attachments" in path)
 
 
 def changes(world: World) -> int:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.acceptance import clients
 from tests.acceptance.conftest import STORED
+from tests.acceptance.litellm import LiteLLM
 from tests.acceptance.replicas import Replicas
 from tests.acceptance.tenant import CHAT, Tenant, new_tenant
 from tests.chaos.rig import server_pids, signal_all
@@ -63,6 +64,31 @@ def test_a_key_that_ends_stops_everywhere_within_a_second(replicas: Replicas, ho
     if how == "block":
         one.manage("PATCH", f"keys/{tenant.key_id}", {"blocked": False})
         replicas.until_all(tenant.key, 200, SOON_S)
+
+
+def test_what_litellms_routes_change_holds_everywhere_within_a_second(replicas: Replicas) -> None:
+    """Blocked and let in, a budget that is set and raised, a team's switch, and the end."""
+    one, _ = replicas.services
+    litellm = LiteLLM(new_tenant(one))
+    litellm.post("/team/new", team_id="blue")
+    key = litellm.generate(team_id="blue", max_budget=1)["key"]
+    assert set(replicas.everywhere(key)) == {200}
+    steps: list[tuple[str, dict[str, object], int]] = [
+        ("/key/block", {"key": key}, 401),
+        ("/key/unblock", {"key": key}, 200),
+        ("/key/update", {"key": key, "max_budget": 0}, 400),
+        ("/key/update", {"key": key, "max_budget": 1}, 200),
+        ("/team/update", {"team_id": "blue", "max_budget": 0}, 400),
+        ("/team/update", {"team_id": "blue", "max_budget": None}, 200),
+        ("/team/block", {"team_id": "blue"}, 403),
+        ("/team/unblock", {"team_id": "blue"}, 200),
+        ("/key/update", {"key": key, "duration": "1s"}, 401),
+        ("/key/update", {"key": key, "duration": None}, 200),
+        ("/key/delete", {"keys": [key]}, 401),
+    ]
+    for path, body, status in steps:
+        litellm.post(path, **body)
+        print(f"{path} {status}: {replicas.until_all(key, status, SOON_S):.2f} s")
 
 
 def test_an_old_secret_ends_with_its_grace(replicas: Replicas) -> None:

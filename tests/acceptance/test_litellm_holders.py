@@ -182,8 +182,8 @@ def test_a_user_comes_with_a_key(litellm: LiteLLM, standin: Standin) -> None:
     assert info["user_info"]["user_email"] == "a@b.c"
     assert len(info["keys"]) == 2
     litellm.post("/user/update", user_id=user["user_id"], max_budget=0)
-    for key in (user["key"], other):
-        until(400, lambda key=key: litellm.call(key))
+    until(400, lambda: litellm.call(user["key"]))
+    until(400, lambda: litellm.call(other))
     plain = litellm.post("/user/new", user_id="plain", auto_create_key=False)
     assert plain["key"] is None
     status, error = litellm.refused("/user/new", {"user_id": "u", "key_alias": "first"})
