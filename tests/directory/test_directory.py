@@ -13,13 +13,15 @@ from msgspec.structs import replace
 from metering.core.addresses import Visitor
 from metering.core.keys import digest, make_key
 from metering.core.limits import Limit
-from metering.directory import Caller, Directory, attached_topic, key_topic
+from metering.core.rates import Rate
+from metering.directory import Caller, Directory, attached_topic, key_topic, profiles_topic
 from metering.errors import RateLimited, StoreAway
 from metering.keyring import Keyring
 from metering.redis import Redis
 from metering.redis import keys as redis_keys
-from metering.store import Store, applications, attachments, keys, limits
+from metering.store import Store, applications, attachments, keys, limits, profiles
 from metering.store.attachments import Attachment
+from metering.store.profiles import Profile
 from tests.store.samples import NOW_MS, request_id
 from tests.store.test_keys import a_key
 
@@ -113,7 +115,14 @@ async def bench(store: Store, redis_url: str) -> AsyncIterator[Bench]:
 async def test_who_a_key_belongs_to(bench: Bench) -> None:
     """All that a key is comes with it, from each tier alike."""
     key, row = await bench.key(
-        permissions=("price_as",), limit_ids=("a",), user_id="u", team="t", customer="c"
+        permissions=("price_as",),
+        limit_ids=("a",),
+        user_id="u",
+        team="t",
+        customer="c",
+        models=("m",),
+        aliases={"n": "m"},
+        tags=("x",),
     )
     expected = Caller(
         application_id=APPLICATION,
@@ -124,6 +133,9 @@ async def test_who_a_key_belongs_to(bench: Bench) -> None:
         user_id="u",
         team="t",
         customer="c",
+        models=("m",),
+        aliases={"n": "m"},
+        tags=("x",),
     )
     another = Bench(bench.store, bench.redis)
 
@@ -190,6 +202,38 @@ async def test_what_stands_for_anonymous_callers_cannot_be_shown(bench: Bench) -
 
 
 # What binds a call
+
+
+async def test_calls_are_held_to_what_is_set_of_whom_they_are_for(bench: Bench) -> None:
+    """Of the key's team, user and customer and the headers': each once; an application of which
+    nothing is set costs a look, and a change is seen when it is told."""
+    caller = Caller(
+        application_id=APPLICATION, key_id="k", role="app", user_id="alice", team="t", customer="c"
+    )
+    holding = bench.directory.holding
+    assert await holding(caller, user_id="bob") == ()
+    for kind, name in (("team", "t"), ("user", "alice"), ("user", "bob"), ("customer", "a;b")):
+        profile = Profile(
+            kind=kind,  # type: ignore[arg-type]
+            name=name,
+            models=("m",),
+            rate_limits={"requests": 1, "parallel": 2},
+            created_ms=NOW_MS,
+            updated_ms=NOW_MS,
+        )
+        await profiles.create(bench.store, APPLICATION, profile)
+    assert await holding(caller) == ()
+    await bench.directory.changed(profiles_topic(APPLICATION))
+    found = await holding(caller, user_id="bob", customer="a;b")
+    assert [(it.kind, it.name) for it in found] == [
+        ("team", "t"),
+        ("user", "alice"),
+        ("user", "bob"),
+        ("customer", "a;b"),
+    ]
+    assert len(await holding(caller, user_id="alice")) == 2
+    assert found[0].rates == (Rate("requests", "team:t", 1), Rate("parallel", "team:t", 2))
+    assert ";" not in found[3].rates[0].name
 
 
 async def test_limits_bind_whom_they_are_attached_to(bench: Bench) -> None:

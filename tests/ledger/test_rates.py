@@ -73,6 +73,19 @@ async def came(redis: Redis, kind: Kind, counts: dict[int, int]) -> None:
     await redis.call("SET", name, PACKED.pack(newest, *buckets))
 
 
+async def test_rates_of_one_kind_are_each_kept(ledger: Ledger, redis: Redis) -> None:
+    """A key's and its team's: the one that has no room refuses, by its own name, and takes nothing
+    of the other; what a call really used is counted in both."""
+    own, team = rate("tokens", 1_000), Rate("tokens", "team:t", 450)
+    hold = await admitted(ledger, own, team)
+    await end(ledger, hold, 300)
+    soon = await refused(ledger, own, Rate("tokens", "team:t", 350))
+    assert (soon.rate.name, soon.used, soon.rate.whose) == ("team:t", 300, "team")
+    assert "this team's rate limit is 350 tokens" in soon.message
+    assert await used(redis, "tokens") == 300
+    await admitted(ledger, own, team)
+
+
 async def test_so_many_requests_in_a_minute(ledger: Ledger, redis: Redis) -> None:
     """The call after the last is told what is used and when to come back, and takes nothing;
     an end gives none back."""
