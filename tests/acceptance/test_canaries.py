@@ -33,6 +33,8 @@ from tests.standin.ledger import Came
 from tests.standin.process import Standin
 from tests.standin.service import Service
 
+MAKING = ("POST /key/generate: 200", "POST /user/new: 200")
+"""Answers that make a key, whatever else they were asked for."""
 MASTERS = ("master secret", "next master secret", "last master secret")
 pytestmark = pytest.mark.timeout(600)
 
@@ -162,7 +164,8 @@ def test_answers_show_no_key_of_ours(traffic: Traffic) -> None:
     for title in ("operator", "keys of ours", *MASTERS):
         canary = traffic.hunt.canaries[title]
         shown = [(asked, *canary.seen_in(answer)) for asked, answer in traffic.answers]
-        assert not [it for it in shown if len(it) > 1], title
+        told = [asked for asked, *places in shown if places]
+        assert not [it for it in told if title != "keys of ours" or it not in MAKING], title
 
 
 def test_all_of_it_happened(traffic: Traffic) -> None:
