@@ -2,7 +2,7 @@
 made it, or gave it another secret, and nowhere else."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
@@ -33,6 +33,10 @@ _RATES: dict[str, Kind] = {
 }
 NO_RATES: Mapping[Kind, int] = MappingProxyType({})
 LIMIT_IDS_MAX = 32
+MODELS_MAX = 1_000
+STARS_MAX = 4
+ALIASES_MAX = 100
+TAGS_MAX = 64
 GRACE_DAYS_MAX = 30
 GRACE = "24h"
 DAY_MS = 86_400_000
@@ -60,6 +64,9 @@ class CreateKey(msgspec.Struct, kw_only=True):
     team: str | None = None
     customer: str | None = None
     rate_limits: RateLimits | None = None
+    models: list[str] | None = None
+    aliases: dict[str, str] | None = None
+    tags: list[str] | None = None
 
 
 class UpdateKey(msgspec.Struct, kw_only=True):
@@ -75,6 +82,10 @@ class UpdateKey(msgspec.Struct, kw_only=True):
     blocked: bool | UnsetType = UNSET
     rate_limits: RateLimits | UnsetType | None = UNSET
     """Those that it does not name stay."""
+
+    models: list[str] | UnsetType | None = UNSET
+    aliases: dict[str, str] | UnsetType | None = UNSET
+    tags: list[str] | UnsetType | None = UNSET
 
 
 class RotateKey(msgspec.Struct, kw_only=True):
@@ -102,6 +113,9 @@ class KeyObject(msgspec.Struct, kw_only=True, omit_defaults=True):
     team: str | None = None
     customer: str | None = None
     rate_limits: RateLimits | None = None
+    models: tuple[str, ...] = ()
+    aliases: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
     expires_at: datetime | None = None
     previous_ends_at: datetime | None = None
     """While the secret before the last rotation still works."""
@@ -131,6 +145,9 @@ def key_object(request: ApiRequest, row: KeyRow, key: str | None = None) -> KeyO
         team=row.team,
         customer=row.customer,
         rate_limits=_rate_limits(row.rate_limits),
+        models=row.models,
+        aliases=row.aliases,
+        tags=row.tags,
         expires_at=_moment(row.expires_ms),
         previous_ends_at=_moment(previous_ms),
         last_used_at=_moment(row.last_used_ms),
@@ -160,6 +177,8 @@ async def changes(request: ApiRequest, data: UpdateKey, key: KeyRow) -> dict[str
                 changed[name] = value
             case "rate_limits":
                 changed[name] = checked_rates(value, key.rate_limits)
+            case "models" | "aliases" | "tags":
+                changed[name] = CHECKED[name](value)
             case _:
                 changed[name] = checked_label(value, name)
     return changed
@@ -228,6 +247,40 @@ def checked_rates(
                 )
             found[kind] = maximum
     return found
+
+
+def checked_models(models: Sequence[str] | None) -> tuple[str, ...]:
+    """A list of models, each once."""
+    found = tuple(dict.fromkeys(models or ()))
+    if len(found) > MODELS_MAX:
+        raise InvalidRequest(f"models has more than {MODELS_MAX} names", field="models")
+    for it in found:
+        if it.count("*") > STARS_MAX:
+            raise InvalidRequest(f"models: {it!r} has more than {STARS_MAX} stars", field="models")
+    return tuple(checked_name(it, "models") for it in found)
+
+
+def checked_aliases(aliases: Mapping[str, str] | None) -> dict[str, str]:
+    """Models by the names that calls may use for them."""
+    found = dict(aliases or {})
+    if len(found) > ALIASES_MAX:
+        raise InvalidRequest(f"aliases has more than {ALIASES_MAX} names", field="aliases")
+    return {checked_name(one, "aliases"): checked_name(it, "aliases") for one, it in found.items()}
+
+
+def checked_tags(tags: Sequence[str] | None) -> tuple[str, ...]:
+    """Tags, each once."""
+    found = tuple(dict.fromkeys(tags or ()))
+    if len(found) > TAGS_MAX:
+        raise InvalidRequest(f"tags has more than {TAGS_MAX} tags", field="tags")
+    return tuple(checked_name(it, "tags") for it in found)
+
+
+CHECKED: dict[str, Callable[[Any], Any]] = {
+    "models": checked_models,
+    "aliases": checked_aliases,
+    "tags": checked_tags,
+}
 
 
 def _rate_limits(found: Mapping[Kind, int]) -> RateLimits | None:

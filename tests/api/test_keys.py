@@ -164,6 +164,28 @@ async def test_a_key_is_changed(bench: Bench) -> None:
     assert bench.directory.told[-3:] == [topic(made["key"])] * 3
 
 
+async def test_models_aliases_and_tags_of_a_key(bench: Bench) -> None:
+    """Given, changed and taken away; each once, and within bounds."""
+    made = await make(bench, models=["gpt-4o", "gpt-4o"], aliases={"a": "b"}, tags=["t", "u"])
+    assert (made["models"], made["aliases"], made["tags"]) == (["gpt-4o"], {"a": "b"}, ["t", "u"])
+    path, new = f"{KEYS}/{made['key_id']}", {"models": ["o3"], "aliases": None, "tags": []}
+    changed = await bench.ask("PATCH", path, new, key="admin-key")
+    read = (await bench.ask("GET", path, key="admin-key")).json()
+    assert (read["models"], read.get("aliases"), read.get("tags")) == (["o3"], None, None)
+    assert changed.json()["models"] == ["o3"]
+    for body in (
+        {"models": ["a" * 257]},
+        {"models": [str(number) for number in range(1_001)]},
+        {"models": ["*" * 5]},
+        {"aliases": {str(number): "b" for number in range(101)}},
+        {"aliases": {"a": ""}},
+        {"tags": [str(number) for number in range(65)]},
+    ):
+        refused = await bench.ask("PATCH", path, body, key="admin-key")
+        assert refused.status_code == 400, body
+        assert next(iter(body)) in refused.json()["message"]
+
+
 async def test_rate_limits_of_a_key(bench: Bench) -> None:
     """Each is set, changed and taken away by itself; all of them by null."""
     made = await make(bench, rate_limits={"requests_per_minute": 60, "parallel": 0})

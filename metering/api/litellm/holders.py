@@ -8,11 +8,11 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from metering.api.attachments import ATTACHED_MAX
-from metering.api.key_shapes import LIMIT_IDS_MAX, checked_label
+from metering.api.key_shapes import LIMIT_IDS_MAX, checked_label, checked_models
 from metering.api.litellm import caps, virtual_keys
 from metering.api.litellm.holder_shapes import AskedHolder, members
 from metering.api.litellm.key_shapes import detailed
-from metering.api.litellm.shapes import checked_models, merged, said, who
+from metering.api.litellm.shapes import merged, said, who
 from metering.api.server import ApiRequest
 from metering.core.ids import uuid7
 from metering.core.terms import NO_TERMS, Holder, Terms, part_of, prefix

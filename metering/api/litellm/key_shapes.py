@@ -8,13 +8,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from metering.api.key_shapes import DAY_MS, GRACE_DAYS_MAX, checked_label
+from metering.api.key_shapes import CHECKED, DAY_MS, GRACE_DAYS_MAX, checked_label
 from metering.api.litellm.caps import Counted, budgets
 from metering.api.litellm.shapes import (
     AskedTerms,
-    checked_aliases,
-    checked_models,
-    checked_tags,
     metadata_text,
     read_metadata,
     said,
@@ -177,12 +174,8 @@ def changes(body: AskedKey, now_ms: int) -> dict[str, Any]:
                 changed["expires_ms"] = (
                     None if value in (None, "-1") else ends_ms(value, now_ms, name)
                 )
-            case "models":
-                changed[name] = checked_models(value)
-            case "aliases":
-                changed[name] = checked_aliases(value)
-            case "tags":
-                changed[name] = checked_tags(value)
+            case "models" | "aliases" | "tags":
+                changed[name] = CHECKED[name](value)
             case "user_id":
                 changed[name] = checked_label(value or None, name)
             case "team_id":

@@ -10,15 +10,11 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from metering.api.server import ApiRequest
-from metering.api.text import checked_name, moment
+from metering.api.text import moment
 from metering.core.rates import RATE_MAX
 from metering.core.terms import BudgetWindow, Terms
 from metering.errors import InvalidRequest
 
-MODELS_MAX = 1_000
-STARS_MAX = 4
-ALIASES_MAX = 100
-TAGS_MAX = 64
 METADATA_BYTES_MAX = 64 * 1024
 _TERMS = Terms.__struct_fields__
 _RATES = ("tpm_limit", "rpm_limit", "max_parallel_requests")
@@ -74,33 +70,6 @@ def merged(terms: Terms, body: AskedTerms) -> Terms:
         if name in changed:
             changed[name] = changed[name] or None
     return replace(terms, **changed)
-
-
-def checked_models(models: list[str] | None) -> tuple[str, ...]:
-    """A list of models, each once."""
-    found = tuple(dict.fromkeys(models or ()))
-    if len(found) > MODELS_MAX:
-        raise InvalidRequest(f"models has more than {MODELS_MAX} names", field="models")
-    for it in found:
-        if it.count("*") > STARS_MAX:
-            raise InvalidRequest(f"models: {it!r} has more than {STARS_MAX} stars", field="models")
-    return tuple(checked_name(it, "models") for it in found)
-
-
-def checked_aliases(aliases: Mapping[str, str] | None) -> dict[str, str]:
-    """Models by the names that calls may use for them."""
-    found = dict(aliases or {})
-    if len(found) > ALIASES_MAX:
-        raise InvalidRequest(f"aliases has more than {ALIASES_MAX} names", field="aliases")
-    return {checked_name(one, "aliases"): checked_name(it, "aliases") for one, it in found.items()}
-
-
-def checked_tags(tags: list[str] | None) -> tuple[str, ...]:
-    """Tags, each once."""
-    found = tuple(dict.fromkeys(tags or ()))
-    if len(found) > TAGS_MAX:
-        raise InvalidRequest(f"tags has more than {TAGS_MAX} tags", field="tags")
-    return tuple(checked_name(it, "tags") for it in found)
 
 
 def metadata_text(metadata: Mapping[str, Any] | None) -> str:
