@@ -52,46 +52,46 @@ from metering.errors import XproxyError
 __all__ = ["Probe", "Services", "build"]
 
 
+OURS = (
+    ApplicationController,
+    AttachmentController,
+    AuditController,
+    BodyController,
+    BudgetController,
+    BudgetTagController,
+    CategoryController,
+    CredentialController,
+    IngestController,
+    KeyController,
+    LegacyBudgetController,
+    LimitController,
+    LimitHistoryController,
+    LimitTagController,
+    OwnPriceController,
+    PriceController,
+    PriceVersionController,
+    RepricingController,
+    RequestController,
+    SecretController,
+    UsageController,
+    WhyController,
+)
+"""Below `/api/v1`."""
+LITELLM = (
+    CustomerController,
+    EndUserController,
+    SharedBudgetController,
+    TeamController,
+    UserController,
+    VirtualKeyController,
+)
+"""Where LiteLLM's clients look for them."""
+
+
 def build(services: Services) -> ManagementApi:
     """The application of these parts; the schema is at `/schema`, for people at `/schema/page`."""
-    router = Router(
-        "/api/v1",
-        route_handlers=[
-            ApplicationController,
-            AttachmentController,
-            AuditController,
-            BodyController,
-            BudgetController,
-            BudgetTagController,
-            CategoryController,
-            CredentialController,
-            IngestController,
-            KeyController,
-            LegacyBudgetController,
-            LimitController,
-            LimitHistoryController,
-            LimitTagController,
-            OwnPriceController,
-            PriceController,
-            PriceVersionController,
-            RepricingController,
-            RequestController,
-            SecretController,
-            UsageController,
-            WhyController,
-        ],
-    )
     return ManagementApi(
-        route_handlers=[
-            router,
-            CustomerController,
-            EndUserController,
-            HealthController,
-            SharedBudgetController,
-            TeamController,
-            UserController,
-            VirtualKeyController,
-        ],
+        route_handlers=[Router("/api/v1", route_handlers=OURS), HealthController, *LITELLM],
         guards=[guard],
         before_request=decode_segments,
         dependencies={"paging": Provide(paging)},
@@ -105,21 +105,25 @@ def build(services: Services) -> ManagementApi:
         },
         state=State({"services": services}, deep_copy=False),
         plugins=[DecimalSchema()],
-        openapi_config=OpenAPIConfig(
-            title="xproxy",
-            version="1",
-            path="/schema",
-            description="Keeps budgets and says what LLM calls cost. Every error is an ApiError.",
-            components=Components(
-                security_schemes={
-                    "key": SecurityScheme(
-                        type="apiKey", name="xProxy-Api-Key", security_scheme_in="header"
-                    )
-                }
-            ),
-            security=[{"key": []}],
-            render_plugins=[Document(), Page()],
-            use_handler_docstrings=True,
-        ),
+        openapi_config=_openapi(),
         logging_config=None,
+    )
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="xproxy",
+        version="1",
+        path="/schema",
+        description="Keeps budgets and says what LLM calls cost. Every error is an ApiError.",
+        components=Components(
+            security_schemes={
+                "key": SecurityScheme(
+                    type="apiKey", name="xProxy-Api-Key", security_scheme_in="header"
+                )
+            }
+        ),
+        security=[{"key": []}],
+        render_plugins=[Document(), Page()],
+        use_handler_docstrings=True,
     )
