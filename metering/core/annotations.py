@@ -32,6 +32,7 @@ from typing import Any, Literal
 import msgspec
 
 from metering.core import credentials, origins
+from metering.core.headers import header_text
 from metering.core.ids import CHOSEN, CHOSEN_IS
 from metering.core.origins import Origin
 from metering.errors import InvalidRequest
@@ -242,14 +243,6 @@ def _collect(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
         elif into.setdefault(name, value) != value:
             raise _invalid(name, "came more than once with different values; send it once")
     return {**legacy, **values} if legacy else values
-
-
-def header_text(value: bytes) -> str:
-    """A header's value as text, trimmed."""
-    try:
-        return value.decode().strip()
-    except UnicodeDecodeError:
-        return value.decode("latin-1").strip()
 
 
 def _invalid(name: str, problem: str, code: str | None = None) -> InvalidRequest:

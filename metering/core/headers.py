@@ -288,6 +288,14 @@ def only_placeholders(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     return all(len(bare_key(value)) <= PLACEHOLDER_CHARS_MAX for value in shown)
 
 
+def header_text(value: bytes) -> str:
+    """A header's value as text, trimmed."""
+    try:
+        return value.decode().strip()
+    except UnicodeDecodeError:
+        return value.decode("latin-1").strip()
+
+
 def bare_key(value: bytes) -> str:
     """The key in a header's value, with or without `Bearer`."""
     text = value.decode("latin-1").strip()

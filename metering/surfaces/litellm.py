@@ -22,14 +22,8 @@ from typing import ClassVar
 import msgspec
 
 from metering import __version__
-from metering.core.annotations import (
-    TAGS_MAX,
-    TEXT_MAX,
-    Annotations,
-    annotate,
-    header_text,
-    is_text,
-)
+from metering.core.annotations import TAGS_MAX, TEXT_MAX, Annotations, annotate, is_text
+from metering.core.headers import header_text
 from metering.core.limits import Limit, Refused
 from metering.core.result import digits, splice_result
 from metering.errors import InvalidRequest

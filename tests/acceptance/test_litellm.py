@@ -236,6 +236,7 @@ def test_tags_and_the_end_user(path: str, tenant: Tenant, standin: Standin) -> N
     row = tenant.row()
     assert row["tags"] == answer.json()["xproxy_result"]["request_tags"] == ["a", "b", "jobID:7"]
     assert (row["user_id"], row["account_name"]) == ("ann", "ann")
+    assert tenant.manage("GET", "usage", tag="jobID:7")["items"] == [row]
 
 
 @pytest.mark.parametrize("header", ["x-litellm-end-user-id", "x-litellm-customer-id"])
