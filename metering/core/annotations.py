@@ -86,14 +86,9 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
     on_disconnect: Literal["drain", "cancel"] = "drain"
     """`xProxy-On-Disconnect`: finish reading the provider's stream, or close it and estimate."""
 
-    def labels(
-        self,
-        user_id: str | None = None,
-        account_name: str | None = None,
-        tags: tuple[str, ...] = (),
-    ) -> dict[str, Any]:
+    def labels(self, user_id: str | None = None, account_name: str | None = None) -> dict[str, Any]:
         """What the call's usage row has of them, by its names there. Those given are whom the key
-        stands for, where the call does not say whom it is for, and the key's own tags."""
+        stands for, where the call does not say whom it is for."""
         return {
             "scope": self.scope,
             "user_id": self.user_id or user_id,
@@ -102,7 +97,7 @@ class Annotations(msgspec.Struct, frozen=True, kw_only=True):
             "use_case_id": self.use_case_id,
             "use_case_version": self.use_case_version,
             "use_case_step": self.use_case_step,
-            "tags": list(dict.fromkeys((*tags, *self.tags))),
+            "tags": list(self.tags),
             "properties": self.properties,
             "use_case_properties": self.use_case_properties,
         }

@@ -350,6 +350,9 @@ def _row(
     """The usage row as far as it is known: what is left of a call if this process dies."""
     caller = who.caller
     pricing: dict[str, Pricing] = {"free": "free", "unmetered": "unmetered"}
+    labels = annotations.labels(caller.user_id, caller.customer)
+    if caller.tags:
+        labels["tags"] = list(dict.fromkeys((*caller.tags, *annotations.tags)))
     return UsageRow(
         application_id=caller.application_id,
         request_id=request_id,
@@ -371,5 +374,5 @@ def _row(
         provider_host=None if who.chosen is None else who.chosen.authority,
         credential=who.slug,
         retry_count=who.said.retry_count,
-        **annotations.labels(who.caller.user_id, who.caller.customer, who.caller.tags),
+        **labels,
     )
