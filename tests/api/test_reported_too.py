@@ -93,6 +93,15 @@ async def test_a_report_of_a_call_that_was_made_here_is_a_duplicate(
     assert sorted(row.cost_pico for row in rows) == [COST_PICO, MEASURED_PICO]
 
 
+async def test_what_is_reported_of_it_is_kept_with_it(house: House, team: Limit) -> None:
+    """Bodies of a report are the call's, found by the call's own request id."""
+    call = await proxied(house, team)
+    await house.ask(INGEST, BODY | {"provider_request_json": "said"})
+    url = f"/api/v1/requests/{call.request_id}/bodies"
+    found = (await house.bench.ask("GET", url, key=house.key)).json()
+    assert found["provider_request_json"] == "said"
+
+
 @pytest.mark.parametrize("landed", [False, True])
 async def test_what_was_measured_is_not_changed_by_what_is_said(
     house: House, team: Limit, *, landed: bool
