@@ -87,8 +87,8 @@ HEADERS: list[tuple[str, str, str, str]] = [
     ("xProxy-Limit-IDs", "team,team", "duplicate_limit_id", "'team' specified more than once"),
     ("xProxy-Limit-IDs", "nobody", "invalid_limit_ids", "xproxy limits create nobody --max 10"),
     ("xProxy-Limit-IDs", "team,nobody", "invalid_limit_ids", "do not exist: nobody."),
-    ("xProxy-Limit-IDs", "a b", "invalid_limit_id", "separate ids by commas"),
-    ("xProxy-Limit-IDs", "x" * 65, "invalid_limit_id", "use 1 to 64 of the characters"),
+    ("xProxy-Limit-IDs", "a b", "invalid_limit_id", "commas separate them"),
+    ("xProxy-Limit-IDs", "x" * 129, "invalid_limit_id", "1 to 128 visible ASCII characters"),
     ("xProxy-Budget-IDs", "team,team", "duplicate_limit_id", "name each limit once"),
     (
         "xProxy-Limit-IDs",

@@ -378,6 +378,15 @@ async def test_a_single_report_may_say_in_its_body_what_headers_say(house: House
         assert refused[:2] == (400, code)
 
 
+async def test_five_minutes_ahead_is_the_most(house: House) -> None:
+    """Clocks differ by so much; a call that is dated further ahead is refused."""
+    for ahead_s, refused in ((300, False), (301, True)):
+        event = GPT | {"units": TEXT, "event_timestamp": str(NOW_MS // 1000 + ahead_s)}
+        answer = await house.bench.ask("POST", INGEST, event, key=house.key)
+        assert answer.status_code == (400 if refused else 200)
+    assert answer.json()["xproxy_error"]["code"] == "invalid_ingest_event_timestamp"
+
+
 async def test_old_words_are_understood(house: House) -> None:
     """`input` and `output` in place of units, and members that are no more."""
     body = GPT | {"input": 1_000, "output": 100, "provider_prompt": {"a": 1}, "experience": 5}
