@@ -36,6 +36,7 @@ from metering.ledger import Ledger
 from metering.meter import Archive, Meter, Reports
 from metering.proxy.flow import Flow
 from metering.proxy.plan import Planner
+from metering.proxy.spends import Spends
 from metering.redis import Redis
 from metering.redis.outbox import Outbox
 from metering.replays import Replays
@@ -97,7 +98,13 @@ class Worker:
         self.resolver = Resolver(private=settings.allow_private_origins == "on")
         self.flow = Flow(
             settings=settings,
-            planner=Planner(settings, self.directory, self.meter, self.resolver),
+            planner=Planner(
+                settings,
+                self.directory,
+                self.meter,
+                self.resolver,
+                Spends(self.ledger, time.monotonic),
+            ),
             ledger=self.ledger,
             meter=self.meter,
             upstream=self.upstream,

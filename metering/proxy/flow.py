@@ -187,7 +187,8 @@ class Flow:
             budgets=budgets,
         )
         spent = call.surface.about_spend(refused, call.limits, call.caller.limit_ids)
-        exchange.respond(status, [*headers, *call.told, *spent], body)
+        told = dict(call.told) | dict(spent)
+        exchange.respond(status, [*headers, *told.items()], body)
 
     def _fail(self, exchange: Exchange, fault: XproxyError, request_id: str) -> None:
         if exchange.started:

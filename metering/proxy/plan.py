@@ -22,6 +22,7 @@ from metering.proxy.destination import Destinations, missing, no_stored_key
 from metering.proxy.exchange import Exchange
 from metering.proxy.permitted import asked, check_not_blocked, held_to
 from metering.proxy.said import Reader, Said
+from metering.proxy.spends import Spends
 from metering.settings import Settings
 from metering.surfaces import SURFACES
 from metering.surfaces.base import upstream_url
@@ -46,11 +47,17 @@ class Planner:
     """Plans the calls of one worker; asks the directory and names' addresses, never a provider."""
 
     def __init__(
-        self, settings: Settings, directory: Directory, meter: Meter, resolver: Resolver
+        self,
+        settings: Settings,
+        directory: Directory,
+        meter: Meter,
+        resolver: Resolver,
+        spends: Spends,
     ) -> None:
         self._settings = settings
         self._directory = directory
         self._meter = meter
+        self._spends = spends
         self._readers = {
             it: Reader(it, directory.is_admin_key, settings.admin_key) for it in SURFACES
         }
@@ -92,7 +99,7 @@ class Planner:
         sent = None if secret is None else dialect.credential(secret)
         return Call(
             surface=surface,
-            told=surface.about_key(limits, caller.limit_ids),
+            told=surface.about_key(limits, caller.limit_ids, self._spends.of),
             caller=caller,
             annotations=annotations,
             dialect=dialect,

@@ -15,7 +15,7 @@ Each surface writes the body in its own grammar.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import ClassVar
@@ -142,9 +142,10 @@ class Surface(ABC):
         self,
         limits: Sequence[Limit],  # noqa: ARG002
         limit_ids: Sequence[str],  # noqa: ARG002
+        spent: Callable[[Limit], int | None],  # noqa: ARG002
     ) -> Sequence[tuple[bytes, bytes]]:
         """Headers of the answers to a call within these limits, of which `limit_ids` bind its
-        key."""
+        key. `spent`: what a limit had settled a moment ago, if that is known."""
         return self.permanent
 
     def about_spend(
@@ -153,8 +154,8 @@ class Surface(ABC):
         limits: Sequence[Limit],  # noqa: ARG002
         limit_ids: Sequence[str],  # noqa: ARG002
     ) -> Sequence[tuple[bytes, bytes]]:
-        """Headers of the answer to such a call that limits refuse: what they say they have spent.
-        Of one that is let in nobody knows that without asking Redis once more."""
+        """Headers of the answer to such a call that limits refuse, in place of those above: what
+        the refusal says they have spent."""
         return ()
 
     def error(self, fault: XproxyError, request_id: str, result: bytes | None = None) -> Answer:

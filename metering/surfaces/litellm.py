@@ -16,7 +16,7 @@ Errors are the provider's own, so that its SDK reads them, with our members afte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -31,6 +31,7 @@ from metering.surfaces.base import Problem, Shown, Surface
 
 METADATA = "litellm_metadata"
 TAGS = b"x-litellm-tags"
+KEY_SPEND = b"x-litellm-key-spend"
 END_USER = (b"x-litellm-customer-id", b"x-litellm-end-user-id")
 BUDGET_TYPE = "budget_exceeded"
 TEXT_RULE = f"at most {TEXT_MAX} characters without control characters"
@@ -97,13 +98,20 @@ class PassThrough(Surface):
         return msgspec.structs.replace(said, tags=tags, account_name=customer, user_id=user)
 
     def about_key(
-        self, limits: Sequence[Limit], limit_ids: Sequence[str]
+        self,
+        limits: Sequence[Limit],
+        limit_ids: Sequence[str],
+        spent: Callable[[Limit], int | None],
     ) -> Sequence[tuple[bytes, bytes]]:
         """See `base.Surface`."""
         budget = _budget(limits, limit_ids)
         if budget is None:
             return self.permanent
-        return (*self.permanent, (b"x-litellm-key-max-budget", digits(budget.max)))
+        told = [*self.permanent, (b"x-litellm-key-max-budget", digits(budget.max))]
+        settled = spent(budget)
+        if settled is not None:
+            told.append((KEY_SPEND, digits(settled)))
+        return told
 
     def about_spend(
         self, refused: Refused, limits: Sequence[Limit], limit_ids: Sequence[str]
@@ -111,7 +119,7 @@ class PassThrough(Surface):
         """See `base.Surface`."""
         budget = _budget(limits, limit_ids)
         spent = [it.settled for it in refused.refusals if budget and it.limit_id == budget.limit_id]
-        return [(b"x-litellm-key-spend", digits(it)) for it in spent]
+        return [(KEY_SPEND, digits(it)) for it in spent]
 
     def provider_error(self, status: int, body: bytes, result: bytes) -> bytes:  # noqa: ARG002
         """See `base.Surface`. What is no JSON object stays as it is."""

@@ -378,6 +378,24 @@ def test_errors(
         assert secret not in answer.text
 
 
+def test_answers_say_what_the_key_has_spent(tenant: Tenant) -> None:
+    """As it was up to a second before, for no call waits for it."""
+    budget(tenant, "1")
+    body = ASKED[MESSAGES]
+    with clients.anthropic_client(tenant) as claude:
+        first = claude.messages.with_raw_response.create(**body)
+        spent = Decimal(first.headers["x-litellm-response-cost"])
+        assert Decimal(first.headers["x-litellm-key-max-budget"]) == 1
+        deadline = time.monotonic() + 10
+        while True:
+            time.sleep(1.1)
+            said = claude.messages.with_raw_response.create(**body).headers
+            if Decimal(said.get("x-litellm-key-spend", "0")) >= spent:
+                break
+            assert time.monotonic() < deadline
+        assert Decimal(said["x-litellm-key-spend"]) % spent == 0
+
+
 def test_the_sdks_raise_their_own_errors(tenant: Tenant) -> None:
     """Each by its class, with the message that says what to do; a spent budget is tried once."""
     budget(tenant, "0.000001")

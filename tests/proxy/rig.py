@@ -29,6 +29,7 @@ from metering.meter import Meter
 from metering.proxy.exchange import Exchange
 from metering.proxy.flow import Flow
 from metering.proxy.plan import Planner
+from metering.proxy.spends import Spends
 from metering.redis import Redis
 from metering.redis.outbox import Outbox
 from metering.replays import Replays
@@ -283,7 +284,9 @@ class Rig:
         resolver = Resolver(private=settings.allow_private_origins == "on", lookup=self._look_up)
         self.flow = Flow(
             settings=settings,
-            planner=Planner(settings, self.directory, self.meter, resolver),
+            planner=Planner(
+                settings, self.directory, self.meter, resolver, Spends(ledger, time.monotonic)
+            ),
             ledger=ledger,
             meter=self.meter,
             upstream=Upstream(transport or httpx.MockTransport(self._provide)),

@@ -367,10 +367,15 @@ def a_limit(limit_id: str, mode: Mode = "hard", unit: Unit = "usd") -> Limit:
 def test_what_is_said_of_a_keys_budget(
     limits: list[Limit], limit_ids: tuple[str, ...], budget: str | None
 ) -> None:
-    """The maximum of a limit that binds the key and blocks, in USD; of others nothing."""
-    said = plain(list(ANTHROPIC.about_key(limits, limit_ids)))
-    assert said == VERSION | ({"x-litellm-key-max-budget": budget} if budget else {})
-    assert not PAYI.about_key(limits, limit_ids)
+    """The maximum of a limit that binds the key and blocks, in USD, and what it had spent when that
+    was last looked at; of others nothing."""
+    told = {"x-litellm-key-max-budget": budget} if budget else {}
+    said = plain(list(ANTHROPIC.about_key(limits, limit_ids, lambda _: None)))
+    assert said == VERSION | told
+    spent = {"x-litellm-key-spend": "0.000000000001"} if budget else {}
+    said = plain(list(ANTHROPIC.about_key(limits, limit_ids, lambda _: 1)))
+    assert said == VERSION | told | spent
+    assert not PAYI.about_key(limits, limit_ids, lambda _: 1)
 
 
 @pytest.mark.parametrize(
