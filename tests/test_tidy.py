@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from metering.cli import COMMANDS
+from metering.cli import MODULES as CALLED
 from metering.settings import Settings, variable
 
 ROOT = Path(__file__).parent.parent
@@ -123,7 +124,11 @@ MONEY = {
     *("pricing.genai", "pricing.litellm", "pricing.portkey", "pricing.validation"),
 }
 VAGUE = {"utils", "util", "helpers", "common", "types", "misc"}
-ENTRY_POINTS = {"metering.__main__", "pricing.update", *(f"metering.cli.{it}" for it in COMMANDS)}
+ENTRY_POINTS = {
+    "metering.__main__",
+    "pricing.update",
+    *(f"metering.cli.{CALLED.get(it, it)}" for it in COMMANDS),
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

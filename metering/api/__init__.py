@@ -1,6 +1,8 @@
 """The control plane: one thin controller for each noun, under `/api/v1`; `build` makes it."""
 
-from litestar import Router
+from collections.abc import Sequence
+
+from litestar import Controller, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -24,6 +26,7 @@ from metering.api.limit_history import LimitHistoryController
 from metering.api.limits import LimitController
 from metering.api.litellm.budgets import SharedBudgetController
 from metering.api.litellm.customers import CustomerController, EndUserController
+from metering.api.litellm.imports import ImportController
 from metering.api.litellm.keys import VirtualKeyController
 from metering.api.litellm.teams import TeamController
 from metering.api.litellm.users import UserController
@@ -52,7 +55,7 @@ from metering.errors import XproxyError
 __all__ = ["Probe", "Services", "build"]
 
 
-OURS = (
+OURS: Sequence[type[Controller]] = (
     ApplicationController,
     AttachmentController,
     AuditController,
@@ -61,6 +64,7 @@ OURS = (
     BudgetTagController,
     CategoryController,
     CredentialController,
+    ImportController,
     IngestController,
     KeyController,
     LegacyBudgetController,
@@ -77,7 +81,7 @@ OURS = (
     WhyController,
 )
 """Below `/api/v1`."""
-LITELLM = (
+LITELLMS: Sequence[type[Controller]] = (
     CustomerController,
     EndUserController,
     SharedBudgetController,
@@ -85,13 +89,13 @@ LITELLM = (
     UserController,
     VirtualKeyController,
 )
-"""Where LiteLLM's clients look for them."""
+"""Where LiteLLM has them."""
 
 
 def build(services: Services) -> ManagementApi:
     """The application of these parts; the schema is at `/schema`, for people at `/schema/page`."""
     return ManagementApi(
-        route_handlers=[Router("/api/v1", route_handlers=OURS), HealthController, *LITELLM],
+        route_handlers=[Router("/api/v1", route_handlers=OURS), HealthController, *LITELLMS],
         guards=[guard],
         before_request=decode_segments,
         dependencies={"paging": Provide(paging)},

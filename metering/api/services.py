@@ -5,7 +5,7 @@ The clock gives Unix milliseconds, randomness so many bytes. `docs/api.md` is th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,7 +16,7 @@ from metering.core.limits import Charge, Limit, Totals
 from metering.core.record import UsageRow
 from metering.duties.audit import Report
 from metering.duties.prices import Prices
-from metering.ledger import Correction
+from metering.ledger import Correction, Hold
 from metering.meter import Archive, Reports
 from metering.settings import Settings
 from metering.store import Store
@@ -77,6 +77,9 @@ class Ledger(Protocol):
 
     async def load(self, application_id: str, limit_ids: Sequence[str]) -> None:
         """Rebuild the counters of limits that Redis does not have."""
+
+    def settle(self, hold: Hold, row: UsageRow, tokens: int) -> Awaitable[bytes | None]:
+        """Charge a call, once."""
 
     async def unlanded(self) -> int:
         """How many rows are not in Postgres yet."""

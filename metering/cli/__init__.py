@@ -20,10 +20,17 @@ COMMANDS = (
     "credentials",
     "secret",
     "audit",
+    "import",
     "worker",
     "keeper",
 )
 """Each is a module here that has `command`."""
+MODULES = {"import": "imports"}
+"""Of a command that is called as no module can be."""
+
+
+def _module(name: str) -> str:
+    return f"{__name__}.{MODULES.get(name, name)}"
 
 
 class Commands(click.RichGroup):
@@ -31,13 +38,13 @@ class Commands(click.RichGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
         """The commands that are installed, in the order of the table."""
-        return [name for name in COMMANDS if find_spec(f"{__name__}.{name}")]
+        return [name for name in COMMANDS if find_spec(_module(name))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        found: click.Command = import_module(f"{__name__}.{cmd_name}").command
+        found: click.Command = import_module(_module(cmd_name)).command
         return found
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
-from metering.core.keys import PLACEHOLDER_CHARS_MAX, looks_ours
+from metering.core.keys import PLACEHOLDER_CHARS_MAX, looks_ours, may_be_litellms
 from metering.errors import InvalidRequest
 
 Headers = list[tuple[bytes, bytes]]
@@ -267,6 +267,20 @@ def our_key_and_provider_key(
         elif name.startswith(FORWARD) and name.removeprefix(FORWARD) in CREDENTIALS:
             free = False
     return next((found[name] for name in (*named, *SLOTS) if name in found), None), free
+
+
+def only_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The key that stands alone in the provider's slots, if LiteLLM may have made it."""
+    found: set[str] = set()
+    for raw_name, value in headers:
+        name = raw_name.lower()
+        if name in CREDENTIALS:
+            found.add(bare_key(value))
+        elif name.startswith(FORWARD) and name.removeprefix(FORWARD) in CREDENTIALS:
+            return None
+    found.discard("")
+    key = found.pop() if len(found) == 1 else ""
+    return key if may_be_litellms(key) else None
 
 
 def retry_count(headers: Iterable[tuple[bytes, bytes]]) -> int | None:

@@ -3,6 +3,10 @@
 The prefix and checksum let secret scanners find a leaked key without asking us, and let us tell
 our keys from a provider's by looking, so that ours may stand in a provider's slot and never goes
 upstream. Only `HMAC-SHA256(pepper, key)` is stored.
+
+Keys that were brought along from LiteLLM go on working. Of those nobody has more than their hash,
+so stored is `HMAC-SHA256(pepper, sha256hex(key))`. They have no format but `sk-`: one is looked for
+only where no key of ours is shown.
 """
 
 from __future__ import annotations
@@ -18,6 +22,10 @@ ANONYMOUS = "anonymous"
 """Not in our format, so that nobody can show it: what stands for those who show no key of ours."""
 PLACEHOLDER_CHARS_MAX = 31
 """Keys of providers are longer; what is not, such as `sk-anything`, stands for want of one."""
+FOREIGN_PREFIX = "sk-"
+FOREIGN_CHARS_MAX = 512
+LITELLM_HASH = re.compile(r"[0-9a-f]{64}")
+"""What LiteLLM stores of a key: its SHA-256."""
 PATTERN = re.compile(r"sk-xproxy-(admin|app|read)-([0-9A-Za-z]{43})([0-9A-Za-z]{6})")
 
 
@@ -46,9 +54,27 @@ def looks_ours(key: str) -> bool:
     return key.startswith("sk-xproxy-")
 
 
+def may_be_litellms(key: str) -> bool:
+    """Whether a string may be a key that was brought along from LiteLLM; providers' may, too."""
+    return key.startswith(FOREIGN_PREFIX) and not looks_ours(key) and len(key) <= FOREIGN_CHARS_MAX
+
+
+def litellm_hash(key: str) -> str:
+    """What LiteLLM stores of a key, see `LITELLM_HASH`."""
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+
 def digest(pepper: bytes, key: str) -> bytes:
-    """What is stored of a key: 32 bytes."""
-    return hmac.digest(pepper, key.encode(), hashlib.sha256)
+    """What is stored of a key of ours, or by LiteLLM's hash of one of its: 32 bytes.
+
+    The two are never taken for each other: a hash has no format that is looked for.
+    """
+    return hmac.digest(pepper, key.encode(errors="surrogatepass"), hashlib.sha256)
+
+
+def digest_of(pepper: bytes, key: str) -> bytes:
+    """By what a key is found that somebody shows, whoever made it."""
+    return digest(pepper, litellm_hash(key) if may_be_litellms(key) else key)
 
 
 LOCAL_TOKEN_TTL_S = 60

@@ -13,7 +13,7 @@ import msgspec
 
 from metering.core.addresses import Networks, Visitor, client_address
 from metering.core.credentials import Credential
-from metering.core.keys import ANONYMOUS, digest, is_ours
+from metering.core.keys import ANONYMOUS, digest_of, is_ours, may_be_litellms
 from metering.core.limits import Limit
 from metering.core.rates import KINDS, Kind, Rate
 from metering.core.terms import label
@@ -101,9 +101,10 @@ def _expires_ms(known: _Known) -> int | None:
 
 
 def _digest(pepper: bytes, key: str) -> tuple[bytes, str, bool]:
-    """The digest of a key, its name, and whether it has our format."""
-    hashed = digest(pepper, key)
-    return hashed, key_topic(hashed), is_ours(key)
+    """The digest of a key, its name, and whether there may be such a key: it has our format, or may
+    have been brought along from LiteLLM."""
+    hashed = digest_of(pepper, key)
+    return hashed, key_topic(hashed), is_ours(key) or may_be_litellms(key)
 
 
 class Directory:
@@ -176,11 +177,11 @@ class Directory:
 
         These are one case all the way down, to what Postgres is asked and answers, and back.
         """
-        hashed, name, ours = self._digest(key)
-        if not ours or self._names.kept(name) is UNKNOWN:  # what is kept has passed these
+        hashed, name, may_be = self._digest(key)
+        if not may_be or self._names.kept(name) is UNKNOWN:  # what is kept has passed these
             if self.is_admin_key(key) or self._keyring.signed(key, self._clock_ms() // 1000):
                 return self.admin
-            if not ours:
+            if not may_be:
                 return None
         return await self._caller_of(hashed, name)
 

@@ -155,13 +155,17 @@ class Planner:
         the provider's."""
         visitor = Visitor(exchange.peer, exchange.headers)
         caller = None
-        if self._lets_in(said, visitor):
-            caller = await self._directory.caller(said.key) if said.key else None
-            if caller is None:
-                caller = await self._directory.anonymous(visitor)
-                said = said.without_placeholder()
-        elif said.key:
-            caller = await self._directory.admit(said.key, visitor)
+        lets_in = self._lets_in(said, visitor)
+        own = said.brought_along()
+        if lets_in:
+            caller = await self._directory.caller(own.key) if own.key else None
+        elif own.key:
+            caller = await self._directory.admit(own.key, visitor)
+        if caller is not None:
+            said = own
+        elif lets_in:
+            caller = await self._directory.anonymous(visitor)
+            said = said.without_placeholder()
         if caller is None:
             raise InvalidApiKey(field="xProxy-Api-Key")
         if caller.role == "read":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from metering.core.annotations import Annotations
 from metering.core.headers import (
+    only_key,
     only_placeholders,
     our_key_and_provider_key,
     retry_count,
@@ -27,6 +28,7 @@ class Said:
 
     __slots__ = (
         "_annotations",
+        "_brought",
         "_headers",
         "_passed",
         "_surface",
@@ -54,6 +56,7 @@ class Said:
         self._headers = headers
         self._surface = surface
         self._annotations: Annotations | None = None
+        self._brought: Said | None = None
         self._passed: dict[str, tuple[tuple[bytes, bytes] | None, Headers]] = {}
 
     def annotations(self) -> Annotations:
@@ -66,6 +69,21 @@ class Said:
     def shows_another_key(self) -> bool:
         """Whether a key is shown, and none that looks like ours."""
         return not looks_ours(self.key) if self.key else not self.slot_is_free
+
+    def brought_along(self) -> Said:
+        """The same, the caller's key being the one that stands in the provider's slots, if there
+        is none of ours and it may be one of LiteLLM's."""
+        if self._brought is None:
+            key = None if self.slot_is_free else only_key(self._headers)
+            shown = key is not None and self.key in (None, key)
+            self._brought = self._shown_by(key) if shown and key else self
+        return self._brought
+
+    def _shown_by(self, key: str) -> Said:
+        shown = copy.copy(self)
+        shown.key, shown.slot_is_free, shown.our_keys = key, True, [*self.our_keys, key]
+        shown._passed = {}  # noqa: SLF001 - its own
+        return shown
 
     def without_placeholder(self) -> Said:
         """The same, the provider's slot free if no provider's key can be what stands there."""

@@ -78,6 +78,10 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("POST", "/api/v1/credentials"): {"slug": SLUG, "provider": "openai", "secret": SEALED},
     ("POST", "/api/v1/credentials/{slug}/rotate"): {"secret": SEALED},
     ("POST", "/api/v1/credentials/{slug}/test"): None,
+    ("POST", "/api/v1/imports/litellm"): {
+        "keys": [{"token": "ab" * 32, "last4": "wxyz"}],
+        "dry_run": True,
+    },
     ("POST", "/api/v1/ingest"): {"category": "made", "units": {"text": {"input": 1}}},
     ("POST", "/api/v1/ingest/bulk"): None,
     ("POST", "/api/v1/ingest/bulk-upsert"): None,

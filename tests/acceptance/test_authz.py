@@ -46,6 +46,7 @@ ACCESS: dict[str, Access] = {
     "/api/v1/credentials/{slug}": "manage",
     "/api/v1/credentials/{slug}/rotate": "manage",
     "/api/v1/credentials/{slug}/test": "manage",
+    "/api/v1/imports/litellm": "admin",
     "/api/v1/ingest": "report",
     "/api/v1/ingest/bulk": "report",
     "/api/v1/ingest/bulk-upsert": "report",

@@ -23,7 +23,7 @@ from metering.duties.audit import Report
 from metering.duties.prices import Prices
 from metering.errors import StoreAway
 from metering.keyring import Keyring
-from metering.ledger import Correction
+from metering.ledger import Correction, Hold
 from metering.meter import Archive, Meter, Reports
 from metering.settings import Settings
 from metering.store import Store, applications, requests
@@ -103,6 +103,11 @@ class Ledger:
 
     async def load(self, application_id: str, limit_ids: object) -> None:
         """All counters are here."""
+
+    async def settle(self, hold: Hold, row: UsageRow, tokens: int) -> bytes | None:
+        """Remember the call."""
+        self.records[row.application_id, row.request_id] = (row, ())
+        return b""
 
     async def unlanded(self) -> int:
         return 0

@@ -45,10 +45,16 @@ async def create(
         created_ms=now_ms,
         updated_ms=now_ms,
     )
-    profile = await _agreed(request, _changed(request, asked, body))
-    created = await profiles.create(services.store, request.user.application_id, profile)
+    agreed = await agreed_on(request, changed(request, asked, body))
+    return await add(request, agreed, field)
+
+
+async def add(request: ApiRequest, profile: Profile, field: str) -> Profile:
+    """Have somebody be set up, at once on every worker; his limits are there."""
+    store, application_id = request.services.store, request.user.application_id
+    created = await profiles.create(store, application_id, profile)
     if created is None:
-        raise _taken(kind, label, field)
+        raise _taken(profile.kind, profile.name, field)
     await _tell(request)
     return created
 
@@ -58,13 +64,13 @@ async def update(
 ) -> Profile:
     """Change what is set of somebody; `anew`: his terms are those of the body, and no others."""
     before = replace(profile, terms=NO_TERMS) if anew else profile
-    return await write(request, _changed(request, before, body))
+    return await write(request, changed(request, before, body))
 
 
 async def write(request: ApiRequest, profile: Profile) -> Profile:
     """Have what is set of somebody be this, at once on every worker."""
     services, application_id = request.services, request.user.application_id
-    agreed = await _agreed(request, profile)
+    agreed = await agreed_on(request, profile)
     written = await profiles.update(services.store, application_id, agreed)
     if written is None:
         raise not_found(profile.kind, profile.name, "")
@@ -163,19 +169,19 @@ def _taken(kind: Kind, name: str, field: str) -> InvalidRequest:
     )
 
 
-def _changed(request: ApiRequest, profile: Profile, body: AskedHolder) -> Profile:
+def changed(request: ApiRequest, profile: Profile, body: AskedHolder) -> Profile:
     """What is set of somebody as a body changes it, checked."""
-    now_ms, changed = request.services.clock(), said(body)
+    now_ms, asked = request.services.clock(), said(body)
     details = detailed(profile.details, body, who(request), now_ms)
     values: dict[str, Any] = {"details": details | body.details(), "updated_ms": now_ms}
-    if "models" in changed:
-        values["models"] = checked_models(changed["models"])
-    if "blocked" in changed:
-        values["blocked"] = bool(changed["blocked"])
+    if "models" in asked:
+        values["models"] = checked_models(asked["models"])
+    if "blocked" in asked:
+        values["blocked"] = bool(asked["blocked"])
     return replace(profile, terms=merged(profile.terms, body), **values)
 
 
-async def _agreed(request: ApiRequest, profile: Profile) -> Profile:
+async def agreed_on(request: ApiRequest, profile: Profile) -> Profile:
     """The same with its rates; its limits are made and attached."""
     if profile.kind == "budget":
         caps_of("key", "", profile.terms, profile.created_ms)  # whether they can be taken

@@ -7,13 +7,15 @@ no moment may a key spend more than it should. Each step may be done again after
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from metering.api.key_shapes import LIMIT_IDS_MAX
 from metering.api.litellm import caps
 from metering.api.litellm.key_shapes import AskedKey, KeyView, changes, detailed, view
 from metering.api.litellm.shapes import AskedTerms, merged, said, who
 from metering.api.server import ApiRequest
 from metering.core.ids import uuid7
-from metering.core.keys import digest, looks_ours, make_key
+from metering.core.keys import digest, digest_of, looks_ours, make_key, may_be_litellms
 from metering.core.terms import Terms, part_of, prefix
 from metering.core.terms import caps as caps_of
 from metering.directory import key_topic
@@ -29,30 +31,43 @@ async def generate(
 ) -> tuple[KeyRow, str]:
     """Make a key; it and its secret."""
     services, now_ms = request.services, request.services.clock()
-    key_id = str(uuid7(now_ms, services.random(10)))
-    changed = changes(body, now_ms)
     await check_names(request, body, None)
-    terms = merged(Terms(), body)
-    whole = await caps.effective(request, terms)
-    limit_ids = await caps.put(request, caps_of("key", key_id, whole, now_ms))
     secret = secret or make_key(role, services.random(32))
-    by = who(request)
     row = KeyRow(
-        key_id=key_id,
+        key_id=str(uuid7(now_ms, services.random(10))),
         application_id=request.user.application_id,
         role=role,
+        name="",
         last4=secret[-4:],
-        limit_ids=_checked_limit_ids(limit_ids),
-        rate_limits=whole.rates,
-        terms=terms,
-        details=detailed({"created_by": by}, body, by, now_ms),
+        details={"created_by": who(request)},
         created_ms=now_ms,
-        **({"name": ""} | changed),
     )
-    hashed = digest(services.pepper, secret)
-    created = await keys.create(services.store, row, hashed)
-    await services.directory.changed(key_topic(hashed))
-    return created, secret
+    row = await limited(request, drafted(request, row, body))
+    return await create(request, row, digest(services.pepper, secret)), secret
+
+
+def drafted(request: ApiRequest, row: KeyRow, body: AskedKey) -> KeyRow:
+    """A key that is to be, as a body has it, checked; it has no limits yet."""
+    now_ms = request.services.clock()
+    details = detailed(row.details, body, who(request), now_ms)
+    terms = merged(row.terms, body)
+    return replace(row, **(changes(body, now_ms) | {"details": details, "terms": terms}))
+
+
+async def limited(request: ApiRequest, row: KeyRow) -> KeyRow:
+    """A key that is to be, its limits made; they may have been made before."""
+    whole = await caps.effective(request, row.terms)
+    wanted = caps_of("key", row.key_id, whole, row.created_ms)
+    limit_ids = _checked_limit_ids([it.limit_id for it in wanted])
+    await caps.put(request, wanted)
+    return replace(row, limit_ids=limit_ids, rate_limits=whole.rates)
+
+
+async def create(request: ApiRequest, row: KeyRow, hashed: bytes) -> KeyRow:
+    """Have a key be there, at once on every worker."""
+    created = await keys.create(request.services.store, row, hashed)
+    await request.services.directory.changed(key_topic(hashed))
+    return created
 
 
 async def update(request: ApiRequest, row: KeyRow, body: AskedKey) -> KeyRow:
@@ -97,8 +112,8 @@ async def find(request: ApiRequest, named: str, field: str = "key") -> KeyRow:
     """A key of the application by its secret, or by its id, which is its token."""
     store, application_id = request.services.store, request.user.application_id
     key_id: str | None = named
-    if looks_ours(named):
-        hashed = digest(request.services.pepper, named)
+    if looks_ours(named) or may_be_litellms(named):
+        hashed = digest_of(request.services.pepper, named)
         key_id = await keys.id_of(store, application_id, hashed, request.services.clock())
     found = None if key_id is None else await keys.get(store, key_id, application_id)
     if found is None:
@@ -177,12 +192,17 @@ async def check_names(request: ApiRequest, body: AskedKey, row: KeyRow | None) -
                 field="key_alias",
             )
     if team not in ("", None if row is None else row.team):
-        found = await profiles.get(store, application_id, "team", team)
-        if found is None:
-            raise NotFound(
-                f"Team doesn't exist in db. Team={team}. Create team via `/team/new` call.",
-                field="team_id",
-            )
+        await check_team(request, team)
+
+
+async def check_team(request: ApiRequest, team: str) -> None:
+    """Whether a team has been set up."""
+    store, application_id = request.services.store, request.user.application_id
+    if await profiles.get(store, application_id, "team", team) is None:
+        raise NotFound(
+            f"Team doesn't exist in db. Team={team}. Create team via `/team/new` call.",
+            field="team_id",
+        )
 
 
 def _checked_limit_ids(limit_ids: Iterable[str]) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""A real LiteLLM database: its own migrations, its own column types."""
