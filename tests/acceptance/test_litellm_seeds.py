@@ -31,6 +31,7 @@ PAGE = (Path(__file__).parent / "seeds" / "litellm_anthropic.md").read_text()
 KEYS_WRITTEN_OUT = ("sk-1234ewknldferwedojwojw", "sk-anything")
 VIRTUAL_KEYS = "/key/generate"
 """One example makes a key: it is no call to a provider."""
+MASTER_KEY = "sk-1234"
 TAGS = ["test-tag-1", "test-tag-2"]
 
 
@@ -147,6 +148,18 @@ def test_the_page_has_what_it_should() -> None:
     assert found == {"/v1/messages": 8, "/v1/messages/count_tokens": 2, batches: 2}
     assert [it.python for it in EXAMPLES].count(True) == 2
     assert len([it for it in EXAMPLES if it.tags]) == 2
+
+
+def test_a_key_is_made_and_serves(service: Service, standin: Standin, tmp_path: Path) -> None:
+    """The page's three steps: the administrator's key makes one, and that makes the call."""
+    standin.wait_idle()
+    standin.reset()
+    blocks = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+    [text] = [it for it in blocks if VIRTUAL_KEYS in it]
+    text = text.replace(MASTER_KEY, service.admin_key)
+    generated = run(Example("generate", text), service, "sk-anything", tmp_path)
+    [call] = [it for it in EXAMPLES if KEYS_WRITTEN_OUT[0] in it.text]
+    check(call, run(call, service, json.loads(generated)["key"], tmp_path), standin)
 
 
 @each_example
