@@ -24,10 +24,13 @@ from metering.api.keys import KeyController
 from metering.api.legacy import BudgetTagController, LegacyBudgetController, LimitTagController
 from metering.api.limit_history import LimitHistoryController
 from metering.api.limits import LimitController
+from metering.api.litellm.activity import ActivityController
 from metering.api.litellm.budgets import SharedBudgetController
 from metering.api.litellm.customers import CustomerController, EndUserController
+from metering.api.litellm.global_spend import GlobalSpendController
 from metering.api.litellm.imports import ImportController
 from metering.api.litellm.keys import VirtualKeyController
+from metering.api.litellm.spend import SpendController
 from metering.api.litellm.teams import TeamController
 from metering.api.litellm.users import UserController
 from metering.api.own_prices import OwnPriceController
@@ -81,10 +84,13 @@ OURS: Sequence[type[Controller]] = (
     WhyController,
 )
 """Below `/api/v1`."""
-LITELLMS: Sequence[type[Controller]] = (
+LITELLM = (
+    ActivityController,
     CustomerController,
     EndUserController,
+    GlobalSpendController,
     SharedBudgetController,
+    SpendController,
     TeamController,
     UserController,
     VirtualKeyController,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -236,6 +236,13 @@ async def some(
     which = msgspec.structs.astuple(wanted)
     records = await store.rows("list_keys", as_uuid(application_id), *which, skip, most)
     return [_key(record) for record in records]
+
+
+async def get_many(store: Store, application_id: str, key_ids: Iterable[str]) -> dict[str, KeyRow]:
+    """By id, those of some keys that an application has."""
+    wanted = [it for it in map(as_uuid, key_ids) if it is not None]
+    records = await store.rows("read_some_keys", as_uuid(application_id), wanted)
+    return {row.key_id: row for row in map(_key, records)}
 
 
 async def count(store: Store, application_id: str, wanted: Wanted) -> int:

@@ -156,3 +156,12 @@ WHERE k.key_id = used.key_id
 DELETE FROM keys
 WHERE key_id = $1 AND ($2::uuid IS NULL OR application_id = $2)
 RETURNING digest, previous_digest;
+
+-- read_some_keys --
+-- Those of an application's keys that have these ids.
+SELECT key_id, application_id, role, name, last4, permissions, limit_ids, rate_limits, user_id,
+    team, customer, to_ms(created_at) AS created_ms, to_ms(expires_at) AS expires_ms,
+    to_ms(previous_ends_at) AS previous_ends_ms, to_ms(last_used_at) AS last_used_ms,
+    last_used_from, blocked, models, aliases, tags, terms, details
+FROM keys
+WHERE application_id = $1 AND key_id = ANY ($2::uuid[]);

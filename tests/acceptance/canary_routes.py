@@ -137,6 +137,17 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
             ("POST", "/{}/update", {"user_id": "<thing>", "max_budget": 2}),
         )
     },
+    **{
+        ("GET", path): None
+        for path in (
+            *("/spend/keys", "/spend/logs", "/spend/logs/v2", "/spend/tags", "/spend/users"),
+            *("/global/spend", "/global/spend/keys", "/global/spend/logs", "/global/spend/models"),
+            *("/global/spend/provider", "/global/spend/report", "/global/spend/tags"),
+            *("/global/spend/teams", "/user/daily/activity", "/tag/daily/activity"),
+            *("/team/daily/activity", "/customer/daily/activity", "/end_user/daily/activity"),
+        )
+    },
+    ("POST", "/global/spend/end_users"): None,
     ("GET", "/budget/list"): None,
     ("POST", "/budget/delete"): {"id": "<thing>"},
     ("POST", "/budget/info"): {"budgets": ["<thing>"]},
@@ -153,6 +164,7 @@ QUERIES = {
     "/end_user/info": "end_user_id",
 }
 """By path, the member of a query that says of what."""
+DAYS = {"start_date": "2026-01-01", "end_date": "2026-01-02"}
 NOUNS = {"team": "team_id", "user": "user_id", "customer": "user_id", "budget": "budget_id"}
 """LiteLLM's, and what a body calls the name of a new one."""
 
@@ -167,6 +179,8 @@ def body_of(method: str, path: str, names: Mapping[str, str], sealed: str = FRES
 
 def query_of(path: str, names: Mapping[str, str]) -> dict[str, str]:
     """The query with which it does."""
+    if "/spend" in path or path.endswith("/daily/activity"):
+        return DAYS
     return {QUERIES[path]: names["thing"]} if path in QUERIES else {}
 
 

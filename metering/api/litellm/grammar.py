@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Response
 
-NOUNS = ("key", "team", "user", "customer", "end_user", "budget")
+NOUNS = ("key", "team", "user", "customer", "end_user", "budget", "spend", "global", "tag")
 """What its routes begin with."""
 _TYPES = {
     400: "bad_request_error",

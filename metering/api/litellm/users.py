@@ -1,5 +1,6 @@
 """`/user`: whom keys act for, with one budget for all of theirs."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from litestar import Controller, get, post
@@ -100,14 +101,19 @@ class UserController(Controller):
         found = await profiles.some(
             store, application_id, "user", skip=(page - 1) * page_size, most=page_size
         )
-        shown = await holders.shown(request, found)
         return UserList(
-            users=[_user(it, its) for it, its in zip(found, shown, strict=True)],
+            users=await users_shown(request, found),
             total=total,
             page=page,
             page_size=page_size,
             total_pages=-(-total // page_size),
         )
+
+
+async def users_shown(request: ApiRequest, found: Sequence[Profile]) -> list[UserView]:
+    """Users as answers show them."""
+    shown = await holders.shown(request, found)
+    return [_user(it, its) for it, its in zip(found, shown, strict=True)]
 
 
 async def _view(request: ApiRequest, user: Profile, names: list[str] | None = None) -> UserView:
