@@ -84,7 +84,7 @@ OURS: Sequence[type[Controller]] = (
     WhyController,
 )
 """Below `/api/v1`."""
-LITELLM = (
+LITELLM: Sequence[type[Controller]] = (
     ActivityController,
     CustomerController,
     EndUserController,
@@ -101,7 +101,7 @@ LITELLM = (
 def build(services: Services) -> ManagementApi:
     """The application of these parts; the schema is at `/schema`, for people at `/schema/page`."""
     return ManagementApi(
-        route_handlers=[Router("/api/v1", route_handlers=OURS), HealthController, *LITELLMS],
+        route_handlers=[Router("/api/v1", route_handlers=OURS), HealthController, *LITELLM],
         guards=[guard],
         before_request=decode_segments,
         dependencies={"paging": Provide(paging)},
