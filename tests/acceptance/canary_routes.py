@@ -180,7 +180,7 @@ def body_of(method: str, path: str, names: Mapping[str, str], sealed: str = FRES
 def query_of(path: str, names: Mapping[str, str]) -> dict[str, str]:
     """The query with which it does."""
     if "/spend" in path or path.endswith("/daily/activity"):
-        return DAYS
+        return dict(DAYS)
     return {QUERIES[path]: names["thing"]} if path in QUERIES else {}
 
 

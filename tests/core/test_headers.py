@@ -12,6 +12,7 @@ from metering.core.headers import (
     _passes,
     bare_key,
     from_provider,
+    only_key,
     our_key_and_provider_key,
     query_to_provider,
     redacted,
@@ -302,6 +303,23 @@ def test_who_calls(headers: list[tuple[str, str]], key: str | None, free: bool) 
     """Our key is found in its own header or in the provider's slot, which it leaves free."""
     pairs = [(name.encode(), value.encode()) for name, value in headers]
     assert our_key_and_provider_key(pairs, ADMIN.__eq__) == (key, free)
+
+
+ONLY: list[tuple[list[tuple[str, str]], str | None]] = [
+    ([("authorization", "Bearer sk-a")], "sk-a"),
+    ([("X-Api-Key", "sk-a"), ("authorization", "bearer sk-a"), ("api-key", "")], "sk-a"),
+    ([("authorization", "Bearer sk-a"), ("x-api-key", "sk-b")], None),
+    ([("authorization", "Bearer sk-a"), ("xproxy-forward-x-api-key", "sk-a")], None),
+    ([("authorization", f"Bearer {OURS}")], None),
+    ([("authorization", "Bearer other")], None),
+    ([("cookie", "sk-a")], None),
+]
+
+
+@pytest.mark.parametrize(("headers", "key"), ONLY)
+def test_the_only_key(headers: list[tuple[str, str]], key: str | None) -> None:
+    """One key in all slots, that LiteLLM may have made: whoever shows two says whose they are."""
+    assert only_key((name.encode(), value.encode()) for name, value in headers) == key
 
 
 def test_bare_key() -> None:

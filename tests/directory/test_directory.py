@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from metering.core.addresses import Visitor
-from metering.core.keys import digest, make_key
+from metering.core.keys import digest, litellm_hash, make_key
 from metering.core.limits import Limit
 from metering.core.rates import Rate
 from metering.directory import Caller, Directory, attached_topic, key_topic, profiles_topic
@@ -174,6 +174,28 @@ async def test_keys_that_are_no_good_are_one_case(bench: Bench, why: str, *, kno
     assert [await bench.directory.caller(key) for _ in range(3)] == [None] * 3
     assert bench.counting.asked == ["read_key_by_digest"]
     assert bench.redis.asked == 3  # type: ignore[attr-defined]
+
+
+async def test_litellms_keys_are_found_by_their_hash(bench: Bench) -> None:
+    """Which is no key itself, whatever stands before it; whoever guesses some is told to wait. Keys
+    of our form are asked for as ever, once."""
+    secret, operators = "sk-1234", "a-key-of-the-operators-own-choice"
+    token = litellm_hash(secret)
+    row = await keys.create(bench.store, a_key(APPLICATION), digest(PEPPER, token))
+    for _ in range(2):
+        caller = await bench.directory.caller(secret)
+        assert caller is not None
+        assert caller.key_id == row.key_id
+    assert bench.counting.asked == ["read_key_by_digest"]
+    assert await bench.directory.caller(operators) == bench.directory.admin
+    for other in (token, f"sk-{token}", "sk-12345", "sk-", "1234", "sk-" + "1" * 600):
+        assert await bench.directory.caller(other) is None, other
+    asked = len(bench.counting.asked)
+    ours, _ = await bench.key()
+    assert await bench.directory.caller(ours) is not None
+    assert len(bench.counting.asked) == asked + 1
+    assert await failures(bench, HERE, 25, "sk-wrong") == 20
+    assert await bench.directory.admit(secret, HERE) is not None
 
 
 async def test_a_key_that_expires_is_no_good_at_that_moment(bench: Bench) -> None:

@@ -63,7 +63,7 @@ async def book(
     row = UsageRow(
         application_id=application_id,
         request_id=request_id,
-        at_ms=services.clock(),
+        at_ms=await services.ledger.now_ms(),  # by whose clock windows begin
         key_id=key_id,
         surface=SURFACE,
         pricing="free",
