@@ -22,6 +22,8 @@ OUTCOMES = ("imported", "unchanged", "exists", "refused")
 BATCH_ITEMS_MAX = 100
 BATCH_BYTES_MAX = 512 * 1024
 PART_S = 120.0
+STEPS = 20
+"""How often progress is said, at most."""
 REFUSALS_SHOWN_MAX = 50
 _PARTS: tuple[tuple[str, str, str], ...] = (
     ("budgets", "LiteLLM_BudgetTable", "holders"),
@@ -102,8 +104,11 @@ class _Import:
                 self._counts[name][result["outcome"]] += 1
                 if result["outcome"] in ("refused", "exists"):
                     self._refusals.append(result)
-            done += len(batch)
-            if not self._session.as_json and total > BATCH_ITEMS_MAX:
+            before, done = done, done + len(batch)
+            if (
+                not self._session.as_json
+                and before * STEPS // total < done * STEPS // total < STEPS
+            ):
                 self._console.print(f"{name}: {done} of {total}", highlight=False)
 
     async def _batches(

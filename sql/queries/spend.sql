@@ -11,8 +11,7 @@ WITH matching AS (
         CASE WHEN 'model' = ANY ($12) THEN u.model END AS model,
         CASE WHEN 'provider' = ANY ($12) THEN u.provider END AS provider,
         CASE WHEN 'endpoint' = ANY ($12) THEN u.endpoint END AS endpoint,
-        -- What was spent before is no call, although its row has the form of one.
-        CASE WHEN u.surface = 'import' THEN 0 ELSE calls_of(u.entry) END AS calls,
+        calls_of(u.entry) AS calls,
         u.status, u.input_tokens, u.output_tokens, u.cost_pico, cached.read, cached.written
     FROM usage_matching(
         $1, uuid7_floor($2), uuid7_floor($3), $4, $5, $6, $7, $8, $9, $10, $11) AS u
@@ -25,7 +24,9 @@ WITH matching AS (
             sum(value::numeric) FILTER (WHERE key LIKE 'cache\_write%') AS written
         FROM jsonb_each_text(u.units)
     ) AS cached ON 'cache' = ANY ($12)
-    WHERE ($13::text IS NULL OR u.account_name = $13)
+    -- What limits began with is no call, although its row has the form of one.
+    WHERE NOT (u.surface = 'import' AND u.entry = 'call')
+      AND ($13::text IS NULL OR u.account_name = $13)
       AND ($14::text[] IS NULL OR u.key_id = ANY ($14))
 )
 SELECT

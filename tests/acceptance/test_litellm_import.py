@@ -296,6 +296,13 @@ def test_a_second_run_changes_nothing(litellm: LiteLLM, tenant: Tenant, source: 
         "alice",
     )
     assert (row["input_tokens"], row["output_tokens"], row["model"]) == (5, 7, GPT)
+    old = f"{NOW - timedelta(days=40):%Y-%m-%d}"
+    span = {"start_date": old, "end_date": f"{NOW:%Y-%m-%d}"}
+    [log] = litellm.get("/spend/logs", summarize="false", **span)
+    assert (log["spend"], log["call_type"], log["total_tokens"]) == (Decimal("0.1"), "import", 12)
+    [activity] = litellm.get("/user/daily/activity", **span)["results"]
+    assert (activity["date"], activity["metrics"]["spend"]) == (old, Decimal("0.1"))
+    assert activity["metrics"]["api_requests"] == 0
     assert source.fingerprint() == before
     assert tenant.service.manage("POST", "audit/check")["differences"] == []
 
