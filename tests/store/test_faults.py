@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -40,7 +41,8 @@ async def processes(store: Store) -> list[int]:
 
 def send(pids: list[int], number: signal.Signals) -> None:
     for pid in pids:
-        os.kill(pid, number)
+        with contextlib.suppress(ProcessLookupError):  # one that vacuums may have just ended
+            os.kill(pid, number)
 
 
 @asynccontextmanager
