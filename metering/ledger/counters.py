@@ -13,6 +13,7 @@ from metering.ledger.rebuilding import Rebuilder
 from metering.ledger.replies import (
     blocked,
     fields_of,
+    indexed_request,
     pair,
     parse_charges,
     parse_refusals,
@@ -181,7 +182,7 @@ class Counters:
         place = share(application_id)
         asked = (self._redis.call("GET", place.index(*name)) for name in names)
         live = zip(names, await asyncio.gather(*asked), strict=True)
-        found = {name: told.decode().rpartition(":")[0] for name, told in live if told}
+        found = {name: indexed_request(told) for name, told in live if told}
         rest = [name for name in names if name not in found]
         return found | await stored_requests.request_ids_of(store, application_id, rest)
 

@@ -19,7 +19,13 @@ from metering.core.record import INGEST, UsageRow, encode_row
 from metering.errors import StoreAway
 from metering.ledger.corrections import Corrections
 from metering.ledger.holds import FLOOR, Hold, unresolved_by
-from metering.ledger.replies import own_amounts, uncharged
+from metering.ledger.replies import (
+    index_entry,
+    indexed_request,
+    is_of_report,
+    own_amounts,
+    uncharged,
+)
 from metering.ledger.unlanded import Ended, Unlanded, Verb
 from metering.redis import SCRIPTS, Argument, Redis, keys, share
 from metering.spool import Entry, Kind, Spool
@@ -79,7 +85,7 @@ class Endings(Corrections):
             *split(row.output_pico),
             tokens,
             when,
-            f"{row.request_id}:{row.attempt}",
+            index_entry(row),
             own_amounts(row.limit_costs),
         ]
         for pair in limits:
@@ -89,7 +95,7 @@ class Endings(Corrections):
             entry, underflows, former, charged = reply.split(b"|", 3)
             if underflows != b"0":
                 log.error("hold_underflow", record=record, limits=int(underflows))
-            if former:
+            if row.surface != INGEST and is_of_report(former):
                 await self._take_back(row, former)
             return Applied(charged, entry)
         if reply[0] == 4:
@@ -106,11 +112,9 @@ class Endings(Corrections):
     async def _take_back(self, row: UsageRow, former: bytes) -> None:
         """Charge nothing for the report of a call that was made through us, and that ended only
         after it was reported: what was measured stands."""
-        request_id = former.decode().rpartition(":")[0]
-        found = await self.record(row.application_id, request_id)
-        if found is None or found[0].surface != INGEST or row.surface == INGEST:
-            return
-        await self._correct("proxied", uncharged(found[0]), 0)
+        found = await self.record(row.application_id, indexed_request(former))
+        if found is not None:
+            await self._correct("proxied", uncharged(found[0]), 0)
 
     def _remember(self, hold: Hold, verb: Verb, row: UsageRow, tokens: int, entry: bytes) -> None:
         """Keep an end until its row has landed."""

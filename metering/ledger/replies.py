@@ -20,7 +20,7 @@ from metering.core.limits import (
 )
 from metering.core.money import join, split
 from metering.core.rates import Rate, Throttled
-from metering.core.record import UsageRow
+from metering.core.record import INGEST, UsageRow
 
 IS = struct.Struct("<5d")
 """What a limit is begins with numbers; mode, unit and epoch follow, each ended by a zero byte."""
@@ -160,6 +160,23 @@ def starts_text(limits: Sequence[Limit], at_ms: int) -> str:
             if it.window is not None and not it.window.part_ms
         ]
     )
+
+
+def index_entry(row: UsageRow) -> str:
+    """What the index by provider ids says of a call: its request and attempt, and that it was
+    reported, so that whoever finds it need not look."""
+    told = f"{row.request_id}:{row.attempt}"
+    return f"{told}:{INGEST}" if row.surface == INGEST else told
+
+
+def indexed_request(entry: bytes) -> str:
+    """The request of an entry of the index."""
+    return entry.decode().partition(":")[0]
+
+
+def is_of_report(entry: bytes) -> bool:
+    """Whether an entry of the index is of a call that was reported; there may be none (b"")."""
+    return entry.endswith(b":" + INGEST.encode())
 
 
 def fields_of(reply: list[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:
