@@ -24,12 +24,13 @@ from metering.api.keys import KeyController
 from metering.api.legacy import BudgetTagController, LegacyBudgetController, LimitTagController
 from metering.api.limit_history import LimitHistoryController
 from metering.api.limits import LimitController
-from metering.api.litellm.activity import ActivityController
+from metering.api.litellm.activity import ActivityController, activity
 from metering.api.litellm.budgets import SharedBudgetController
 from metering.api.litellm.customers import CustomerController, EndUserController
 from metering.api.litellm.global_spend import GlobalSpendController
 from metering.api.litellm.imports import ImportController
 from metering.api.litellm.keys import VirtualKeyController
+from metering.api.litellm.spans import dates
 from metering.api.litellm.spend import SpendController
 from metering.api.litellm.teams import TeamController
 from metering.api.litellm.users import UserController
@@ -104,7 +105,11 @@ def build(services: Services) -> ManagementApi:
         route_handlers=[Router("/api/v1", route_handlers=OURS), HealthController, *LITELLM],
         guards=[guard],
         before_request=decode_segments,
-        dependencies={"paging": Provide(paging)},
+        dependencies={
+            "paging": Provide(paging),
+            "dates": Provide(dates),
+            "activity": Provide(activity),
+        },
         request_class=ApiRequest,
         request_max_body_size=BODY_BYTES_MAX,
         response_class=ExactResponse,

@@ -5,9 +5,11 @@ from itertools import groupby
 from typing import Annotated, Any, Literal
 
 from litestar import Controller, get, post
+from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody, QueryParameter
 
 from metering.api.litellm import spans
+from metering.api.litellm.spans import Dates
 from metering.api.litellm.spend_shapes import UNASSIGNED, EndUsers, by_day, by_model
 from metering.api.server import ApiRequest, ExactResponse
 from metering.core.money import usd
@@ -104,13 +106,11 @@ class GlobalSpendController(Controller):
     async def provider(
         self,
         request: ApiRequest,
-        *,
-        start_date: FromQuery[str | None] = None,
-        end_date: FromQuery[str | None] = None,
+        dates: NamedDependency[Dates],
     ) -> ExactResponse:
         """What was spent at each provider."""
         as_of = await spans.as_of(request)
-        span = spans.span(start_date, end_date, needed=True)
+        span = dates.span(needed=True)
         found = await spans.sums(request, spans.filters(request, span), "provider")
         content = [
             {"provider": it.provider, "spend": usd(it.cost_pico)}
@@ -123,14 +123,13 @@ class GlobalSpendController(Controller):
     async def tags_(
         self,
         request: ApiRequest,
+        dates: NamedDependency[Dates],
         *,
-        start_date: FromQuery[str | None] = None,
-        end_date: FromQuery[str | None] = None,
         tags: FromQuery[str | None] = None,
     ) -> ExactResponse:
         """What was spent by tag: by all, or those of a list with commas."""
         as_of = await spans.as_of(request)
-        span = spans.span(start_date, end_date, needed=True)
+        span = dates.span(needed=True)
         found = await spans.sums(request, spans.filters(request, span), "tag")
         wanted = {it.strip() for it in (tags or "all-tags").split(",")}
         some = [
@@ -168,9 +167,8 @@ class GlobalSpendController(Controller):
     async def report(
         self,
         request: ApiRequest,
+        dates: NamedDependency[Dates],
         *,
-        start_date: FromQuery[str | None] = None,
-        end_date: FromQuery[str | None] = None,
         group_by: FromQuery[GroupBy] = "team",
         api_key: FromQuery[str | None] = None,
         internal_user_id: FromQuery[str | None] = None,
@@ -179,7 +177,7 @@ class GlobalSpendController(Controller):
     ) -> ExactResponse:
         """What was spent each day by teams or customers, or in all by keys or users."""
         as_of = await spans.as_of(request)
-        span = spans.span(start_date, end_date, needed=True)
+        span = dates.span(needed=True)
         key_id = await spans.key_id(request, api_key)
         which = spans.filters(request, span, key_id=key_id, user_id=internal_user_id or None)
         of_team = await spans.keys_of(request, [team_id]) if team_id else None

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from litestar.params import FromQuery
+
 from metering.api.auth import presented_key
 from metering.api.server import ApiRequest, ExactResponse
 from metering.api.text import moment, time_ms
@@ -48,6 +50,24 @@ def span(start: str | None, end: str | None, *, needed: bool = False) -> Span:
     if from_ms >= to_ms:
         raise InvalidRequest("start_date is after end_date", field="start_date")
     return Span(from_ms, min(to_ms, END_MS))
+
+
+class Dates(NamedTuple):
+    """The first and the last day that a question names, as they came."""
+
+    start: str | None
+    end: str | None
+
+    def span(self, *, needed: bool = False) -> Span:
+        """The time between; see `span`."""
+        return span(self.start, self.end, needed=needed)
+
+
+async def dates(
+    *, start_date: FromQuery[str | None] = None, end_date: FromQuery[str | None] = None
+) -> Dates:
+    """What a question may say of its days."""
+    return Dates(start_date, end_date)
 
 
 def today(request: ApiRequest) -> str:

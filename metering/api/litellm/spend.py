@@ -6,11 +6,13 @@ An app or read key sees its application's, of keys and users its own alone.
 from typing import Annotated
 
 from litestar import Controller, get
+from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 
 from metering.api.litellm import spans, virtual_keys
 from metering.api.litellm.holder_shapes import UserView
 from metering.api.litellm.key_shapes import KeyView
+from metering.api.litellm.spans import Dates
 from metering.api.litellm.spend_shapes import SpendLog, SpendLogPage, daily, spend_log
 from metering.api.litellm.users import users_shown
 from metering.api.server import ApiRequest, ExactResponse
@@ -36,22 +38,21 @@ class SpendController(Controller):
     async def logs(
         self,
         request: ApiRequest,
+        dates: NamedDependency[Dates],
         *,
         api_key: FromQuery[str | None] = None,
         user_id: FromQuery[str | None] = None,
         request_id: FromQuery[str | None] = None,
-        start_date: FromQuery[str | None] = None,
-        end_date: FromQuery[str | None] = None,
         summarize: FromQuery[bool] = True,
     ) -> ExactResponse:
         """With both dates what was spent each day, unless `summarize=false`; else the latest 10,000
         calls, newest first."""
         as_of = await spans.as_of(request)
-        span = spans.span(start_date, end_date)
+        span = dates.span()
         key_id = await spans.key_id(request, api_key)
         which = spans.filters(request, span, key_id=key_id, user_id=user_id or None)
         whose = await _named(request, request_id)
-        if start_date and end_date and summarize and request_id is None:
+        if dates.start and dates.end and summarize and request_id is None:
             found = await spans.sums(request, which, "day", "key", "user", "model")
             return spans.answer(as_of, daily(found, min(span.last_day, spans.today(request))))
         store = request.services.store
@@ -62,6 +63,7 @@ class SpendController(Controller):
     async def pages(
         self,
         request: ApiRequest,
+        dates: NamedDependency[Dates],
         *,
         api_key: FromQuery[str | None] = None,
         user_id: FromQuery[str | None] = None,
@@ -69,14 +71,12 @@ class SpendController(Controller):
         team_id: FromQuery[str | None] = None,
         end_user: FromQuery[str | None] = None,
         model: FromQuery[str | None] = None,
-        start_date: FromQuery[str | None] = None,
-        end_date: FromQuery[str | None] = None,
         page: Annotated[int, QueryParameter(ge=1, le=10**6)] = 1,
         page_size: Annotated[int, QueryParameter(ge=1, le=1_000)] = 50,
     ) -> ExactResponse:
         """A page of calls, newest first; days or times."""
         as_of = await spans.as_of(request)
-        span = spans.span(start_date, end_date, needed=request_id is None)
+        span = dates.span(needed=request_id is None)
         key_id = await spans.key_id(request, api_key)
         which = spans.filters(
             request, span, key_id=key_id, user_id=user_id or None, model=model or None
@@ -101,15 +101,11 @@ class SpendController(Controller):
     async def tags_(
         self,
         request: ApiRequest,
-        *,
-        start_date: FromQuery[str | None] = None,
-        end_date: FromQuery[str | None] = None,
+        dates: NamedDependency[Dates],
     ) -> ExactResponse:
         """What was spent by tag; a call with several is counted under each."""
         as_of = await spans.as_of(request)
-        found = await spans.sums(
-            request, spans.filters(request, spans.span(start_date, end_date)), "tag"
-        )
+        found = await spans.sums(request, spans.filters(request, dates.span()), "tag")
         content = [
             {
                 "individual_request_tag": it.tag,
