@@ -223,14 +223,6 @@ def _decoded(decoder: msgspec.json.Decoder[str], raw: Raw | None) -> str | None:
         return None
 
 
-def end_user(fields: dict[str, Raw]) -> str | None:
-    """Whom OpenAI is told that the call is for."""
-    for name in ("user", "safety_identifier"):
-        if name in fields and (found := word(fields, name)):
-            return found
-    return None
-
-
 class Inputs(NamedTuple):
     """What a member holds that may be one text or a batch of them, as text or as tokens."""
 
