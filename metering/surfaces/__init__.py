@@ -5,9 +5,10 @@ from __future__ import annotations
 from metering.surfaces.base import Surface
 from metering.surfaces.litellm import ANTHROPIC, OPENAI
 from metering.surfaces.payi import PAYI
+from metering.surfaces.portkey import UNIFIED
 
-__all__ = ["ANTHROPIC", "OPENAI", "PAYI", "SURFACES", "Surface", "surface_of"]
-SURFACES: tuple[Surface, ...] = (PAYI, ANTHROPIC, OPENAI)
+__all__ = ["ANTHROPIC", "OPENAI", "PAYI", "SURFACES", "UNIFIED", "Surface", "surface_of"]
+SURFACES: tuple[Surface, ...] = (PAYI, ANTHROPIC, OPENAI, *UNIFIED)
 _ROOTS = tuple((root.encode(), surface) for surface in SURFACES for root in surface.roots)
 
 

@@ -26,6 +26,7 @@ import msgspec
 from metering.core.annotations import Annotations
 from metering.core.limits import Limit, Refusal, Refused, Unit
 from metering.core.result import digits
+from metering.core.routing import Node
 from metering.core.windows import moment_text
 from metering.errors import MethodNotAllowed, OurFault, RateLimited, XproxyError
 
@@ -38,6 +39,9 @@ PATH_REMEMBERED_MAX = 256
 Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
 """Status, headers and body."""
+
+ANYWHERE = Node()
+"""A plan that says nothing."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -72,9 +76,29 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """The header or member at fault."""
     refused: bool = False
     """Whether limits refuse the call."""
+    blocked: Sequence[str] = ()
+    """Which of them do, by their ids."""
+    own: Sequence[str] = ()
+    """Those of the caller's key."""
     problem: Problem
     result: msgspec.Raw
     """The member `xproxy_result`."""
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Which way one attempt of a call went."""
+
+    trace_id: str
+    provider: str
+    """By the name that the call has for it."""
+    index: str
+    """The target's place in the config."""
+    retries: int
+    """How often this target had been tried before; -1: as often as it may be, in vain."""
+    dropped: Sequence[str] = ()
+    """Members that the provider's form has no words for."""
+    changed: Sequence[str] = ()
+    """Members that came through with another value."""
 
 
 class Surface(ABC):
@@ -88,8 +112,12 @@ class Surface(ABC):
     """What a path begins with: which provider's it is, and what its path there begins with."""
     key_headers: tuple[bytes, ...] = (b"xproxy-api-key",)
     """Where our key may stand beside the provider's slots; the first that is sent counts."""
-    member: str | None = None
-    """The member of a body that is for us, and stays here; None: bodies say nothing to us."""
+    members: tuple[str, ...] = ()
+    """The members of a body that are for us, and stay here."""
+    any_provider = False
+    """Whether its paths are no provider's own: what a call says tells where it goes."""
+    refused_status = 400
+    """Of calls that limits refuse, unless a setting says otherwise."""
     permanent: Sequence[tuple[bytes, bytes]] = ()
     """Headers of each of its answers."""
 
@@ -98,6 +126,7 @@ class Surface(ABC):
 
     def match(self, raw_path: bytes | str) -> tuple[str, str] | None:
         """(provider, its path) of a raw request path without query; None: not one of this surface.
+        The provider is empty where the path does not tell.
 
         Percent-encoding is kept. A path that climbs (`..`, encoded dots) matches nothing.
         """
@@ -114,8 +143,22 @@ class Surface(ABC):
         for prefix, (provider, base) in self.prefixes.items():
             if path.startswith(prefix):
                 upstream_path = base + path[len(prefix) :]
-                return None if _climbs(upstream_path) else (provider, upstream_path)
+                return None if self.climbs(upstream_path) else (provider, upstream_path)
         return None
+
+    @staticmethod
+    def climbs(path: str) -> bool:
+        """Whether a path leaves what it begins with (`..`), however it is written."""
+        if "." not in path and "%" not in path:
+            return False
+        if "%2e" in path.lower():
+            return True
+        parts = unquote(path).replace("\\", "/").split("/")
+        return "." in parts or ".." in parts
+
+    def of(self, headers: Sequence[tuple[bytes, bytes]]) -> Surface:  # noqa: ARG002
+        """The surface of a call with such headers: they may tell whose client sends it."""
+        return self
 
     # What a request says about itself
 
@@ -126,15 +169,21 @@ class Surface(ABC):
     def complete(
         self,
         said: Annotations,
-        member: msgspec.Raw | None,  # noqa: ARG002
+        members: Mapping[str, msgspec.Raw],  # noqa: ARG002
         *,
         end_user: str | None,  # noqa: ARG002
         key_user: str | None,  # noqa: ARG002
     ) -> Annotations:
-        """The same with what the body says, if that says anything: `member`, as it came, and whom
-        the provider is told the call is for. `key_user` is whose key it is. Raises InvalidRequest.
+        """The same with what the body says, if that says anything: `members` for us, as they came,
+        and whom the provider is told the call is for. `key_user` is whose key it is. Raises
+        InvalidRequest.
         """
         return said
+
+    def plan(self, headers: Sequence[tuple[bytes, bytes]]) -> Node:  # noqa: ARG002
+        """Where a call may go, as its headers say, if its path does not tell; raises
+        InvalidRequest."""
+        return ANYWHERE
 
     # What it is answered
 
@@ -147,6 +196,19 @@ class Surface(ABC):
         """Headers of the answers to a call within these limits, of which `limit_ids` bind its
         key. `spent`: what a limit had settled a moment ago, if that is known."""
         return self.permanent
+
+    def about_route(self, route: Route) -> Sequence[tuple[bytes, bytes]]:  # noqa: ARG002
+        """Headers that say which way a call went."""
+        return ()
+
+    def about_cost(
+        self,
+        cost_pico: int | None,  # noqa: ARG002
+        remaining: Sequence[tuple[Limit, int]],  # noqa: ARG002
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """Headers that say what a call cost, None: that is not known yet; and what is left of
+        limits that bind it, in their units."""
+        return ()
 
     def about_spend(
         self,
@@ -177,16 +239,21 @@ class Surface(ABC):
         refused: Refused,
         request_id: str,
         result: bytes,
-        status: int = 400,
+        status: int | None = None,
         *,
         budgets: bool = False,
+        limit_ids: Sequence[str] = (),
     ) -> Answer:
-        """The answer to a call that limits refuse, or, as the first SDKs have it, `budgets`."""
+        """The answer to a call that limits refuse, or, as the first SDKs have it, `budgets`.
+        `status`: the operator's in place of ours; `limit_ids` are those of the caller's key."""
         code, what = REACHED_BUDGET if budgets else REACHED
+        status = status or self.refused_status
         shown = Shown(
             status=status,
             message=f"{what}: {_reason(refused)}",
             refused=True,
+            blocked=refused.blocked_limit_ids,
+            own=limit_ids,
             problem=Problem(code, what, tuple(map(_why, refused.refusals))),
             result=msgspec.Raw(result),
         )
@@ -199,15 +266,6 @@ class Surface(ABC):
     @abstractmethod
     def provider_error(self, status: int, body: bytes, result: bytes) -> bytes:
         """A provider's error body with our members after its own."""
-
-
-def _climbs(path: str) -> bool:
-    if "." not in path and "%" not in path:
-        return False
-    if "%2e" in path.lower():
-        return True
-    parts = unquote(path).replace("\\", "/").split("/")
-    return "." in parts or ".." in parts
 
 
 def upstream_url(provider: str, base_url: str, path: str, query: bytes = b"") -> str:

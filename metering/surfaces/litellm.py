@@ -27,16 +27,14 @@ from metering.core.headers import header_text
 from metering.core.limits import Limit, Refused
 from metering.core.result import digits, splice_result
 from metering.errors import InvalidRequest
-from metering.surfaces.base import Problem, Shown, Surface
+from metering.surfaces.base import Shown, Surface
+from metering.surfaces.grammars import anthropic_body, openai_body
 
 METADATA = "litellm_metadata"
 TAGS = b"x-litellm-tags"
 KEY_SPEND = b"x-litellm-key-spend"
 END_USER = (b"x-litellm-customer-id", b"x-litellm-end-user-id")
-BUDGET_TYPE = "budget_exceeded"
 TEXT_RULE = f"at most {TEXT_MAX} characters without control characters"
-
-_encode = msgspec.json.Encoder().encode
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -53,7 +51,7 @@ class PassThrough(Surface):
 
     name = "litellm"
     key_headers = (b"xproxy-api-key", b"x-litellm-api-key")
-    member = METADATA
+    members = (METADATA,)
     permanent = ((b"x-litellm-version", __version__.encode()),)
     end_user: str
     """The provider's own member for whom a call is for."""
@@ -77,13 +75,13 @@ class PassThrough(Surface):
     def complete(
         self,
         said: Annotations,
-        member: msgspec.Raw | None,
+        members: Mapping[str, msgspec.Raw],
         *,
         end_user: str | None,
         key_user: str | None,
     ) -> Annotations:
         """See `base.Surface`."""
-        metadata = _NOTHING if member is None else _read(member)
+        metadata = _read(members[METADATA]) if members else _NOTHING
         customer = (
             said.account_name
             or _end_user(metadata.user, f"Request field '{METADATA}.user'")
@@ -170,47 +168,16 @@ def _invalid(where: str, problem: str, code: str = "invalid_request_field") -> I
     return InvalidRequest(f"{where} {problem}", code=code, field=field)
 
 
-class _Named(msgspec.Struct):
-    type: str
-    message: str
-
-
-class _AnthropicError(msgspec.Struct):
-    type: str
-    error: _Named
-    xproxy_error: Problem
-    xproxy_result: msgspec.Raw
-
-
 class Anthropic(PassThrough):
     """`/anthropic/...`: https://api.anthropic.com and Anthropic's errors."""
 
     roots = ("/anthropic/",)
     end_user = "metadata.user_id"
     prefixes: ClassVar = {"/anthropic/": ("anthropic", "/")}
-    types: ClassVar = {
-        401: "authentication_error",
-        403: "permission_error",
-        404: "not_found_error",
-        413: "request_too_large",
-        429: "rate_limit_error",
-    }
 
     def body(self, shown: Shown) -> bytes:
         """See `base.Surface`."""
-        error = _Named(_type(shown, self.types, "api_error"), shown.message)
-        return _encode(_AnthropicError("error", error, shown.problem, shown.result))
-
-
-class _Coded(_Named):
-    param: str | None
-    code: str
-
-
-class _OpenAIError(msgspec.Struct):
-    error: _Coded
-    xproxy_error: Problem
-    xproxy_result: msgspec.Raw
+        return anthropic_body(shown)
 
 
 class OpenAI(PassThrough):
@@ -219,27 +186,10 @@ class OpenAI(PassThrough):
     roots = ("/openai/", "/openai_passthrough/")
     end_user = "user"
     prefixes: ClassVar = {root + part: ("openai", "/v1/") for root in roots for part in ("v1/", "")}
-    types: ClassVar = {
-        403: "permission_error",
-        429: "rate_limit_error",
-        502: "api_error",
-        504: "api_error",
-    }
 
     def body(self, shown: Shown) -> bytes:
         """See `base.Surface`."""
-        kind = _type(shown, self.types, "server_error")
-        code = "rate_limit_exceeded" if kind == "rate_limit_error" else shown.problem.code
-        error = _Coded(kind, shown.message, shown.field, code)
-        return _encode(_OpenAIError(error, shown.problem, shown.result))
-
-
-def _type(shown: Shown, types: Mapping[int, str], fault_of_ours: str) -> str:
-    """What kind of error a provider would call this."""
-    if shown.refused:
-        return BUDGET_TYPE
-    other = "invalid_request_error" if shown.status < 500 else fault_of_ours
-    return types.get(shown.status, other)
+        return openai_body(shown)
 
 
 ANTHROPIC = Anthropic()

@@ -1,0 +1,235 @@
+"""Where a call may go by its own words: targets, and which of them are tried in which order.
+
+A plan is a tree. Its leaves are targets; a node above them says which are tried:
+
+| mode          | tries                                                                       |
+|---------------|-----------------------------------------------------------------------------|
+| `single`      | its first                                                                   |
+| `fallback`    | one after the other, as long as they fail with one of its statuses, or any  |
+| `loadbalance` | one, drawn by weight                                                        |
+| `conditional` | one, by the first condition that holds, or the default                      |
+
+A target that failed with one of its retry's statuses is tried again first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from metering.core.origins import Origin
+from metering.core.sealing import Secret
+from metering.errors import InvalidRequest
+
+Mode = Literal["single", "fallback", "loadbalance", "conditional"]
+MODES: tuple[Mode, ...] = ("single", "fallback", "loadbalance", "conditional")
+RETRIED = (429, 500, 502, 503, 504, 529)
+"""What is tried again where nothing else is said: 529 is Anthropic's `overloaded`."""
+RETRIES_MAX = 5
+DRAW_MAX = 2**32
+"""Draws are whole numbers below this."""
+PATTERN_MAX = 256
+REPEATS_MAX = 2
+SEARCHED_MAX = 1_024
+"""So many characters of a text are looked at for a pattern."""
+_WEIGHT = 10**6
+_COMPARED = re.compile(r"\$(eq|ne|gt|gte|lt|lte|in|nin|regex)")
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """How often a target is tried again, and what for."""
+
+    attempts: int = 0
+    on_status_codes: tuple[int, ...] = RETRIED
+    use_retry_after: bool = False
+    """Whether the provider's `retry-after` says how long to wait."""
+
+
+class Azure(msgspec.Struct, frozen=True):
+    """A deployment of Azure's, as headers name it."""
+
+    resource: str | None = None
+    deployment: str | None = None
+    api_version: str | None = None
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One place that a call may go to. What it leaves open is found out: by the model, or by what
+    stands in the provider's slot."""
+
+    index: str = "config"
+    """Its place in the config: `config.targets[1]`."""
+    name: str | None = None
+    weight: int = _WEIGHT
+    """In millionths."""
+    provider: str | None = None
+    """By Portkey's name of it, or `@slug`."""
+    credential: str | None = None
+    """The slug of a stored credential: a virtual key."""
+    api_key: Secret | None = None
+    """The provider's key, where a config has it."""
+    host: Origin | None = None
+    """Where to, in place of the provider's own host."""
+    azure: Azure = Azure()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """More headers for the provider."""
+    override: Mapping[str, msgspec.Raw] = {}
+    """Members that take the place of the request's own."""
+    strict: bool = True
+    retry: Retry = Retry()
+    timeout_ms: int | None = None
+    """How long the provider may take to begin its answer."""
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A target, or several and how they are chosen from."""
+
+    target: Target | None = None
+    mode: Mode = "single"
+    nodes: tuple[Node, ...] = ()
+    on_status_codes: tuple[int, ...] = ()
+    """Of a fallback; none: whatever is no 2xx."""
+    conditions: tuple[tuple[Mapping[str, Any], str], ...] = ()
+    """Queries, and the names of the nodes that they lead to."""
+    default: str | None = None
+    name: str | None = None
+    weight: int = _WEIGHT
+
+    def moves_on(self, status: int) -> bool:
+        """Whether a fallback tries its next after such an answer."""
+        if self.on_status_codes:
+            return status in self.on_status_codes
+        return not 200 <= status < 300
+
+    def drawn(self, draw: int) -> Node:
+        """One of a load balance, by a draw below `DRAW_MAX`."""
+        total = sum(it.weight for it in self.nodes)
+        at = draw * total // DRAW_MAX
+        for it in self.nodes:
+            at -= it.weight
+            if at < 0:
+                return it
+        return self.nodes[-1]
+
+    def chosen(self, facts: Mapping[str, Any]) -> Node:
+        """One by conditions on `metadata`, `params` and `url` of the request; InvalidRequest if
+        none holds and there is no default."""
+        named = {it.name: it for it in self.nodes if it.name is not None}
+        for query, then in self.conditions:
+            if holds(query, facts):
+                return named[then]
+        if self.default is None:
+            raise InvalidRequest(
+                "no condition of the config holds for this request, and strategy.default is not "
+                "set: name a target there",
+                code="no_matching_condition",
+                field="x-portkey-config.strategy.conditions",
+            )
+        return named[self.default]
+
+
+def leaf(target: Target) -> Node:
+    """A plan of one target."""
+    return Node(target=target, name=target.name, weight=target.weight)
+
+
+def holds(query: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether a condition holds: all of its members do. `$and` and `$or` take lists of such."""
+    return all(_holds(key, asked, facts) for key, asked in query.items())
+
+
+def _holds(key: str, asked: Any, facts: Mapping[str, Any]) -> bool:
+    if key == "$and":
+        return all(holds(it, facts) for it in asked)
+    if key == "$or":
+        return any(holds(it, facts) for it in asked)
+    found: Any = facts
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    if not isinstance(asked, Mapping):
+        return bool(found == asked)
+    return all(_compares(how, it, found) for how, it in asked.items())
+
+
+def _compares(how: str, asked: Any, found: Any) -> bool:
+    match how:
+        case "$eq":
+            return bool(found == asked)
+        case "$ne":
+            return bool(found != asked)
+        case "$in":
+            return found in asked
+        case "$nin":
+            return found not in asked
+        case "$regex":
+            text = found[:SEARCHED_MAX] if isinstance(found, str) else None
+            return text is not None and re.search(asked, text) is not None
+    return _orders(how, asked, found)
+
+
+def _orders(how: str, asked: Any, found: Any) -> bool:
+    """Numbers are compared with numbers, texts with texts; nothing else has an order."""
+    if isinstance(asked, str) is not isinstance(found, str) or found is None:
+        return False
+    try:
+        return bool(
+            (how == "$gt" and found > asked)
+            or (how == "$gte" and found >= asked)
+            or (how == "$lt" and found < asked)
+            or (how == "$lte" and found <= asked)
+        )
+    except TypeError:
+        return False
+
+
+def check_query(query: Any, where: str, depth: int = 0) -> None:
+    """Raise InvalidRequest for a condition that means nothing. Patterns are short: they are run on
+    what callers send."""
+    if not isinstance(query, Mapping) or not query or depth > 8:
+        raise _wrong(where, 'must be an object such as {"metadata.plan": {"$eq": "paid"}}')
+    for key, asked in query.items():
+        if key in ("$and", "$or"):
+            if not isinstance(asked, Sequence) or isinstance(asked, str) or not asked:
+                raise _wrong(f"{where}.{key}", "must be a list of conditions")
+            for index, it in enumerate(asked):
+                check_query(it, f"{where}.{key}[{index}]", depth + 1)
+        elif key.partition(".")[0] not in ("metadata", "params", "url"):
+            raise _wrong(f"{where}.{key}", "must begin with metadata., params. or url.")
+        elif isinstance(asked, Mapping):
+            for how, it in asked.items():
+                _check_comparison(how, it, f"{where}.{key}.{how}")
+
+
+def _check_comparison(how: str, asked: Any, where: str) -> None:
+    if not _COMPARED.fullmatch(how):
+        known = "$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $regex"
+        raise _wrong(where, f"is no comparison; there are {known}")
+    if how in ("$in", "$nin") and not isinstance(asked, list):
+        raise _wrong(where, "must be a list")
+    if how == "$regex":
+        _check_pattern(asked, where)
+
+
+def _check_pattern(asked: Any, where: str) -> None:
+    """A pattern takes time with each repeat that it has, and callers choose both it and what it is
+    run on: few repeats, of no groups."""
+    if not isinstance(asked, str) or len(asked) > PATTERN_MAX:
+        raise _wrong(where, f"must be a pattern of at most {PATTERN_MAX} characters")
+    plain = re.sub(r"\\.|\[[^]]*\]", "x", asked)
+    if len(re.findall(r"[*+{]", plain)) > REPEATS_MAX or re.search(r"\)[*+?{]|\(\?", plain):
+        raise _wrong(where, f"may repeat at most {REPEATS_MAX} times, and no groups")
+    try:
+        re.compile(asked)
+    except (re.error, RecursionError, OverflowError):
+        raise _wrong(where, "is no regular expression") from None
+
+
+def _wrong(where: str, problem: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid config passed. path: {where}, message: {problem}",
+        code="invalid_config",
+        field=f"x-portkey-config.{where}",
+    )

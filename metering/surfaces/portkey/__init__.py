@@ -1,0 +1,243 @@
+"""The unified surface, `/v1/...`: OpenAI's API and Anthropic's in front of any provider; and
+Portkey's gateway, which it is to whoever sends `x-portkey-*` headers.
+
+| paths                         | errors                                                          |
+|-------------------------------|-----------------------------------------------------------------|
+| `/v1/messages`, `/v1/complete` | Anthropic's                                                    |
+| the others                    | OpenAI's                                                        |
+| with `x-portkey-*` headers    | the same, with Portkey's statuses, `status` and `code` beside   |
+
+| Portkey's code | status | what                                                     |
+|----------------|--------|----------------------------------------------------------|
+| 01             | 401    | a key or virtual key has expired                         |
+| 03             | 401    | no good key                                              |
+| 04             | 412    | a budget is used up                                      |
+| 05             | 429    | too many requests                                        |
+
+Members that Portkey's SDKs put into a body stay here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from metering.core.annotations import Annotations, is_text
+from metering.core.headers import header_text
+from metering.core.limits import Limit, Refused
+from metering.core.result import digits, splice_result
+from metering.core.routing import Node
+from metering.surfaces.base import Answer, Problem, Route, Shown, Surface
+from metering.surfaces.grammars import Coded, anthropic_body, openai_body, openai_error
+from metering.surfaces.portkey import said
+
+PROMPT_ID = ("prompt_id", "promptId")
+MEMBERS = (*PROMPT_ID, "cache_status", "cacheStatus", "cache_force_refresh", "cacheForceRefresh")
+ANTHROPIC_ROOTS = ("/v1/messages", "/v1/complete")
+OPENAI_ROOTS = tuple(
+    "/v1/" + noun
+    for noun in (
+        *("chat", "completions", "embeddings", "responses", "models", "images", "audio"),
+        *("moderations", "files", "uploads", "batches", "fine_tuning", "vector_stores"),
+        *("assistants", "threads", "conversations", "containers", "videos", "evals"),
+    )
+)
+VIRTUAL_KEY, RATE = "virtual_key:", ":rate:"
+"""What ids of limits begin with that are virtual keys' own; and what is in those that are rates."""
+INVALID, EXPIRED, EXHAUSTED, TOO_MANY = "03", "01", "04", "05"
+
+_encode = msgspec.json.Encoder().encode
+_text = msgspec.json.Decoder(str).decode
+
+
+class Unified(Surface):
+    """See the module; a subclass has Portkey's words."""
+
+    name = "portkey"
+    key_headers = (b"xproxy-api-key", b"x-portkey-api-key")
+    members = MEMBERS
+    any_provider = True
+
+    def __init__(self, roots: tuple[str, ...], portkey: Unified | None = None) -> None:
+        """`portkey`: the surface of calls with its headers; None: this one is."""
+        self.roots = roots
+        self._portkey = portkey
+        super().__init__()
+
+    def of(self, headers: Sequence[tuple[bytes, bytes]]) -> Surface:
+        """The surface of a call with such headers."""
+        if self._portkey is None or not any(name.startswith(said.PREFIX) for name, _ in headers):
+            return self
+        return self._portkey
+
+    def _find(self, raw_path: bytes | str) -> tuple[str, str] | None:
+        path = raw_path.decode("latin-1") if isinstance(raw_path, bytes) else raw_path
+        if path.startswith("//"):
+            path = "/" + path.lstrip("/")
+        if not any(path == root or path.startswith(root + "/") for root in self.roots):
+            return None
+        return None if self.climbs(path) else ("", path)
+
+    def annotate(self, headers: Sequence[tuple[bytes, bytes]]) -> Annotations:
+        """See `base.Surface`."""
+        return said.annotations(headers)
+
+    def plan(self, headers: Sequence[tuple[bytes, bytes]]) -> Node:
+        """See `base.Surface`."""
+        return said.plan(headers)
+
+    def complete(
+        self,
+        said: Annotations,
+        members: Mapping[str, msgspec.Raw],
+        *,
+        end_user: str | None,
+        key_user: str | None,
+    ) -> Annotations:
+        """See `base.Surface`. OpenAI's `user` is whom a call is for, if nothing else says so and
+        the key is nobody's own."""
+        prompt_id = next((_read(members[name]) for name in PROMPT_ID if name in members), None)
+        user = None if said.user_id or key_user else _user(end_user)
+        if prompt_id is None and user is None:
+            return said
+        properties = said.properties
+        if prompt_id is not None:
+            properties = {"prompt_id": prompt_id, **properties}
+        return msgspec.structs.replace(said, properties=properties, user_id=said.user_id or user)
+
+    def body(self, shown: Shown) -> bytes:
+        """See `base.Surface`."""
+        return anthropic_body(shown) if self.roots is ANTHROPIC_ROOTS else openai_body(shown)
+
+    def provider_error(self, status: int, body: bytes, result: bytes) -> bytes:  # noqa: ARG002
+        """See `base.Surface`. What is no JSON object stays as it is."""
+        return splice_result(body, result) or body
+
+    def about_route(self, route: Route) -> Sequence[tuple[bytes, bytes]]:
+        """See `base.Surface`."""
+        told = [(b"xproxy-provider", route.provider.encode())]
+        return [*told, *_lost(b"xproxy", route)]
+
+
+class Portkey(Unified):
+    """Calls with `x-portkey-*` headers."""
+
+    refused_status = 412
+
+    def about_route(self, route: Route) -> Sequence[tuple[bytes, bytes]]:
+        """See `base.Surface`."""
+        return [
+            (b"x-portkey-trace-id", route.trace_id.encode()),
+            (b"x-portkey-provider", route.provider.encode()),
+            (b"x-portkey-last-used-option-index", route.index.encode()),
+            (b"x-portkey-retry-attempt-count", str(route.retries).encode()),
+            (b"x-portkey-cache-status", b"DISABLED"),
+            *_lost(b"x-portkey", route),
+        ]
+
+    def about_cost(
+        self, cost_pico: int | None, remaining: Sequence[tuple[Limit, int]]
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """See `base.Surface`. Of several budgets the one is told that has least left."""
+        told = [] if cost_pico is None else [(b"x-portkey-cost", digits(cost_pico))]
+        usd = [left for limit, left in remaining if limit.unit == "usd"]
+        tokens = [left for limit, left in remaining if limit.unit == "tokens"]
+        if usd:
+            told.append((b"x-portkey-budget-remaining", digits(max(0, min(usd)))))
+        if tokens:
+            told.append((b"x-portkey-tokens-remaining", str(max(0, min(tokens))).encode()))
+        return told
+
+    def refusal(
+        self,
+        refused: Refused,
+        request_id: str,
+        result: bytes,
+        status: int | None = None,
+        *,
+        budgets: bool = False,
+        limit_ids: Sequence[str] = (),
+    ) -> Answer:
+        """See `base.Surface`."""
+        if all(_is_rate(it) for it in refused.blocked_limit_ids):
+            status = 429
+        return super().refusal(
+            refused, request_id, result, status, budgets=budgets, limit_ids=limit_ids
+        )
+
+    def body(self, shown: Shown) -> bytes:
+        """See `base.Surface`."""
+        if self.roots is ANTHROPIC_ROOTS:
+            return anthropic_body(shown)
+        error = openai_error(shown)
+        message = shown.message
+        if shown.refused:
+            error.type, what = _whose(shown)
+            message = f"Portkey {what}: {shown.message}"
+            error.code = TOO_MANY if shown.status == 429 else EXHAUSTED
+        elif shown.status == 401:
+            expired = "expired" in shown.problem.code
+            error.code = EXPIRED if expired else INVALID
+            error.type = "virtual_key_expired_error" if expired else error.type
+        elif shown.status == 429:
+            error.code = TOO_MANY
+        elif shown.problem.code.endswith("model_access_denied"):
+            error.type = "model_not_allowed_error"
+        error.message = message
+        return _encode(_Failure("failure", message, error, shown.problem, shown.result))
+
+
+class _Failure(msgspec.Struct):
+    status: str
+    message: str
+    error: Coded
+    xproxy_error: Problem
+    xproxy_result: msgspec.Raw
+
+
+def _is_rate(limit_id: str) -> bool:
+    return limit_id.startswith(VIRTUAL_KEY) and RATE in limit_id
+
+
+def _whose(shown: Shown) -> tuple[str, str]:
+    """What Portkey calls a refusal, by whose limit it is: its type, and its words."""
+    mine = [it for it in shown.blocked if it.startswith(VIRTUAL_KEY)]
+    if mine:
+        slug = mine[0].removeprefix(VIRTUAL_KEY).partition(":")[0]
+        if _is_rate(mine[0]):
+            return "virtual_key_rate_limit_error", f"Virtual Key {slug} Rate Limit Exceeded"
+        return "virtual_key_exhaust_error", f"Virtual Key {slug} Usage Limit Exceeded"
+    if any(it in shown.own for it in shown.blocked):
+        return "api_key_exhaust_error", "API Key Usage Limit Exceeded"
+    return "usage_limits_policy_exhaust_error", "Usage Limit Exceeded"
+
+
+def _lost(prefix: bytes, route: Route) -> list[tuple[bytes, bytes]]:
+    """What did not come through a translation as it was."""
+    names = ((b"-dropped-params", route.dropped), (b"-changed-params", route.changed))
+    return [
+        (prefix + name, ", ".join(params).encode("ascii", "replace")[:1024])
+        for name, params in names
+        if params
+    ]
+
+
+def _read(raw: msgspec.Raw) -> str | None:
+    try:
+        text = _text(raw)
+    except ValueError:
+        return None
+    return text if text and is_text(text) else None
+
+
+def _user(text: str | None) -> str | None:
+    """An end user that can be one: the provider may know him by a text that is none here."""
+    user = header_text(text.encode()) if text else None
+    return user if user and " " not in user and is_text(user) else None
+
+
+UNIFIED: tuple[Unified, ...] = (
+    Unified(OPENAI_ROOTS, Portkey(OPENAI_ROOTS)),
+    Unified(ANTHROPIC_ROOTS, Portkey(ANTHROPIC_ROOTS)),
+)

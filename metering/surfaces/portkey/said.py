@@ -1,0 +1,165 @@
+"""What the `x-portkey-*` headers of a call say: whose it is, and where it is to go.
+
+| header, after `x-portkey-`               | means                                                |
+|------------------------------------------|------------------------------------------------------|
+| api-key                                  | our key; see `Surface.key_headers`                   |
+| provider                                 | a provider's name, or `@slug` of a virtual key       |
+| virtual-key                              | the slug of a stored credential                      |
+| config                                   | targets, and how they are chosen from: `config`      |
+| custom-host                              | where to, in place of the provider's own host        |
+| azure-resource-name, -deployment-id,     | a deployment                                         |
+| -api-version                             |                                                      |
+| retry-count, request-timeout             | how often it is tried again, ms to the answer's head |
+| strict-open-ai-compliance                | `false`: answers have more than OpenAI's members     |
+| metadata                                 | properties; of these `_user` is whom the call is for |
+| trace-id, span-id, span-name,            | properties                                           |
+| parent-span-id, prompt-id, -version-id   |                                                      |
+| anthropic-beta, -version,                | go to the provider, without the prefix               |
+| openai-organization, -project, -beta     |                                                      |
+| forward-headers                          | checked; headers that are nobody's pass anyway       |
+
+Others say nothing here, and none goes to a provider. An empty value is no header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from metering.core import origins
+from metering.core.annotations import PROPERTY_NAME_MAX, Annotations, annotate, is_text
+from metering.core.headers import header_text
+from metering.core.origins import Origin
+from metering.core.routing import RETRIES_MAX, Azure, Node, Retry, Target, leaf
+from metering.errors import InvalidRequest
+from metering.surfaces.portkey.config import from_config
+
+PREFIX = b"x-portkey-"
+METADATA_CHARS_MAX = 128
+"""The longest value of metadata."""
+TRACE = ("trace-id", "span-id", "span-name", "parent-span-id", "prompt-id", "prompt-version-id")
+"""Headers that become properties of the call, with `_` for `-`."""
+TIMEOUT_MS_MAX = 3_600_000
+_FORWARDED = {
+    "anthropic": ("anthropic-beta", "anthropic-version"),
+    "openai": ("openai-organization", "openai-project", "openai-beta"),
+}
+_metadata = msgspec.json.Decoder(dict[str, Any])
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+def values_of(headers: Headers) -> dict[str, str]:
+    """Portkey's headers by the rest of their names, trimmed, without empty ones."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if name.startswith(PREFIX) and (text := header_text(value)):
+            key = name[len(PREFIX) :].decode("latin-1")
+            if found.setdefault(key, text) != text:
+                raise wrong(key, "came more than once with different values; send it once")
+    return found
+
+
+def annotations(headers: Headers) -> Annotations:
+    """What a call says about itself, here and by `xProxy-*` headers, which count first."""
+    said = annotate(headers)
+    values = values_of(headers)
+    metadata = _read_metadata(values.get("metadata"))
+    traced = {it.replace("-", "_"): _traced(it, values[it]) for it in TRACE if it in values}
+    if not metadata and not traced:
+        return said
+    user = metadata.pop("_user", None)
+    if user is not None and " " in user:
+        raise wrong("metadata", "has a _user with spaces in it; an id has none")
+    return msgspec.structs.replace(
+        said,
+        user_id=said.user_id or user or None,
+        properties={**traced, **metadata, **said.properties},
+    )
+
+
+def _traced(name: str, value: str) -> str:
+    if not is_text(value):
+        raise wrong(name, "must be at most 256 characters without control characters")
+    return value
+
+
+def _read_metadata(text: str | None) -> dict[str, str]:
+    if text is None:
+        return {}
+    try:
+        members = _metadata.decode(text)
+    except (ValueError, RecursionError):
+        raise wrong("metadata", "must be a JSON object of strings") from None
+    for key, value in members.items():
+        if not isinstance(value, str) or len(value) > METADATA_CHARS_MAX or not is_text(value):
+            problem = f"must be a string of at most {METADATA_CHARS_MAX} characters"
+            raise wrong(f"metadata.{key[:PROPERTY_NAME_MAX]}", problem)
+        if not key or len(key) > PROPERTY_NAME_MAX or not is_text(key):
+            raise wrong("metadata", f"has a name of more than {PROPERTY_NAME_MAX} characters")
+    return members
+
+
+def plan(headers: Headers) -> Node:
+    """Where a call may go, as its headers say; raises InvalidRequest."""
+    values = values_of(headers)
+    base = _target(values)
+    _check_forwarded(values.get("forward-headers"))
+    text = values.get("config")
+    return leaf(base) if text is None else from_config(text, base)
+
+
+def _target(values: dict[str, str]) -> Target:
+    text = values.get
+    more = [
+        (name.encode(), values[name].encode())
+        for names in _FORWARDED.values()
+        for name in names
+        if name in values
+    ]
+    retries = _count(values, "retry-count", RETRIES_MAX)
+    return Target(
+        provider=text("provider"),
+        credential=text("virtual-key"),
+        host=host(text("custom-host"), "x-portkey-custom-host"),
+        azure=Azure(
+            text("azure-resource-name"), text("azure-deployment-id"), text("azure-api-version")
+        ),
+        headers=tuple(more),
+        strict=text("strict-open-ai-compliance", "").lower() != "false",
+        retry=Retry(retries or 0),
+        timeout_ms=_count(values, "request-timeout", TIMEOUT_MS_MAX),
+    )
+
+
+def host(text: str | None, field: str) -> Origin | None:
+    """A custom host, read; the rules of whoever runs the service judge it later."""
+    if text is None:
+        return None
+    try:
+        return origins.parse(text)
+    except InvalidRequest as fault:
+        raise origins.of_field(fault, field) from None
+
+
+def _count(values: dict[str, str], name: str, most: int) -> int | None:
+    text = values.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9) or int(text) > most:
+        raise wrong(name, f"must be a whole number from 0 to {most}")
+    return int(text) or None
+
+
+def _check_forwarded(text: str | None) -> None:
+    names = [it.strip().lower() for it in (text or "").split(",")]
+    if "x-portkey-forward-headers" in names:
+        raise wrong("forward-headers", "may not name itself")
+
+
+def wrong(name: str, problem: str) -> InvalidRequest:
+    """The fault of a header; `name` is the rest of its name."""
+    field = f"x-portkey-{name}"
+    return InvalidRequest(f"Header {field} {problem}", code="invalid_header", field=field)
