@@ -18,6 +18,7 @@ line of a class's docstring is its default message. Each surface turns these int
     |  |- ProviderGarbage      502
     |  |- ProviderUntrusted    400  (it is one of the caller's choice)
     |  `- ProviderTimeout      504
+    |     `- ProviderLate      408  (than the caller allowed)
     `- OurFault                503  (`Retry-After`)
        `- StoreAway            503  (Redis or Postgres did not answer in time)
           `- OutcomeUnknown    503  (it was asked, and may have done it)
@@ -142,6 +143,13 @@ class ProviderTimeout(ProviderFault):
     """The provider did not answer in time."""
 
     status = 504
+
+
+class ProviderLate(ProviderTimeout):
+    """The provider did not answer within the time that the call allows."""
+
+    status = 408
+    default_code = "request_timeout"
 
 
 class ProviderGarbage(ProviderFault):

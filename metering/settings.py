@@ -43,7 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses and networks, by commas, whose `X-Forwarded-For` says who the client is."""
     unpriced: Literal["default", "refuse", "estimate", "allow"] = "default"
     """`default`: refuse under a binding limit, else allow and flag."""
-    budget_status: int = 400
+    budget_status: int | None = None
+    """The status of calls that limits refuse; None: each surface's own, 400 or 412."""
     body_bytes_max: int = 32 * 1024 * 1024
     body_s: int = 60
     """How long a request's body may take to arrive."""

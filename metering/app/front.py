@@ -200,7 +200,7 @@ class Front(HttpToolsProtocol):
             permanent=self.server_state.default_headers,
             on_end=self.on_response_complete,
         )
-        exchange.surface = surface or PAYI
+        exchange.surface = (surface or PAYI).of(headers)
         exchange.peer = self.client[0] if self.client else ""
         exchange.http_10 = http_10
         exchange.keep_alive = fault is None and self.parser.should_keep_alive()

@@ -269,6 +269,12 @@ def our_key_and_provider_key(
     return next((found[name] for name in (*named, *SLOTS) if name in found), None), free
 
 
+def slot_key(headers: Sequence[tuple[bytes, bytes]], our_keys: Sequence[str]) -> str | None:
+    """The first key in the provider's slots that is none of ours; None: there is none."""
+    keys = [bare_key(value) for slot in SLOTS for name, value in headers if name == slot]
+    return next((it for it in keys if it and not looks_ours(it) and it not in our_keys), None)
+
+
 def only_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The key that stands alone in the provider's slots, if LiteLLM may have made it."""
     found: set[str] = set()

@@ -15,8 +15,8 @@ A target that failed with one of its retry's statuses is tried again first.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -84,6 +84,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """How long the provider may take to begin its answer."""
 
 
+NOBODY = Target()
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A target, or several and how they are chosen from."""
 
@@ -97,6 +100,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     default: str | None = None
     name: str | None = None
     weight: int = _WEIGHT
+
+    @property
+    def conditional(self) -> bool:
+        """Whether what is tried depends on the request."""
+        return self.mode == "conditional" or any(it.conditional for it in self.nodes)
 
     def moves_on(self, status: int) -> bool:
         """Whether a fallback tries its next after such an answer."""
@@ -129,6 +137,61 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
                 field="x-portkey-config.strategy.conditions",
             )
         return named[self.default]
+
+
+class Step(NamedTuple):
+    """A target, and how often it has been tried before."""
+
+    target: Target
+    retries: int
+
+
+class Course:
+    """The way through a plan: what is tried next, by how the last target answered."""
+
+    def __init__(self, plan: Node, draw: Callable[[], int], facts: Mapping[str, Any]) -> None:
+        """`draw` gives a number below `DRAW_MAX`; `facts`: see `Node.chosen`."""
+        self._plan = plan
+        self._draw = draw
+        self._facts = facts
+        self._above: list[tuple[Node, int]] = []
+        self._step = Step(NOBODY, 0)
+
+    def first(self) -> Step:
+        """What is tried first; raises InvalidRequest if the plan leads nowhere."""
+        return self._down(self._plan)
+
+    def after(self, status: int, *, again: bool = True) -> Step | None:
+        """What is tried after an answer with a status; None: nothing more. `again`: whether the
+        same target may be."""
+        target, retries = self._step
+        if again and retries < target.retry.attempts and status in target.retry.on_status_codes:
+            self._step = Step(target, retries + 1)
+            return self._step
+        while self._above:
+            node, at = self._above.pop()
+            if node.mode == "fallback" and at + 1 < len(node.nodes) and node.moves_on(status):
+                self._above.append((node, at + 1))
+                return self._down(node.nodes[at + 1])
+        return None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last target was tried as often as it may be, and more than once."""
+        return 0 < self._step.retries == self._step.target.retry.attempts
+
+    def _down(self, node: Node) -> Step:
+        while node.target is None:
+            if node.mode in ("single", "fallback"):
+                self._above.append((node, 0))
+                node = node.nodes[0]
+            else:
+                of = node
+                node = (
+                    of.drawn(self._draw()) if of.mode == "loadbalance" else of.chosen(self._facts)
+                )
+        self._step = Step(node.target, 0)
+        return self._step
 
 
 def leaf(target: Target) -> Node:

@@ -13,6 +13,7 @@ from metering.directory import Caller
 from metering.meter import Priced
 from metering.providers.base import Ask, Dialect, Endpoint
 from metering.surfaces import Surface
+from metering.translate.base import Answers
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -39,6 +40,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Where alone to connect, if the caller chose the origin."""
     headers: Headers
     body: bytes
+    answers: Answers | None = None
+    """What comes back, in the form that the client speaks; None: as it comes."""
+    timeout_ms: int | None = None
+    """How long the provider may take to begin its answer, if the caller says so."""
     stored_key: bytes | None
     """The stored key that serves the call, if one does: neither it nor its account is shown."""
     tokens_asked: int = 0

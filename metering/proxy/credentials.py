@@ -3,10 +3,10 @@ for the provider, or the operator's own key; and whether the caller may use it, 
 
 from __future__ import annotations
 
-from metering.core.annotations import Annotations
 from metering.core.credentials import (
     HEADER,
     OWN,
+    SLUG,
     Credential,
     check_usable,
     environment_slug,
@@ -16,7 +16,6 @@ from metering.core.credentials import (
 from metering.core.sealing import Secret
 from metering.directory import Caller, Directory
 from metering.errors import InvalidRequest, NotAllowed
-from metering.proxy.said import Said
 from metering.settings import Settings
 
 
@@ -33,20 +32,20 @@ class Credentials:
             for provider, key in keys.items()
             if key
         }
+        self._by_slug = {it.slug: it for it in self._operators.values()}
 
     async def serving(
-        self, caller: Caller, said: Said, provider: str, annotations: Annotations
+        self, caller: Caller, provider: str, slug: str | None, *, slot_is_free: bool
     ) -> Credential | None:
         """The credential that serves a call; None: the caller's own, or there is none.
 
-        What a call names serves it, whatever stands in the provider's slot. Raises NotAllowed or
-        InvalidRequest.
+        What a call names, by its `slug`, serves it, whatever stands in the provider's slot. Raises
+        NotAllowed or InvalidRequest.
         """
         found: Credential | None
-        slug = annotations.credential
         if slug is not None:
-            found = await self._named(caller, provider, slug)
-        elif said.slot_is_free:
+            found = await self.named(caller, slug, provider)
+        elif slot_is_free:
             found = await self._default(caller, provider)
         else:
             if not (caller.role == "admin" or may_bring_own(caller.permissions)):
@@ -59,21 +58,28 @@ class Credentials:
             check_usable(found, provider)
         return found
 
-    async def _named(self, caller: Caller, provider: str, slug: str) -> Credential:
+    async def named(self, caller: Caller, slug: str, provider: str = "anthropic") -> Credential:
+        """The credential of a slug, for a `provider` as far as that is known; raises NotAllowed,
+        or InvalidRequest if there is none."""
         if not _permitted(caller, slug):
             raise _not_permitted(slug)
-        operators = self._operators.get(provider)
-        if operators is not None and operators.slug == slug:
-            return operators
-        found = await self._directory.credential(caller.application_id, slug)
+        found = await self.known(caller, slug)
         if found is None:
             raise InvalidRequest(
-                f"{HEADER} names a credential that does not exist: {slug}. Store one with POST "
-                f"/api/v1/credentials, or: xproxy credentials create {slug} --provider {provider}",
+                f"Following keys are not valid: {slug[:64]}. {HEADER}, or a virtual key, names a "
+                "credential that does not exist; store one with POST /api/v1/credentials, or: "
+                f"xproxy credentials create {slug[:64]} --provider {provider}",
                 code="unknown_credential",
                 field=HEADER,
             )
         return found
+
+    async def known(self, caller: Caller, slug: str) -> Credential | None:
+        """The same, None if there is none that the caller may use."""
+        if not (SLUG.fullmatch(slug) and _permitted(caller, slug)):
+            return None
+        operators = self._by_slug.get(slug)
+        return operators or await self._directory.credential(caller.application_id, slug)
 
     async def _default(self, caller: Caller, provider: str) -> Credential | None:
         """The application's default if the caller may use it, else the operator's."""

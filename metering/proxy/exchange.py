@@ -107,6 +107,7 @@ class Exchange:
         "response_complete",
         "started",
         "surface",
+        "told",
     )
 
     def __init__(
@@ -127,6 +128,8 @@ class Exchange:
         self.headers = headers
         self.surface: Surface = PAYI
         """Whose path it came by: it speaks that one's grammar."""
+        self.told: Sequence[tuple[bytes, bytes]] = ()
+        """What each answer to it says that is not made here."""
         self.peer = ""
         """The address of the connection's other end."""
         self.announced_bytes = 0

@@ -22,12 +22,13 @@ from metering.ledger import Ledger
 from metering.ledger.replies import blocked
 from metering.meter import Meter
 from metering.proxy.call import Call
-from metering.proxy.ceiling import bounded
 from metering.proxy.exchange import ClientLeft, Copy, Exchange
+from metering.proxy.journey import Journey
 from metering.proxy.plan import Planner
-from metering.proxy.pump import Pump
+from metering.proxy.pump import Pump, Unserved
 from metering.replays import ANSWER_BYTES_MAX, REPLAYED, Answer, Replays, checked
 from metering.settings import Settings
+from metering.surfaces.portkey import RETRIES
 from metering.upstream import Upstream
 
 log = structlog.get_logger()
@@ -85,22 +86,25 @@ class Flow:
     async def _serve(
         self, exchange: Exchange, request_id: str, now_ms: int, started_s: float
     ) -> None:
-        call = await self._planner.plan(
+        request = await self._planner.hear(
             exchange, request_id=request_id, now_ms=now_ms, started_s=started_s
         )
-        call = await bounded(call, self._meter)
+        journey = Journey(request, self._planner, self._meter, self._random)
+        call = await journey.first()
         key_id = call.caller.key_id
         self._calls_by_key[key_id] = self._admit(key_id)
         try:
             key = _idempotency_key(call, exchange)
             if key is None:
-                await self._make(exchange, call)
+                await self._make(exchange, call, journey)
             else:
-                await self._make_once(exchange, call, checked(key))
+                await self._make_once(exchange, call, journey, checked(key))
         finally:
             self._leave(key_id)
 
-    async def _make_once(self, exchange: Exchange, call: Call, key: bytes) -> None:
+    async def _make_once(
+        self, exchange: Exchange, call: Call, journey: Journey, key: bytes
+    ) -> None:
         """A call that is made once, however often it comes: see `replays`."""
         request = (exchange.method.encode(), exchange.raw_path, exchange.query, call.body)
         claim = await self._replays.claim(call.row, key, request)
@@ -109,7 +113,7 @@ class Flow:
             return
         exchange.copy = copy = Copy(ANSWER_BYTES_MAX)
         try:
-            whole = await self._make(exchange, call, patient=True)
+            whole = await self._make(exchange, call, journey, patient=True)
         except XproxyError as fault:
             if not _may_have_used(fault):
                 await self._replays.give_back(claim)
@@ -119,11 +123,35 @@ class Flow:
         elif whole and copy.body is not None:
             await self._replays.keep(claim, Answer(copy.status, copy.headers, copy.body))
 
-    async def _make(self, exchange: Exchange, call: Call, *, patient: bool = False) -> bool:
-        """Estimate, reserve, forward, settle, respond; whether the answer came whole.
+    async def _make(
+        self, exchange: Exchange, call: Call, journey: Journey, *, patient: bool = False
+    ) -> bool:
+        """Attempt after attempt, until one is answered or none is left, whose failure is the
+        answer; whether that came whole. `patient`: a client that leaves is no reason to stop."""
+        while True:
+            try:
+                failed = await self._attempt(exchange, call, patient=patient)
+            except (ProviderFault, RateLimited) as fault:
+                following = None
+                if not (exchange.started or exchange.gone):
+                    following = await journey.after(fault.status)
+                if following is None:
+                    raise
+            else:
+                if isinstance(failed, bool):
+                    return failed
+                following = None
+                if not exchange.gone:
+                    after = dict(failed.headers).get(b"retry-after", b"")
+                    following = await journey.after(failed.status, after)
+                if following is None:
+                    exchange.respond(*_ended(failed, journey))
+                    return True
+            call = following
 
-        `patient`: a client that leaves is no reason to stop.
-        """
+    async def _attempt(self, exchange: Exchange, call: Call, *, patient: bool) -> bool | Unserved:
+        """Estimate, reserve, forward, settle, respond; whether the answer came whole."""
+        exchange.told = call.told
         hard = "hard" in [limit.mode for limit in call.limits]
         bounds = self._meter.bounds(
             call.row, call.ask, call.priced, call.tokens_asked, ceiling=hard
@@ -138,8 +166,7 @@ class Flow:
         if isinstance(verdict, Throttled):
             raise _rate_limited(verdict)
         if isinstance(verdict, Refused):
-            self._refuse(exchange, call, verdict)
-            return True
+            return self._refusal(call, verdict)
         pump = Pump(
             call,
             verdict,
@@ -170,7 +197,7 @@ class Flow:
         if calls:
             self._calls_by_key[key_id] = calls
 
-    def _refuse(self, exchange: Exchange, call: Call, refused: Refused) -> None:
+    def _refusal(self, call: Call, refused: Refused) -> Unserved:
         row = blocked(call.row, refused.refusals)
         result = result_json(
             row,
@@ -185,16 +212,18 @@ class Flow:
             with_budgets(result) if budgets else result,
             self._settings.budget_status,
             budgets=budgets,
+            limit_ids=call.caller.limit_ids,
         )
         spent = call.surface.about_spend(refused, call.limits, call.caller.limit_ids)
         told = dict(call.told) | dict(spent)
-        exchange.respond(status, [*headers, *told.items()], body)
+        return Unserved(status, [*headers, *told.items()], body)
 
     def _fail(self, exchange: Exchange, fault: XproxyError, request_id: str) -> None:
         if exchange.started:
             exchange.finish(broken=True)  # the client must see that it was cut
         else:
-            exchange.respond(*exchange.surface.error(fault, request_id))
+            status, headers, body = exchange.surface.error(fault, request_id)
+            exchange.respond(status, [*(dict(exchange.told) | dict(headers)).items()], body)
 
     @property
     def running(self) -> int:
@@ -212,6 +241,14 @@ def _idempotency_key(call: Call, exchange: Exchange) -> bytes | None:
     if not call.caller.idempotent or call.method in ("GET", "HEAD"):
         return None
     return next((value for name, value in exchange.headers if name == b"idempotency-key"), None)
+
+
+def _ended(failed: Unserved, journey: Journey) -> Unserved:
+    """The answer to a call whose last attempt failed: it says if it was made as often as may be."""
+    if not journey.exhausted:
+        return failed
+    told = [(name, b"-1" if name == RETRIES else value) for name, value in failed.headers]
+    return failed._replace(headers=told)
 
 
 def _may_have_used(fault: XproxyError) -> bool:

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from metering import audio, tokens
-from metering.core.addresses import Visitor, is_local
 from metering.core.annotations import Annotations
 from metering.core.headers import query_to_provider
-from metering.core.limits import Limit
 from metering.core.origins import Origin
 from metering.core.record import Pricing, UsageRow
-from metering.directory import Caller, Directory, Held
-from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed, NotFound
-from metering.meter import Meter, Priced, price_of
-from metering.providers import DIALECTS, provider_of, request
-from metering.providers.base import NOTHING, Ask, Dialect, Endpoint
+from metering.core.routing import NOBODY, Target
+from metering.directory import Caller, Directory
+from metering.errors import InvalidApiKey, NotAllowed, NotFound
+from metering.meter import Meter
+from metering.providers import DIALECTS
+from metering.providers.base import Ask, Dialect, Endpoint
+from metering.proxy.aims import Aim, Aims
 from metering.proxy.call import Call
+from metering.proxy.callers import Callers
+from metering.proxy.conditions import Conditions, refuse_unmetered
 from metering.proxy.credentials import Credentials
 from metering.proxy.destination import Destinations, missing, no_stored_key
 from metering.proxy.exchange import Exchange
-from metering.proxy.permitted import asked, check_not_blocked, held_to
-from metering.proxy.said import Reader, Said
+from metering.proxy.permitted import asked, held_to
+from metering.proxy.request import Request
 from metering.proxy.spends import Spends
 from metering.settings import Settings
-from metering.surfaces import SURFACES
-from metering.surfaces.base import upstream_url
+from metering.surfaces.base import Route, upstream_url
+from metering.tokens import THREAD_FROM_BYTES
+from metering.translate.base import Options, Translated
 from metering.upstream import Resolver
 
 
-class _Who(msgspec.Struct, frozen=True, gc=False):
-    """Who calls, and with whose key where to."""
+class Attempt(msgspec.Struct, frozen=True, gc=False):
+    """One try of a call."""
 
-    caller: Caller
-    said: Said
+    number: int = 1
+    target: Target = NOBODY
+    retries: int = 0
+    """How often this target has been tried before."""
+
+
+FIRST = Attempt()
+
+
+class _Who(msgspec.Struct, frozen=True, gc=False):
+    """With whose key a call goes, and where to."""
+
     annotations: Annotations
     """What the headers say."""
     chosen: Origin | None
@@ -41,6 +56,8 @@ class _Who(msgspec.Struct, frozen=True, gc=False):
     slug: str | None
     """The stored credential that serves the call, if one does, and its secret."""
     secret: str | None
+    sent: tuple[bytes, bytes] | None
+    """The provider's key as a header, if it is not sent as it came."""
 
 
 class Planner:
@@ -55,51 +72,73 @@ class Planner:
         spends: Spends,
     ) -> None:
         self._settings = settings
-        self._directory = directory
         self._meter = meter
         self._spends = spends
-        self._readers = {
-            it: Reader(it, directory.is_admin_key, settings.admin_key) for it in SURFACES
-        }
+        self._callers = Callers(settings, directory)
+        self._conditions = Conditions(settings, directory, meter)
         self._destinations = Destinations(settings, resolver)
         self._credentials = Credentials(settings, directory)
+        self._aims = Aims(self._credentials, meter)
 
-    async def plan(
+    async def hear(
         self, exchange: Exchange, *, request_id: str, now_ms: int, started_s: float
-    ) -> Call:
-        """Everything about a call that can be known before it is made; raises CallerFault."""
+    ) -> Request:
+        """Who asks; raises CallerFault."""
         surface = exchange.surface
         route = surface.match(exchange.raw_path)
         if route is None:
             raise NotFound(f"there is no provider at {exchange.raw_path.decode('latin-1')}")
-        provider, path = route
-        dialect = DIALECTS[provider]
-        who = await self._who(exchange, provider, dialect)
-        caller, slug, secret = who.caller, who.slug, who.secret
-        endpoint = dialect.endpoint(exchange.method, path, exchange.query)
+        return Request(
+            exchange,
+            route,
+            await self._callers.of(exchange, surface),
+            self._settings,
+            request_id=request_id,
+            now_ms=now_ms,
+            started_s=started_s,
+        )
+
+    async def plan(self, request: Request, attempt: Attempt = FIRST) -> Call:
+        """Everything about a call that can be known before it is made; raises CallerFault."""
+        surface, conditions = request.surface, self._conditions
+        if request.provider:
+            aim = _fixed(request)
+        else:
+            aim = await self._aims.of(request, attempt.target)
+        dialect, endpoint = aim.dialect, aim.endpoint
+        who = await self._who(request, aim)
         metered = endpoint.kind == "metered"
         if metered and dialect.needs_resource and who.annotations.price_as_resource is None:
             raise missing("xProxy-PriceAs-Resource", "what the deployed model is: claude-opus-4-5")
-        body = await exchange.body(self._settings.body_bytes_max, self._settings.body_s)
-        if surface.member is not None:
-            body, ours = _taken(surface.member, body)
-        ask, body = await _asked(caller, dialect, endpoint, body, who.said.content_type)
+        body = await request.body() if aim.body is None else aim.body
+        translated = await self._translated(request, aim, body)
+        if translated is not None:
+            body = translated.body
+        ask, body = await _asked(request.caller, dialect, endpoint, body, request.said.content_type)
         annotations = who.annotations
-        if surface.member is not None:
+        if surface.members:
             annotations = surface.complete(
-                annotations, ours, end_user=ask.end_user, key_user=caller.user_id
+                annotations, request.ours, end_user=ask.end_user, key_user=request.caller.user_id
             )
-        holding = await self._holding(caller, annotations)
-        caller = held_to(caller, holding, dialect, endpoint, ask)
-        limits = await self._limits(caller, annotations, endpoint, slug)
-        _refuse_unmetered(caller, endpoint, limits, path)
-        priced = self._price(
-            dialect, ask, annotations, limits, caller=caller, credential=slug, now_ms=now_ms
+        holding = await conditions.holding(request.caller, annotations)
+        caller = held_to(request.caller, holding, dialect, endpoint, ask)
+        limits = await conditions.limits(caller, annotations, endpoint, who.slug)
+        refuse_unmetered(caller, endpoint, limits, aim.path)
+        priced = conditions.price(
+            dialect,
+            ask,
+            annotations,
+            limits,
+            caller=caller,
+            credential=who.slug,
+            now_ms=request.now_ms,
         )
-        sent = None if secret is None else dialect.credential(secret)
         return Call(
             surface=surface,
-            told=surface.about_key(limits, caller.limit_ids, self._spends.of),
+            told=[
+                *surface.about_key(limits, caller.limit_ids, self._spends.of),
+                *surface.about_route(_route(request, aim, attempt, annotations, translated)),
+            ],
             caller=caller,
             annotations=annotations,
             dialect=dialect,
@@ -107,171 +146,106 @@ class Planner:
             ask=ask,
             limits=limits,
             priced=priced,
-            row=_row(
-                who,
-                annotations,
-                dialect,
-                endpoint,
-                ask,
-                surface=surface.name,
-                method=exchange.method,
-                path=path,
-                request_id=request_id,
-                now_ms=now_ms,
-            ),
-            method=exchange.method,
-            url=self._url(provider, dialect, who, path, exchange.query),
+            row=_row(request, who, annotations, aim, ask, attempt=attempt.number),
+            method=request.method,
+            url=self._url(request, aim, who),
             addresses=None
             if who.chosen is None
             else await self._destinations.addresses(who.chosen),
-            headers=who.said.passed(dialect, sent),
+            headers=_headers(request, aim, who, translated),
             body=dialect.upstream_body(ask, body) if metered else body,
-            stored_key=None if secret is None else secret.encode(),
+            answers=None if translated is None else translated.answers,
+            timeout_ms=aim.target.timeout_ms,
+            stored_key=None if who.secret is None else who.secret.encode(),
             tokens_asked=ask.tokens + await tokens.count_all(ask.texts, priced.model),
-            started_s=started_s,
+            started_s=request.started_s,
         )
 
-    async def _who(self, exchange: Exchange, provider: str, dialect: Dialect) -> _Who:
-        """Who calls, and with whose key where to."""
-        said = self._readers[exchange.surface].read(exchange.headers)
-        caller, said = await self._authenticate(exchange, said)
-        annotations = _permitted(caller, dialect, said.annotations())
-        credential = await self._credentials.serving(caller, said, provider, annotations)
-        chosen = self._destinations.of(caller, dialect, annotations.base_uri, credential)
-        if credential is None and said.slot_is_free:
-            raise _no_key(provider) if chosen is None else no_stored_key(chosen)
-        slug = None if credential is None else credential.slug
-        secret = None if credential is None else credential.revealed()
-        return _Who(caller, said, annotations, chosen, slug, secret)
-
-    def _url(self, provider: str, dialect: Dialect, who: _Who, path: str, query: bytes) -> str:
-        base = self._destinations.base_url(dialect, who.chosen)
-        stored = who.secret is not None
-        passed = query_to_provider(query, stored=stored, our_keys=who.said.our_keys)
-        return upstream_url(provider, base, path, passed)
-
-    async def _authenticate(self, exchange: Exchange, said: Said) -> tuple[Caller, Said]:
-        """Who calls, and what is said then: of who needs no key of ours, any may stand in for
-        the provider's."""
-        visitor = Visitor(exchange.peer, exchange.headers)
-        caller = None
-        lets_in = self._lets_in(said, visitor)
-        own = said.brought_along()
-        if lets_in:
-            caller = await self._directory.caller(own.key) if own.key else None
-        elif own.key:
-            caller = await self._directory.admit(own.key, visitor)
-        if caller is not None:
-            said = own
-        elif lets_in:
-            caller = await self._directory.anonymous(visitor)
-            said = said.without_placeholder()
-        if caller is None:
-            raise InvalidApiKey(field="xProxy-Api-Key")
-        if caller.role == "read":
-            raise NotAllowed("a key with role `read` cannot make provider calls; use an `app` key")
-        return caller, said
-
-    def _lets_in(self, said: Said, visitor: Visitor) -> bool:
-        """Whether whoever calls needs no key of ours. Some key is asked for all the same: no page
-        in a browser can make it show one without asking first."""
-        if self._settings.anonymous != "loopback" or not said.shows_another_key:
-            return False
-        return is_local(visitor)
-
-    async def _holding(self, caller: Caller, annotations: Annotations) -> tuple[Held, ...]:
-        """Whom the call is for, if it is held to anything because of him."""
-        holding = await self._directory.holding(
-            caller, user_id=annotations.user_id, customer=annotations.account_name
-        )
-        check_not_blocked(holding)
-        return holding
-
-    async def _limits(
-        self,
-        caller: Caller,
-        annotations: Annotations,
-        endpoint: Endpoint,
-        credential: str | None,
-    ) -> tuple[Limit, ...]:
-        """The limits that apply: named, or attached to whom the call is for, or to the slug of the
-        credential that serves it. Free calls have none."""
-        if endpoint.kind == "free":
-            return ()
-        attached = await self._directory.attached(
+    async def _who(self, request: Request, aim: Aim) -> _Who:
+        """With whose key a call goes, and where to."""
+        caller, dialect = request.caller, aim.dialect
+        annotations = _permitted(caller, dialect, request.annotations)
+        slot_is_free = request.said.slot_is_free and aim.key is None
+        credential = await self._credentials.serving(
             caller,
-            user_id=annotations.user_id,
-            customer=annotations.account_name,
-            credential=credential,
+            aim.provider,
+            annotations.credential or aim.credential,
+            slot_is_free=slot_is_free,
         )
-        named = dict.fromkeys((*annotations.limit_ids, *attached))
-        if not named:
-            return ()
-        found = await self._directory.limits(caller.application_id, named)
-        known = tuple([it for it in found if it is not None])
-        if len(known) < len(found):
-            missing = [limit_id for limit_id, it in zip(named, found, strict=True) if it is None]
-            raise _no_such_limits(missing, set(missing) <= set(annotations.limit_ids))
-        return known
+        base_uri = annotations.base_uri or aim.host
+        chosen = self._destinations.of(caller, dialect, base_uri, credential)
+        if credential is not None:
+            secret = credential.revealed()
+            header = dialect.credential(secret)
+            return _Who(annotations, chosen, credential.slug, secret, header)
+        if slot_is_free:
+            raise _no_key(aim.provider) if chosen is None else no_stored_key(chosen)
+        sent = None if aim.key is None else dialect.credential(aim.key)
+        return _Who(annotations, chosen, None, None, sent)
 
-    def _price(
-        self,
-        dialect: Dialect,
-        ask: Ask,
-        annotations: Annotations,
-        limits: tuple[Limit, ...],
-        *,
-        caller: Caller,
-        credential: str | None,
-        now_ms: int,
-    ) -> Priced:
-        """The price at admission; a model without one is refused where a limit depends on it."""
-        if ask is NOTHING:
-            return Priced(dialect.name, "", None)
-        category = annotations.price_as_category
-        provider = provider_of(category, dialect.name)
-        model = annotations.price_as_resource or ask.model
-        priced = price_of(
-            self._meter.prices,
-            caller.application_id,
-            provider,
-            model,
-            now_ms,
-            category=category,
-            credential=credential,
-            limits=limits,
-            estimate=self._settings.unpriced == "estimate",
+    async def _translated(self, request: Request, aim: Aim, body: bytes) -> Translated | None:
+        """The request in the provider's form, if it came in another one."""
+        if aim.translate is None:
+            return None
+        options = Options(
+            created_s=request.now_ms // 1000,
+            max_output_tokens=self._conditions.most_output(
+                request.caller, aim.dialect.name, aim.model, request.now_ms
+            ),
+            strict=aim.target.strict,
         )
-        rates = priced.rates
-        if rates is None and category and self._is_callers_own(caller, category, model, now_ms):
-            raise _not_the_callers_price(category, model)
-        if rates is not None and (rates.by_tokens or rates.prices_any(ask.counted)):
-            return priced
-        binding = any(limit.binding for limit in limits)
-        policy = self._settings.unpriced
-        if policy == "refuse" or (policy == "default" and binding):
-            where = "xProxy-PriceAs-Resource" if annotations.price_as_resource else "model"
-            raise NotAllowed(
-                f"no price is known for {where} {model!r} of {provider}, and a limit that blocks "
-                "depends on it: use a model that is priced, name one with xProxy-PriceAs-Resource, "
-                "or set XPROXY_UNPRICED=allow",
-                code="unpriced_model",
-                field=where,
-            )
-        return priced
+        if len(body) < THREAD_FROM_BYTES:
+            return aim.translate(body, options)
+        return await asyncio.to_thread(aim.translate, body, options)
 
-    def _is_callers_own(self, caller: Caller, category: str, resource: str, now_ms: int) -> bool:
-        """Whether what has no price for proxied calls has one for those that are reported."""
-        which = (caller.application_id, category, resource, now_ms)
-        return self._meter.prices.resource(*which, reported=True) is not None
+    def _url(self, request: Request, aim: Aim, who: _Who) -> str:
+        base = self._destinations.base_url(aim.dialect, who.chosen)
+        stored = who.secret is not None
+        passed = query_to_provider(aim.query, stored=stored, our_keys=request.said.our_keys)
+        return upstream_url(aim.provider, base, aim.path, passed)
 
 
-def _not_the_callers_price(category: str, resource: str) -> NotAllowed:
-    return NotAllowed(
-        f"the price of {resource!r} in {category!r} was set by a key of the application: it prices "
-        "what is reported of that category. Proxied calls are priced by what an administrator sets",
-        code="price_not_permitted",
-        field="xProxy-PriceAs-Category",
+def _fixed(request: Request) -> Aim:
+    """The aim of a call whose path says where it goes."""
+    dialect = DIALECTS[request.provider]
+    return Aim(
+        provider=request.provider,
+        dialect=dialect,
+        endpoint=dialect.endpoint(request.method, request.path, request.query),
+        path=request.path,
+        query=request.query,
+    )
+
+
+def _headers(
+    request: Request, aim: Aim, who: _Who, translated: Translated | None
+) -> list[tuple[bytes, bytes]]:
+    """The headers to send upstream. Those of the target, and of a translation, are added to the
+    caller's of the same name where they are lists, and take their place otherwise."""
+    passed = request.said.passed(aim.dialect, who.sent)
+    more = aim.headers if translated is None else (*aim.headers, *translated.headers)
+    for name, value in more:
+        before = [it for key, it in passed if key == name]
+        passed = [header for header in passed if header[0] != name]
+        lists = name == b"anthropic-beta"
+        passed.append((name, b",".join(dict.fromkeys([*before, value])) if lists else value))
+    return passed
+
+
+def _route(
+    request: Request,
+    aim: Aim,
+    attempt: Attempt,
+    annotations: Annotations,
+    translated: Translated | None,
+) -> Route:
+    return Route(
+        trace_id=annotations.properties.get("trace_id") or request.request_id,
+        provider=aim.named,
+        index=attempt.target.index,
+        retries=attempt.retries,
+        dropped=() if translated is None else translated.dropped,
+        changed=() if translated is None else translated.changed,
     )
 
 
@@ -282,11 +256,6 @@ def _no_key(provider: str) -> InvalidApiKey:
         f"--default), or start the service with {provider.upper()}_API_KEY",
         code="provider_key_missing",
     )
-
-
-def _taken(name: str, body: bytes) -> tuple[bytes, msgspec.Raw | None]:
-    """What of a body is for the provider, and the member that is for us, if there is one."""
-    return request.without(body, name) if b'"%b"' % name.encode() in body else (body, None)
 
 
 async def _asked(
@@ -317,66 +286,35 @@ def _needs_price_as(header: str) -> NotAllowed:
     return NotAllowed(f"{header} needs a key with the permission `price_as`", field=header)
 
 
-def _refuse_unmetered(
-    caller: Caller, endpoint: Endpoint, limits: tuple[Limit, ...], path: str
-) -> None:
-    if endpoint.kind != "unmetered":
-        return
-    binding = [limit.limit_id for limit in limits if limit.binding]
-    if binding and not caller.may("unmetered"):
-        raise NotAllowed(
-            f"the cost of {path} is not metered, and limit {binding[0]!r} blocks: call it without "
-            "that limit, or with a key that has the permission `unmetered`",
-            code="unmetered_endpoint",
-            field="xProxy-Limit-IDs",
-        )
-
-
-def _no_such_limits(missing: list[str], named: bool) -> InvalidRequest:  # noqa: FBT001
-    """The fault of a call whose limits are not there; `named` by itself, else attached."""
-    whose = "xProxy-Limit-IDs names" if named else "this key is bound by"
-    return InvalidRequest(
-        f"{whose} limits that do not exist: {', '.join(missing)}. Create "
-        f'one with POST /api/v1/limits {{"limit_id": "{missing[0]}", "limit_name": '
-        f'"{missing[0]}", "max": 10, "limit_type": "block"}}, or: '
-        f"xproxy limits create {missing[0]} --max 10",
-        code="invalid_limit_ids",
-        field="xProxy-Limit-IDs",
-    )
-
-
 def _row(
+    request: Request,
     who: _Who,
     annotations: Annotations,
-    dialect: Dialect,
-    endpoint: Endpoint,
+    aim: Aim,
     ask: Ask,
     *,
-    surface: str,
-    method: str,
-    path: str,
-    request_id: str,
-    now_ms: int,
+    attempt: int,
 ) -> UsageRow:
     """The usage row as far as it is known: what is left of a call if this process dies."""
-    caller = who.caller
+    caller = request.caller
     pricing: dict[str, Pricing] = {"free": "free", "unmetered": "unmetered"}
     labels = annotations.labels(caller.user_id, caller.customer)
     if caller.tags:
         labels["tags"] = list(dict.fromkeys((*caller.tags, *annotations.tags)))
     return UsageRow(
         application_id=caller.application_id,
-        request_id=request_id,
-        at_ms=now_ms,
+        request_id=request.request_id,
+        attempt=attempt,
+        at_ms=request.now_ms,
         key_id=caller.key_id,
-        surface=surface,
-        provider=dialect.name,
-        category=dialect.category,
-        method=method,
-        endpoint=path,
+        surface=request.surface.name,
+        provider=aim.dialect.name,
+        category=aim.dialect.category,
+        method=request.method,
+        endpoint=aim.path,
         streamed=ask.stream,
         status="unresolved",
-        pricing=pricing.get(endpoint.kind, "priced"),
+        pricing=pricing.get(aim.endpoint.kind, "priced"),
         model_requested=ask.model or None,
         model=annotations.price_as_resource or ask.model or None,
         price_as_category=annotations.price_as_category,
@@ -384,6 +322,6 @@ def _row(
         service_tier=ask.service_tier,
         provider_host=None if who.chosen is None else who.chosen.authority,
         credential=who.slug,
-        retry_count=who.said.retry_count,
+        retry_count=request.said.retry_count,
         **labels,
     )

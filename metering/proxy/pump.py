@@ -6,9 +6,10 @@ asked), so that every call is settled, once. It is never cancelled.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -17,24 +18,41 @@ from metering.core.headers import from_provider, scrub
 from metering.core.limits import Floor
 from metering.core.record import UsageRow
 from metering.core.result import digits, splice_result, with_budgets
-from metering.errors import OurFault, ProviderFault, ProviderGarbage, StoreAway, XproxyError
+from metering.errors import (
+    OurFault,
+    ProviderFault,
+    ProviderGarbage,
+    StoreAway,
+    XproxyError,
+)
 from metering.ledger import Hold
 from metering.meter import Meter, Outcome
 from metering.providers.base import StreamTap, Usage
 from metering.proxy.call import Call, Headers
 from metering.proxy.encodings import READABLE, decoded, inflated, inflater
 from metering.proxy.exchange import Exchange
+from metering.proxy.source import Source, given_in, in_time
 from metering.settings import Settings
 from metering.surfaces.base import request_headers, resets_header
-from metering.upstream import Body, Reply, Upstream
+from metering.translate.base import Answers
+from metering.upstream import Reply, Upstream
 
 log = structlog.get_logger()
 
 
-EVENT_BYTES = 250
-"""About the size of a stream's event, which carries about a token."""
+LARGE = 4
+"""Answers that are not spliced are read for their usage up to so many times the size of those that
+are. What is translated is read whole, up to that."""
 ERROR_BYTES_MAX = 1 << 20
 """How large a compressed error may become."""
+
+
+class Unserved(NamedTuple):
+    """An answer that is no 2xx, not given yet: another target may be tried."""
+
+    status: int
+    headers: Headers
+    body: bytes
 
 
 class Pump:
@@ -54,7 +72,6 @@ class Pump:
     ) -> None:
         """`patient`: a client that leaves is no reason to stop."""
         self._call = call
-        self._patient = patient
         self._hold = hold
         self._client = client
         self._upstream = upstream
@@ -62,17 +79,15 @@ class Pump:
         self._settings = settings
         self._clock_s = clock_s
         self._ttft_ms: int | None = None
-        self._patience: asyncio.Timeout | None = None
-        self._patience_ends: float | None = None
-        self._drained_bytes = 0
-        self._body: Body
+        draining = call.annotations.on_disconnect == "drain"
+        self._source = Source(client, settings, draining=draining, patient=patient)
 
-    async def run(self) -> bool:
+    async def run(self) -> bool | Unserved:
         """See the call through; whether its answer came whole. Raises what its client is to be
         told instead of an answer."""
-        self._client.on_gone = self._client_left
+        self._client.on_gone = self._source.client_left
         if self._client.gone:
-            self._client_left()
+            self._source.client_left()
         try:
             broken = await self._run()
         except XproxyError:
@@ -85,16 +100,15 @@ class Pump:
             # who knows us is to forget us: a call in a circle would wait for the collector
             self._client.on_gone = None
             self._hold.floor = Floor
+        if isinstance(broken, Unserved):
+            return broken
         self._client.finish(broken=broken)
         return not broken
 
-    async def _run(self) -> bool:
-        call = self._call
+    async def _run(self) -> bool | Unserved:
         try:
-            reply = await self._upstream.send(
-                call.method, call.url, call.headers, call.body, call.addresses
-            )
-            self._body = reply.stream
+            reply = await self._sent()
+            self._source.body = reply.stream
             try:
                 self._ttft_ms = self._elapsed_ms()
                 return await self._relay(reply)
@@ -104,7 +118,12 @@ class Pump:
             await self._no_answer(fault)
             raise
 
-    def _relay(self, reply: Reply) -> Awaitable[bool]:
+    def _sent(self) -> Awaitable[Reply]:
+        call = self._call
+        reply = self._upstream.send(call.method, call.url, call.headers, call.body, call.addresses)
+        return reply if call.timeout_ms is None else in_time(reply, call.timeout_ms)
+
+    def _relay(self, reply: Reply) -> Awaitable[bool | Unserved]:
         call = self._call
         if not 200 <= reply.status < 300:
             return self._provider_error(reply)
@@ -122,26 +141,44 @@ class Pump:
 
     async def _whole(self, reply: Reply) -> bool:
         """JSON, or a text: read, settled, and given with its result."""
-        body, whole = await self._read(self._settings.json_bytes_max)
-        if not whole:
+        answers, size_max = self._call.answers, self._settings.json_bytes_max
+        body, whole = await self._source.read(size_max if answers is None else LARGE * size_max)
+        if not whole and answers is None:
             return await self._large(reply, body)
         plain = decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
         usage = self._usage(plain or b"")
         if plain is None or not usage.finished:
             raise ProviderGarbage(should_retry=False)
         outcome = await self._settle(usage, reply.status)
-        off = self._call.annotations.result_off
-        headers = self._headers(reply, changed=not off) + cost_headers(outcome)
-        given = body if off else splice_result(plain, self._result(outcome)) or plain
-        self._client.respond(reply.status, headers, given)
+        if answers is not None:
+            body = plain = answers.whole(plain) or b""
+        if not plain:  # it was charged; what came of it cannot be told in the client's form
+            raise ProviderGarbage(should_retry=False)
+        off = self._call.annotations.result_off and answers is None
+        headers = self._headers(reply, changed=not off) + await self._about_cost(outcome)
+        if not self._call.annotations.result_off:
+            body = splice_result(plain, self._result(outcome)) or plain
+        self._client.respond(reply.status, headers, body)
         return False
+
+    async def _about_cost(self, outcome: Outcome) -> Headers:
+        """What the headers say of a cost that is known before they go."""
+        headers = cost_headers(outcome)
+        call = self._call
+        if call.surface.tells_what_is_left:
+            caps = [it for it in call.limits if it.binding]
+            with contextlib.suppress(StoreAway):
+                totals = await self._meter.ledger.present(caps) if caps else []
+                left = [(it, it.max - its.settled) for it, its in zip(caps, totals, strict=True)]
+                headers += call.surface.about_cost(outcome.row.cost_pico, left)
+        return headers
 
     async def _large(self, reply: Reply, body: bytes) -> bool:
         """Too large to splice: relayed as it comes, read for usage up to four times the size."""
         self._client.start(reply.status, self._unchanged(reply))
         await self._client.piece(body)
-        size_max = 4 * self._settings.json_bytes_max
-        whole, cut = await self._pass_on(body, size_max)
+        size_max = LARGE * self._settings.json_bytes_max
+        whole, cut = await self._source.pass_on(body, size_max, self._client.piece)
         if cut:
             await self._meter.expire(self._hold, self._done(reply.status))
             return True
@@ -157,7 +194,9 @@ class Pump:
         if known:
             headers += cost_headers(await self._settle(self._usage(b""), reply.status))
         self._client.start(reply.status, headers)
-        heard, cut = await self._pass_on(b"", self._settings.json_bytes_max)
+        heard, cut = await self._source.pass_on(
+            b"", self._settings.json_bytes_max, self._client.piece
+        )
         if not known:
             usage = self._usage(heard or b"")
             usage = msgspec.structs.replace(usage, finished=usage.finished and not cut)
@@ -171,27 +210,34 @@ class Pump:
             return await self._unreadable(reply, tap.usage())
         self._hold.floor = lambda: self._floor(tap.usage())
         inflate = inflater(encoding)
+        answers = self._call.answers
+        form = None if answers is None else answers.stream()
+        give = self._client.piece if form is None else given_in(form, self._client)
         self._client.start(reply.status, self._headers(reply, changed=True))
         settled = cut = False
         try:
-            async for chunk in self._chunks():
+            async for chunk in self._source.chunks():
                 for plain in (chunk,) if inflate is None else inflated(inflate, chunk):
-                    await self._client.piece(tap.feed(plain))
+                    await give(tap.feed(plain))
                     if tap.ready and not settled:
                         settled = True
-                        await self._client.piece(await self._splice(tap, reply.status))
+                        await give(await self._splice(tap, reply.status))
         except (ProviderFault, zlib.error):
             cut = True
-        await self._client.piece(tap.finish())
+        await give(tap.finish())
         if not settled:
-            await self._client.piece(await self._splice(tap, reply.status))
+            await give(await self._splice(tap, reply.status))
+        if form is not None:
+            await self._client.piece(form.finish(cut=cut))
         return cut
 
     async def _unreadable(self, reply: Reply, usage: Usage) -> bool:
         """A stream in an encoding that we cannot undo: relayed as it is, charged as `usage` has it,
-        which knows of nothing."""
+        which knows of nothing. What should have been translated cannot be told."""
+        if self._call.answers is not None:
+            raise ProviderGarbage(should_retry=False)
         self._client.start(reply.status, self._unchanged(reply))
-        _, cut = await self._pass_on(b"", 0)
+        _, cut = await self._source.pass_on(b"", 0, self._client.piece)
         await self._settle(usage, reply.status)
         return cut
 
@@ -201,14 +247,28 @@ class Pump:
 
     async def _pass_through(self, reply: Reply) -> bool:
         """An endpoint that is not metered: relayed as it is, recorded at its end."""
+        if self._call.answers is not None:
+            return await self._translated(reply, self._call.answers)
         self._client.start(reply.status, self._unchanged(reply))
         restates = self._call.endpoint.restates
-        body, cut = await self._pass_on(b"", self._settings.json_bytes_max if restates else 0)
+        kept_max = self._settings.json_bytes_max if restates else 0
+        body, cut = await self._source.pass_on(b"", kept_max, self._client.piece)
         await self._meter.settle_free(self._hold, self._done(reply.status))
         if body:
             self._client.finish(broken=cut)  # it need not wait for what follows
             await self._restate(reply, body)
         return cut
+
+    async def _translated(self, reply: Reply, answers: Answers) -> bool:
+        """The same in another form: a list of models."""
+        body, whole = await self._source.read(self._settings.json_bytes_max)
+        await self._meter.settle_free(self._hold, self._done(reply.status))
+        plain = decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
+        given = answers.whole(plain) if plain is not None and whole else None
+        if given is None:
+            raise ProviderGarbage(should_retry=False)
+        self._client.respond(reply.status, self._headers(reply, changed=True), given)
+        return False
 
     async def _restate(self, reply: Reply, body: bytes) -> None:
         """Have an earlier call charged what this answer says that it used."""
@@ -227,9 +287,9 @@ class Pump:
         except StoreAway as fault:  # it may be looked at again
             log.warning("usage_not_restated", provider_id=usage.provider_id, reason=str(fault))
 
-    async def _provider_error(self, reply: Reply) -> bool:
+    async def _provider_error(self, reply: Reply) -> Unserved:
         try:
-            body, _ = await self._read(self._settings.json_bytes_max)
+            body, _ = await self._source.read(self._settings.json_bytes_max)
         except ProviderFault:  # it said what it is before it broke off
             body = b""
         body = decoded(body, _header(reply, b"content-encoding"), ERROR_BYTES_MAX) or b""
@@ -240,10 +300,11 @@ class Pump:
         )
         outcome = await self._meter.release(self._hold, row)
         status = reply.status
+        if self._call.answers is not None:
+            body = self._call.answers.error(status, body)
         if self._call.metered and not self._call.annotations.result_off:
             body = self._call.surface.provider_error(status, body, self._result(outcome))
-        self._client.respond(status, self._headers(reply, changed=True), body)
-        return False
+        return Unserved(status, self._headers(reply, changed=True), body)
 
     async def _no_answer(self, fault: ProviderFault) -> None:
         """No connection, a broken one, silence, or what is no answer: once a byte was sent, nobody
@@ -255,67 +316,6 @@ class Pump:
             await self._meter.expire(self._hold, row)
         else:
             await self._meter.release(self._hold, row)
-
-    # Reading
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        """What is left of the body; ends early when the client has left and patience is over."""
-        while True:
-            try:
-                async with asyncio.timeout_at(self._patience_ends) as self._patience:
-                    chunk = await self._body.read()
-            except TimeoutError:
-                return
-            finally:
-                self._patience = None
-            if not chunk:
-                return
-            yield chunk
-            if self._client.gone and self._drained(len(chunk)):
-                return
-
-    def _drained(self, size: int) -> bool:
-        """Whether enough was read for a client that is gone: its time or its share is over."""
-        if self._patient:
-            return False
-        self._drained_bytes += size
-        ends = self._patience_ends or 0.0
-        late = asyncio.get_running_loop().time() >= ends
-        return late or self._drained_bytes > self._settings.drain_tokens * EVENT_BYTES
-
-    def _client_left(self) -> None:
-        if self._patient:
-            return
-        draining = self._call.annotations.on_disconnect == "drain"
-        wait_s = self._settings.drain_s if draining else 0
-        self._patience_ends = asyncio.get_running_loop().time() + wait_s
-        if self._patience is not None:
-            self._patience.reschedule(self._patience_ends)
-
-    async def _pass_on(self, body: bytes, bytes_max: int) -> tuple[bytes | None, bool]:
-        """Relay what is left of a body as it comes. Gives all of it, with what was read before,
-        or None if that is larger than a size; and whether it was cut."""
-        kept: bytearray | None = bytearray(body)
-        try:
-            async for chunk in self._chunks():
-                await self._client.piece(chunk)
-                if kept is not None and len(kept) + len(chunk) <= bytes_max:
-                    kept += chunk
-                else:
-                    kept = None
-        except ProviderFault:
-            return _given(kept), True
-        return _given(kept), False
-
-    async def _read(self, bytes_max: int) -> tuple[bytes, bool]:
-        """The body up to a size, and whether that is all of it."""
-        parts, size = [], 0
-        while data := await self._body.read():
-            parts.append(data)
-            size += len(data)
-            if size > bytes_max:
-                return b"".join(parts), False
-        return parts[0] if len(parts) == 1 else b"".join(parts), True
 
     def _usage(self, body: bytes) -> Usage:
         return self._call.dialect.read(self._call.endpoint, body, self._call.ask)
@@ -378,7 +378,3 @@ def _header(reply: Reply, name: bytes) -> bytes:
         if key == name:
             return value
     return b""
-
-
-def _given(kept: bytearray | None) -> bytes | None:
-    return None if kept is None else bytes(kept)

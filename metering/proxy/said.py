@@ -11,9 +11,11 @@ from metering.core.headers import (
     only_placeholders,
     our_key_and_provider_key,
     retry_count,
+    slot_key,
     to_provider,
 )
 from metering.core.keys import looks_ours
+from metering.core.routing import Node
 from metering.providers.base import Dialect
 from metering.proxy.exchange import Headers
 from metering.surfaces import Surface
@@ -31,6 +33,7 @@ class Said:
         "_brought",
         "_headers",
         "_passed",
+        "_plan",
         "_surface",
         "content_type",
         "key",
@@ -56,6 +59,7 @@ class Said:
         self._headers = headers
         self._surface = surface
         self._annotations: Annotations | None = None
+        self._plan: Node | None = None
         self._brought: Said | None = None
         self._passed: dict[str, tuple[tuple[bytes, bytes] | None, Headers]] = {}
 
@@ -64,6 +68,18 @@ class Said:
         if self._annotations is None:
             self._annotations = self._surface.annotate(self._headers)
         return self._annotations
+
+    def plan(self) -> Node:
+        """Where the call may go; raises InvalidRequest."""
+        if self._plan is None:
+            self._plan = self._surface.plan(self._headers)
+        return self._plan
+
+    def provider_key(self) -> str | None:
+        """What stands in the provider's slot, if that is not free."""
+        if self.slot_is_free:
+            return None
+        return slot_key(self._headers, self.our_keys)
 
     @property
     def shows_another_key(self) -> bool:

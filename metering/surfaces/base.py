@@ -26,7 +26,7 @@ import msgspec
 from metering.core.annotations import Annotations
 from metering.core.limits import Limit, Refusal, Refused, Unit
 from metering.core.result import digits
-from metering.core.routing import Node
+from metering.core.routing import NOBODY, Node, leaf
 from metering.core.windows import moment_text
 from metering.errors import MethodNotAllowed, OurFault, RateLimited, XproxyError
 
@@ -40,7 +40,7 @@ Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
 """Status, headers and body."""
 
-ANYWHERE = Node()
+ANYWHERE = leaf(NOBODY)
 """A plan that says nothing."""
 
 _encode = msgspec.json.Encoder().encode
@@ -112,10 +112,14 @@ class Surface(ABC):
     """What a path begins with: which provider's it is, and what its path there begins with."""
     key_headers: tuple[bytes, ...] = (b"xproxy-api-key",)
     """Where our key may stand beside the provider's slots; the first that is sent counts."""
+    key_name: str = "xProxy-Api-Key"
+    """Where to send it who sends none."""
     members: tuple[str, ...] = ()
     """The members of a body that are for us, and stay here."""
     any_provider = False
     """Whether its paths are no provider's own: what a call says tells where it goes."""
+    tells_what_is_left = False
+    """Whether `about_cost` is to know what is left of limits."""
     refused_status = 400
     """Of calls that limits refuse, unless a setting says otherwise."""
     permanent: Sequence[tuple[bytes, bytes]] = ()

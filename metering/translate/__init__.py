@@ -1,1 +1,21 @@
 """One vendor's form in another's: chat completions and messages, both ways. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from metering.translate.base import Translate
+
+__all__ = ["WAYS", "Translate", "Way"]
+
+
+class Way(NamedTuple):
+    """Where the calls of a path go at a provider that does not serve it itself."""
+
+    path: str
+    translate: Translate
+
+
+WAYS: Mapping[str, Way] = {}
+"""By the client's path."""

@@ -155,7 +155,8 @@ async def test_what_cannot_serve_is_refused(rig: Rig) -> None:
     """Of another provider, blocked, or voided: no other one steps in, the operator's included."""
     await rig.credential("claude", MAIN, provider="anthropic")
     assert refusal(await call(rig, {HEADER: "claude"})) == (403, "credential_of_another_provider")
-    assert refusal(await call(rig, {HEADER: "env-anthropic"})) == (400, "unknown_credential")
+    named = {HEADER: "env-anthropic"}
+    assert refusal(await call(rig, named)) == (403, "credential_of_another_provider")
     row = await rig.credential("main", MAIN, is_default=True)
     for members, code in (
         ({"blocked": True}, "credential_blocked"),
@@ -332,9 +333,10 @@ async def test_the_call_says_what_served_it(rig: Rig) -> None:
         client = Client(CHAT, ASK, headers=headers.items())
         exchange = client.head()
         client.rest()
-        planned = await rig.flow._planner.plan(
+        heard = await rig.flow._planner.hear(
             exchange, request_id="r", now_ms=1_790_000_000_000, started_s=0.0
         )
+        planned = await rig.flow._planner.plan(heard)
         assert planned.row.credential == slug
 
 
@@ -404,7 +406,7 @@ async def test_only_the_latest_secret_stays_with_remembered_headers(rig: Rig) ->
     await credentials.delete(rig.store, APPLICATION, row.slug)
     await rig.credential("main", TEAM, is_default=True)
     await call(rig)
-    said = rig.flow._planner._readers[PAYI]._remembered
+    said = rig.flow._planner._callers._readers[PAYI]._remembered
     remembered = [its._passed for its in said.values() if its._passed]
     assert TEAM in str(remembered)
     assert MAIN not in str(remembered)

@@ -28,7 +28,7 @@ from metering.errors import (
     StoreAway,
     XproxyError,
 )
-from metering.surfaces import ANTHROPIC, OPENAI, PAYI, Surface, surface_of
+from metering.surfaces import ANTHROPIC, OPENAI, PAYI, UNIFIED, Surface, surface_of
 
 PATHS: list[tuple[str, Surface | None, tuple[str, str] | None]] = [
     # raw path                             surface    provider, its path
@@ -59,7 +59,12 @@ PATHS: list[tuple[str, Surface | None, tuple[str, str] | None]] = [
     ("/openai", None, None),
     ("/openai_y/v1/chat/completions", None, None),
     ("/openaiv1/chat/completions", None, None),
-    ("/v1/messages", None, None),
+    ("/v1/messages", UNIFIED[1], ("", "/v1/messages")),
+    ("/v1/completions", UNIFIED[0], ("", "/v1/completions")),
+    ("/v1/chat/completionsx", UNIFIED[0], ("", "/v1/chat/completionsx")),
+    ("/v1/modelsx", UNIFIED[0], None),
+    ("/v1/models/..", UNIFIED[0], None),
+    ("/v1/virtual-keys", None, None),
     ("/api/v1/anthropic/v1/messages", None, None),
     ("/api/v1/proxy/anthropic/v1/messages", PAYI, ("anthropic", "/v1/messages")),
     ("/api/v1/proxy/nobody/v1/messages", PAYI, None),
@@ -313,10 +318,10 @@ def test_bodies(
     user: str | None,
 ) -> None:
     """Headers come first. An end user is the customer; the user too, if the key is nobody's own."""
-    raw = None if member is None else msgspec.Raw(member.encode())
-    found = ANTHROPIC.complete(said, raw, end_user=end_user, key_user=key_user)
+    ours = {} if member is None else {"litellm_metadata": msgspec.Raw(member.encode())}
+    found = ANTHROPIC.complete(said, ours, end_user=end_user, key_user=key_user)
     assert (found.tags, found.account_name, found.user_id) == (tags, customer, user)
-    assert PAYI.complete(said, raw, end_user=end_user, key_user=key_user) is said
+    assert PAYI.complete(said, ours, end_user=end_user, key_user=key_user) is said
 
 
 @pytest.mark.parametrize(
@@ -335,8 +340,9 @@ def test_bodies(
 )  # fmt: skip
 def test_bodies_that_are_not_taken(member: str, end_user: str | None, field: str) -> None:
     """What could not be kept is refused at the door, naming the member."""
+    ours = {"litellm_metadata": msgspec.Raw(member.encode())}
     with pytest.raises(InvalidRequest) as caught:
-        ANTHROPIC.complete(NONE, msgspec.Raw(member.encode()), end_user=end_user, key_user=None)
+        ANTHROPIC.complete(NONE, ours, end_user=end_user, key_user=None)
     assert caught.value.field == field
 
 

@@ -45,6 +45,7 @@ OPENAI_ROOTS = tuple(
 )
 VIRTUAL_KEY, RATE = "virtual_key:", ":rate:"
 """What ids of limits begin with that are virtual keys' own; and what is in those that are rates."""
+RETRIES = b"x-portkey-retry-attempt-count"
 INVALID, EXPIRED, EXHAUSTED, TOO_MANY = "03", "01", "04", "05"
 
 _encode = msgspec.json.Encoder().encode
@@ -56,6 +57,7 @@ class Unified(Surface):
 
     name = "portkey"
     key_headers = (b"xproxy-api-key", b"x-portkey-api-key")
+    key_name = "x-portkey-api-key"
     members = MEMBERS
     any_provider = True
 
@@ -81,7 +83,7 @@ class Unified(Surface):
 
     def annotate(self, headers: Sequence[tuple[bytes, bytes]]) -> Annotations:
         """See `base.Surface`."""
-        return said.annotations(headers)
+        return said.annotated(headers)
 
     def plan(self, headers: Sequence[tuple[bytes, bytes]]) -> Node:
         """See `base.Surface`."""
@@ -124,6 +126,7 @@ class Portkey(Unified):
     """Calls with `x-portkey-*` headers."""
 
     refused_status = 412
+    tells_what_is_left = True
 
     def about_route(self, route: Route) -> Sequence[tuple[bytes, bytes]]:
         """See `base.Surface`."""
@@ -131,7 +134,7 @@ class Portkey(Unified):
             (b"x-portkey-trace-id", route.trace_id.encode()),
             (b"x-portkey-provider", route.provider.encode()),
             (b"x-portkey-last-used-option-index", route.index.encode()),
-            (b"x-portkey-retry-attempt-count", str(route.retries).encode()),
+            (RETRIES, str(route.retries).encode()),
             (b"x-portkey-cache-status", b"DISABLED"),
             *_lost(b"x-portkey", route),
         ]
@@ -237,7 +240,9 @@ def _user(text: str | None) -> str | None:
     return user if user and " " not in user and is_text(user) else None
 
 
+_PORTKEY = tuple(Portkey(roots) for roots in (OPENAI_ROOTS, ANTHROPIC_ROOTS))
 UNIFIED: tuple[Unified, ...] = (
-    Unified(OPENAI_ROOTS, Portkey(OPENAI_ROOTS)),
-    Unified(ANTHROPIC_ROOTS, Portkey(ANTHROPIC_ROOTS)),
+    *(Unified(it.roots, it) for it in _PORTKEY),
+    *_PORTKEY,
 )
+"""Those without Portkey's headers first: whose path it is does not tell."""

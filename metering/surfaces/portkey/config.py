@@ -231,17 +231,17 @@ def _list(value: Any, where: str) -> list[Any]:
     return value
 
 
-def _number(value: Any, where: str, span: tuple[int, int]) -> int:
+def _number(value: object, where: str, span: tuple[int, int]) -> int:
     least, most = span
-    if type(value) is not int or not least <= value <= most:
-        raise wrong(where, f"must be a whole number from {least} to {most}")
-    return value
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+        return value
+    raise wrong(where, f"must be a whole number from {least} to {most}")
 
 
 def _weight(value: Any, where: str) -> int:
     if type(value) not in (int, float) or not 0 <= value <= WEIGHT_MAX:
         raise wrong(where, f"must be a number from 0 to {WEIGHT_MAX}")
-    return round(value * 1_000_000)
+    return int(value * 1_000_000)
 
 
 def _text(config: dict[str, Any], name: str, where: str) -> str | None:

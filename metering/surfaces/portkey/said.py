@@ -62,7 +62,7 @@ def values_of(headers: Headers) -> dict[str, str]:
     return found
 
 
-def annotations(headers: Headers) -> Annotations:
+def annotated(headers: Headers) -> Annotations:
     """What a call says about itself, here and by `xProxy-*` headers, which count first."""
     said = annotate(headers)
     values = values_of(headers)

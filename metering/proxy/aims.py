@@ -1,0 +1,232 @@
+"""Where a call goes that its path does not tell: whose API, with whose key, in which form.
+
+| the first that says something       | example                                                   |
+|-------------------------------------|-----------------------------------------------------------|
+| the model                           | `@team-claude/claude-opus-4-5`, `@groq/llama-3.3-70b`     |
+| the target: virtual key, provider   | `x-portkey-virtual-key`, `x-portkey-provider`             |
+| what stands in the provider's slot  | the slug of a stored credential                           |
+| the model's name, the path          | `claude-...`, `gpt-...`; `/v1/messages`                   |
+
+After `@` comes a virtual key, or a provider whose default credential serves the call.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+
+from metering.core.credentials import Credential
+from metering.core.origins import Origin
+from metering.core.routing import Target
+from metering.directory import Caller
+from metering.errors import InvalidRequest, NotFound
+from metering.meter import Meter
+from metering.providers import DIALECTS, hosts
+from metering.providers import request as reading
+from metering.providers.base import Dialect, Endpoint
+from metering.proxy.credentials import Credentials
+from metering.proxy.request import Request
+from metering.translate import WAYS, Translate
+
+HOSTED = ("@cf/", "@hf/")
+"""What names of models begin with that have an `@` of their own."""
+ANTHROPIC_PATHS = ("/v1/messages", "/v1/complete")
+
+
+class Aim(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one attempt of a call goes."""
+
+    provider: str
+    """By the name that the routes have for it."""
+    dialect: Dialect
+    endpoint: Endpoint
+    path: str
+    """The provider's own."""
+    query: bytes
+    body: bytes | None = None
+    """As it goes to the translation, or to the provider; None: as it came."""
+    model: str = ""
+    """As the provider has it; empty where nothing is said of it."""
+    host: Origin | None = None
+    """Where to, if the caller says so other than by `xProxy-Provider-BaseUri`."""
+    credential: str | None = None
+    """The slug of the stored credential that the call names."""
+    key: str | None = None
+    """The provider's key that the caller brings, to be sent as that provider has it."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    translate: Translate | None = None
+    target: Target = Target()
+
+    @property
+    def named(self) -> str:
+        """The provider, as the call's client names it."""
+        return hosts.name_of(self.provider)
+
+
+class Aims:
+    """Finds where the calls of one worker go."""
+
+    def __init__(self, credentials: Credentials, meter: Meter) -> None:
+        self._credentials = credentials
+        self._meter = meter
+
+    async def of(self, request: Request, target: Target) -> Aim:
+        """Where a call goes with a target of its plan; raises CallerFault."""
+        body = overridden(await request.body(), target)
+        asked, query = _model(body, request.query)
+        name = asked
+        slug, provider = target.credential, target.provider
+        if asked.startswith("@") and not asked.startswith(HOSTED):
+            provider, name = _split(asked)
+            slug = None
+            body = reading.renamed(body, name) if query is None else body
+        elif provider is not None and slug is not None:
+            provider = None  # a virtual key knows its own
+        key = request.said.provider_key() if target.api_key is None else target.api_key.reveal()
+        credential = await self._virtual_key(request.caller, slug, provider, key)
+        if credential is not None:
+            slug, provider = credential.slug, credential.provider
+        else:
+            provider = self._provider(request, provider, name)
+        return _aimed(
+            request,
+            target,
+            provider,
+            (name, body, request.query if query is None else query),
+            slug=slug,
+            key=key,
+        )
+
+    async def _virtual_key(
+        self, caller: Caller, slug: str | None, provider: str | None, key: str | None
+    ) -> Credential | None:
+        """The stored credential that a call names; None: it names none."""
+        if slug is not None:
+            return await self._credentials.named(caller, slug)
+        if provider is not None and provider.startswith("@"):
+            if hosts.dialect_of(provider[1:]) is None:
+                return await self._credentials.named(caller, provider[1:])
+            return await self._credentials.known(caller, provider[1:])
+        if provider is None and key is not None:
+            return await self._credentials.known(caller, key)
+        return None
+
+    def _provider(self, request: Request, named: str | None, model: str) -> str:
+        """A provider by the routes' name for it, from its own name, or what else tells it."""
+        if named is not None:
+            found = hosts.dialect_of(named.removeprefix("@"))
+            if found is None:
+                raise InvalidRequest(
+                    f"Invalid provider passed: {named[:64]!r} is not served. There are "
+                    f"{', '.join(hosts.known())}",
+                    code="unknown_provider",
+                    field="x-portkey-provider",
+                )
+            return found
+        book = self._meter.prices.book
+        for provider in ("anthropic", "openai"):
+            if model and book.find(provider, model, request.now_ms) is not None:
+                return provider
+        if not model:
+            return "anthropic" if request.path.startswith(ANTHROPIC_PATHS) else "openai"
+        raise InvalidRequest(
+            "Either x-portkey-config or x-portkey-provider header is required: whose model "
+            f"{model[:64]!r} is is not known here. Name the provider in x-portkey-provider, a "
+            "virtual key in x-portkey-virtual-key, or both with the model: @provider/model",
+            code="provider_is_missing",
+            field="x-portkey-provider",
+        )
+
+
+def _aimed(
+    request: Request,
+    target: Target,
+    provider: str,
+    asked: tuple[str, bytes, bytes],
+    *,
+    slug: str | None,
+    key: str | None,
+) -> Aim:
+    """The aim at a provider: its own endpoint of this path, or one that the call is translated
+    for."""
+    model, body, query = asked
+    dialect = DIALECTS[provider]
+    path, translate = request.path, None
+    endpoint = dialect.endpoint(request.method, path, query)
+    way = WAYS.get(path.rstrip("/"))
+    if endpoint.kind == "unmetered" and request.method == "POST" and way is not None:
+        there = dialect.endpoint(request.method, way.path, query)
+        if there.kind != "metered":
+            raise _not_served(provider, path)
+        path, endpoint, translate = way.path, there, way.translate
+    host = target.host
+    if provider == "azure.openai":
+        host, path, query = hosts.azure(target.azure, host, path, query, model)
+        endpoint = dialect.endpoint(request.method, path, query)
+    return Aim(
+        provider=provider,
+        dialect=dialect,
+        endpoint=endpoint,
+        path=path,
+        query=query,
+        body=body,
+        model=model,
+        host=host,
+        credential=slug,
+        key=key if slug is None else None,
+        headers=target.headers,
+        translate=translate,
+        target=target,
+    )
+
+
+def overridden(body: bytes, target: Target) -> bytes:
+    """A request with the members that its target sets."""
+    if not target.override:
+        return body
+    return reading.encode({**reading.members(body), **target.override})
+
+
+def _model(body: bytes, query: bytes) -> tuple[str, bytes | None]:
+    """The model that a request names, and the query without it, if that is where it stands."""
+    if b"model=" in query:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        named = [value for name, value in pairs if name == "model"]
+        if named and named[0].startswith("@"):
+            rest = [(name, value) for name, value in pairs if name != "model"]
+            return named[0], urlencode(rest).encode()
+    if b'"model"' not in body:
+        return "", None
+    try:
+        return _model_of(body).model or "", None
+    except (ValueError, RecursionError):  # it is refused where it is read
+        return "", None
+
+
+class _Named(msgspec.Struct):
+    model: str | None = None
+
+
+_model_of = msgspec.json.Decoder(_Named).decode
+
+
+def _split(model: str) -> tuple[str, str]:
+    """`@slug/model` as `@slug` and the model."""
+    slug, _, name = model.partition("/")
+    if not name:
+        raise InvalidRequest(
+            f"model {model[:64]!r} names a virtual key or a provider, and no model: send "
+            f"{slug[:64]}/ and the model's name after it",
+            code="invalid_request_field",
+            field="model",
+        )
+    return slug, name
+
+
+def _not_served(provider: str, path: str) -> NotFound:
+    return NotFound(
+        f"{provider} has no {path}, and nothing that it could be translated to: call a model of "
+        "another provider",
+        code="not_served_by_provider",
+    )
