@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 import idna
 import msgspec
 
-from metering.errors import InvalidRequest
+from metering.errors import CallerFault, InvalidRequest
 from metering.settings import Settings
 
 HEADER = "xProxy-Provider-BaseUri"
@@ -145,12 +145,20 @@ def _wrong_uri(problem: str) -> InvalidRequest:
     return InvalidRequest(f"Header {HEADER} {problem}", code="invalid_provider_uri", field=HEADER)
 
 
-def of_field(fault: InvalidRequest, field: str) -> InvalidRequest:
-    """The same fault of a base URI that did not come in our header, but in a member of a body."""
+def of_field(fault: CallerFault, field: str) -> CallerFault:
+    """The same fault of a base URI that did not come in our header, but in another or in a member
+    of a body."""
+    if HEADER not in fault.message:
+        return fault
     message = fault.message.replace(f"Header {HEADER}:", f"{field}:").replace(
         f"Header {HEADER}", field
     )
-    return InvalidRequest(message, code=fault.code, field=field, should_retry=fault.should_retry)
+    return type(fault)(
+        message.replace(HEADER, field),
+        code=fault.code,
+        field=field,
+        should_retry=fault.should_retry,
+    )
 
 
 def _quoted(text: str) -> str:

@@ -7,13 +7,14 @@ import asyncio
 import msgspec
 
 from metering import audio, tokens
+from metering.core import origins
 from metering.core.annotations import Annotations
 from metering.core.headers import query_to_provider
 from metering.core.origins import Origin
 from metering.core.record import Pricing, UsageRow
 from metering.core.routing import NOBODY, Target
 from metering.directory import Caller, Directory
-from metering.errors import InvalidApiKey, NotAllowed, NotFound
+from metering.errors import CallerFault, InvalidApiKey, NotAllowed, NotFound
 from metering.meter import Meter
 from metering.providers import DIALECTS
 from metering.providers.base import Ask, Dialect, Endpoint
@@ -44,6 +45,8 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 
 
 FIRST = Attempt()
+CUSTOM_HOST = "x-portkey-custom-host"
+"""Where a target's host is from, as errors name it."""
 
 
 class _Who(msgspec.Struct, frozen=True, gc=False):
@@ -100,6 +103,14 @@ class Planner:
 
     async def plan(self, request: Request, attempt: Attempt = FIRST) -> Call:
         """Everything about a call that can be known before it is made; raises CallerFault."""
+        if attempt.target.host is None:
+            return await self._plan(request, attempt)
+        try:
+            return await self._plan(request, attempt)
+        except CallerFault as fault:
+            raise origins.of_field(fault, CUSTOM_HOST) from None
+
+    async def _plan(self, request: Request, attempt: Attempt) -> Call:
         surface, conditions = request.surface, self._conditions
         if request.provider:
             aim = _fixed(request)

@@ -34,7 +34,7 @@ from tests.standin.ledger import read as read_ledger
 
 FORBIDDEN = b"sk-xproxy-"
 """How keys begin that must never come here."""
-OURS = ("xproxy", "x-xproxy", "x-litellm-")
+OURS = ("xproxy", "x-xproxy", "x-litellm-", "x-portkey-")
 """How headers begin that must not, either."""
 MODELS = {"openai": sorted(prices.OPENAI), "anthropic": sorted(prices.ANTHROPIC)}
 
