@@ -12,6 +12,7 @@ After `@` comes a virtual key, or a provider whose default credential serves the
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -27,6 +28,7 @@ from metering.providers import request as reading
 from metering.providers.base import Dialect, Endpoint
 from metering.proxy.credentials import Credentials
 from metering.proxy.request import Request
+from metering.surfaces.base import PATH_REMEMBERED_MAX
 from metering.translate import WAYS, Translate
 
 HOSTED = ("@cf/", "@hf/")
@@ -62,6 +64,20 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
     def named(self) -> str:
         """The provider, as the call's client names it."""
         return hosts.name_of(self.provider)
+
+
+def fixed(provider: str, method: str, path: str, query: bytes) -> Aim:
+    """The aim of a call whose path says where it goes."""
+    if len(path) + len(query) > PATH_REMEMBERED_MAX:
+        return _fixed.__wrapped__(provider, method, path, query)
+    return _fixed(provider, method, path, query)
+
+
+@lru_cache(maxsize=1024)
+def _fixed(provider: str, method: str, path: str, query: bytes) -> Aim:
+    dialect = DIALECTS[provider]
+    endpoint = dialect.endpoint(method, path, query)
+    return Aim(provider=provider, dialect=dialect, endpoint=endpoint, path=path, query=query)
 
 
 class Aims:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 
@@ -16,9 +17,8 @@ from metering.core.routing import NOBODY, Target
 from metering.directory import Caller, Directory
 from metering.errors import CallerFault, InvalidApiKey, NotAllowed, NotFound
 from metering.meter import Meter
-from metering.providers import DIALECTS
 from metering.providers.base import Ask, Dialect, Endpoint
-from metering.proxy.aims import Aim, Aims
+from metering.proxy.aims import Aim, Aims, fixed
 from metering.proxy.call import Call
 from metering.proxy.callers import Callers
 from metering.proxy.conditions import Conditions, refuse_unmetered
@@ -31,7 +31,7 @@ from metering.proxy.spends import Spends
 from metering.settings import Settings
 from metering.surfaces.base import Route, upstream_url
 from metering.tokens import THREAD_FROM_BYTES
-from metering.translate.base import Options, Translated
+from metering.translate.base import Options, Translate, Translated
 from metering.upstream import Resolver
 
 
@@ -101,10 +101,13 @@ class Planner:
             started_s=started_s,
         )
 
-    async def plan(self, request: Request, attempt: Attempt = FIRST) -> Call:
+    def plan(self, request: Request, attempt: Attempt = FIRST) -> Awaitable[Call]:
         """Everything about a call that can be known before it is made; raises CallerFault."""
-        if attempt.target.host is None:
-            return await self._plan(request, attempt)
+        plan = self._plan if attempt.target.host is None else self._plan_there
+        return plan(request, attempt)
+
+    async def _plan_there(self, request: Request, attempt: Attempt) -> Call:
+        """The same of a call whose host was chosen by other words than ours: faults name those."""
         try:
             return await self._plan(request, attempt)
         except CallerFault as fault:
@@ -113,7 +116,7 @@ class Planner:
     async def _plan(self, request: Request, attempt: Attempt) -> Call:
         surface, conditions = request.surface, self._conditions
         if request.provider:
-            aim = _fixed(request)
+            aim = fixed(request.provider, request.method, request.path, request.query)
         else:
             aim = await self._aims.of(request, attempt.target)
         dialect, endpoint = aim.dialect, aim.endpoint
@@ -122,8 +125,9 @@ class Planner:
         if metered and dialect.needs_resource and who.annotations.price_as_resource is None:
             raise missing("xProxy-PriceAs-Resource", "what the deployed model is: claude-opus-4-5")
         body = await request.body() if aim.body is None else aim.body
-        translated = await self._translated(request, aim, body)
-        if translated is not None:
+        translated = None
+        if aim.translate is not None:
+            translated = await self._translated(request, aim, aim.translate, body)
             body = translated.body
         ask, body = await _asked(request.caller, dialect, endpoint, body, request.said.content_type)
         annotations = who.annotations
@@ -148,7 +152,7 @@ class Planner:
             surface=surface,
             told=[
                 *surface.about_key(limits, caller.limit_ids, self._spends.of),
-                *surface.about_route(_route(request, aim, attempt, annotations, translated)),
+                *_about_route(request, aim, attempt, annotations, translated),
             ],
             caller=caller,
             annotations=annotations,
@@ -194,10 +198,10 @@ class Planner:
         sent = None if aim.key is None else dialect.credential(aim.key)
         return _Who(annotations, chosen, None, None, sent)
 
-    async def _translated(self, request: Request, aim: Aim, body: bytes) -> Translated | None:
-        """The request in the provider's form, if it came in another one."""
-        if aim.translate is None:
-            return None
+    async def _translated(
+        self, request: Request, aim: Aim, translate: Translate, body: bytes
+    ) -> Translated:
+        """The request in the provider's form."""
         options = Options(
             created_s=request.now_ms // 1000,
             max_output_tokens=self._conditions.most_output(
@@ -206,8 +210,8 @@ class Planner:
             strict=aim.target.strict,
         )
         if len(body) < THREAD_FROM_BYTES:
-            return aim.translate(body, options)
-        return await asyncio.to_thread(aim.translate, body, options)
+            return translate(body, options)
+        return await asyncio.to_thread(translate, body, options)
 
     def _url(self, request: Request, aim: Aim, who: _Who) -> str:
         base = self._destinations.base_url(aim.dialect, who.chosen)
@@ -216,24 +220,14 @@ class Planner:
         return upstream_url(aim.provider, base, aim.path, passed)
 
 
-def _fixed(request: Request) -> Aim:
-    """The aim of a call whose path says where it goes."""
-    dialect = DIALECTS[request.provider]
-    return Aim(
-        provider=request.provider,
-        dialect=dialect,
-        endpoint=dialect.endpoint(request.method, request.path, request.query),
-        path=request.path,
-        query=request.query,
-    )
-
-
 def _headers(
     request: Request, aim: Aim, who: _Who, translated: Translated | None
 ) -> list[tuple[bytes, bytes]]:
     """The headers to send upstream. Those of the target, and of a translation, are added to the
     caller's of the same name where they are lists, and take their place otherwise."""
     passed = request.said.passed(aim.dialect, who.sent)
+    if request.provider:
+        return passed
     more = aim.headers if translated is None else (*aim.headers, *translated.headers)
     for name, value in more:
         before = [it for key, it in passed if key == name]
@@ -243,14 +237,17 @@ def _headers(
     return passed
 
 
-def _route(
+def _about_route(
     request: Request,
     aim: Aim,
     attempt: Attempt,
     annotations: Annotations,
     translated: Translated | None,
-) -> Route:
-    return Route(
+) -> Sequence[tuple[bytes, bytes]]:
+    """What the answer says of the way that a call went, if its path does not tell."""
+    if request.provider:
+        return ()
+    route = Route(
         trace_id=annotations.properties.get("trace_id") or request.request_id,
         provider=aim.named,
         index=attempt.target.index,
@@ -258,6 +255,7 @@ def _route(
         dropped=() if translated is None else translated.dropped,
         changed=() if translated is None else translated.changed,
     )
+    return request.surface.about_route(route)
 
 
 def _no_key(provider: str) -> InvalidApiKey:
