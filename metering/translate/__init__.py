@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from metering.translate.base import Translate
+from metering.translate.openai import messages_to_chat
 
-__all__ = ["WAYS", "Translate", "Way"]
+__all__ = ["WAYS", "Translate", "Way", "messages_to_chat"]
 
 
 class Way(NamedTuple):
@@ -17,5 +18,7 @@ class Way(NamedTuple):
     translate: Translate
 
 
-WAYS: Mapping[str, Way] = {}
+WAYS: Mapping[str, Way] = {
+    "/v1/messages": Way("/v1/chat/completions", messages_to_chat),
+}
 """By the client's path."""
