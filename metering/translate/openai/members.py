@@ -62,7 +62,9 @@ class Notes:
 
 def said(raw: Raw | None) -> bool:
     """Whether a member is there and not null."""
-    return raw is not None and (len(memoryview(raw)) != len(b"null") or bytes(raw) != b"null")
+    if raw is None or not raw:
+        return False
+    return len(memoryview(raw)) != len(b"null") or bytes(raw) != b"null"
 
 
 def opening(raw: Raw) -> int:

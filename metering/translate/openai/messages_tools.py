@@ -7,6 +7,8 @@ from msgspec import Raw
 from metering.translate.openai import members
 from metering.translate.openai.members import Fields, Notes
 
+_SEARCH = "tool_search_tool_"
+"""A tool that finds tools: the model can do without, as it is given all of them."""
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -14,15 +16,21 @@ def carry(fields: Fields, out: dict[str, object], notes: Notes) -> None:
     """Writes `tools`, `tool_choice` and `parallel_tool_calls`; raises InvalidRequest."""
     raw = members.take(fields, "tools")
     given = members.objects(raw, "tools") if raw is not None else []
-    if given:
-        out["tools"] = [_tool(tool, f"tools[{i}]", notes) for i, tool in enumerate(given)]
+    tools = [
+        tool for i, it in enumerate(given) if (tool := _tool(it, f"tools[{i}]", notes)) is not None
+    ]
+    if tools:
+        out["tools"] = tools
     choice = members.take(fields, "tool_choice")
     if choice is not None:
         _choice(members.fields(choice, "tool_choice"), out, notes)
 
 
-def _tool(tool: Fields, path: str, notes: Notes) -> dict[str, object]:
+def _tool(tool: Fields, path: str, notes: Notes) -> dict[str, object] | None:
     kind = members.take_word(tool, "type", path)
+    if kind.startswith(_SEARCH):
+        notes.drop(path)
+        return None
     if kind not in ("", "custom"):
         members.untranslatable(
             f"{path}.type",
