@@ -15,8 +15,8 @@ from metering.translate import messages_to_chat
 from metering.translate.base import Options, Translated
 
 OPTIONS = Options(created_s=1_800_000_000)
-_event: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
-_asked: dict[str, Any] = {
+_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
+_ASKED: dict[str, Any] = {
     "model": "m",
     "max_tokens": 9,
     "messages": [{"role": "user", "content": "hi"}],
@@ -25,7 +25,7 @@ _asked: dict[str, Any] = {
 
 def translate(**asked: Any) -> Translated:
     """The translation of a small request with these members; None leaves one out."""
-    body = {name: value for name, value in {**_asked, **asked}.items() if value is not None}
+    body = {name: value for name, value in {**_ASKED, **asked}.items() if value is not None}
     return messages_to_chat(msgspec.json.encode(body), OPTIONS)
 
 
@@ -41,26 +41,27 @@ def whole(body: bytes) -> Message:
     translated = translate().answers.whole(body)
     assert translated is not None
     Message.model_validate_json(translated, strict=True)
-    return _client(translated, "application/json").messages.create(**_asked)
+    message: Message = _client(translated, "application/json").messages.create(**_ASKED)
+    return message
 
 
 def events(stream: bytes) -> Iterator[RawMessageStreamEvent]:
     """The events that the SDK reads of a stream, checked against its types."""
-    for event in _client(stream, "text/event-stream").messages.create(**_asked, stream=True):
-        _event.validate_python(event.to_dict())
+    for event in _client(stream, "text/event-stream").messages.create(**_ASKED, stream=True):
+        _EVENT.validate_python(event.to_dict())
         yield event
 
 
 def final(stream: bytes) -> Message:
     """The message that the SDK makes of a stream."""
-    with _client(stream, "text/event-stream").messages.stream(**_asked) as events:
+    with _client(stream, "text/event-stream").messages.stream(**_ASKED) as events:
         return events.get_final_message()
 
 
 def error(status: int, body: bytes) -> Exception:
     """What the SDK raises of an answer with this status."""
     try:
-        _client(body, "application/json", status).messages.create(**_asked)
+        _client(body, "application/json", status).messages.create(**_ASKED)
     except Exception as raised:  # noqa: BLE001 - it is the result
         return raised
     raise AssertionError(body)

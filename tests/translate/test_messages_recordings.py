@@ -10,6 +10,7 @@ import pytest
 
 from metering.errors import InvalidRequest
 from metering.translate import messages_to_chat
+from metering.translate.base import Translated
 from tests.providers import replay
 from tests.standin.recordings import Recording
 from tests.translate import claude
@@ -137,17 +138,24 @@ def test_recorded_requests_are_carried_or_refused_by_a_path(*, streamed: bool) -
         (recording,) = case.values
         if recording is None:
             pytest.skip("no recordings")
-        try:
-            translated = messages_to_chat(replay.body_of(recording), claude.OPTIONS)
-        except InvalidRequest as refused:
-            assert refused.field is not None
-            assert find(recording.request, refused.field) is not None
+        translated = carried(recording)
+        if isinstance(translated, InvalidRequest):
+            assert translated.field
+            assert find(recording.request, translated.field) is not None
             continue
         for path in (*translated.dropped, *translated.changed):
             assert path == "cache_control" or find(recording.request, path) is not None
         sent = json.loads(translated.body)
         assert sent["model"] == recording.request["model"]
         assert not (streamed and not sent["stream_options"]["include_usage"])
+
+
+def carried(recording: Recording) -> Translated | InvalidRequest:
+    """A recorded request's translation, or why there is none."""
+    try:
+        return messages_to_chat(replay.body_of(recording), claude.OPTIONS)
+    except InvalidRequest as refused:
+        return refused
 
 
 def find(body: Any, path: str) -> Any:
