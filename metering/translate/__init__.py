@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from metering.translate.anthropic.chat_request import chat_to_messages
+from metering.translate.anthropic.complete import completions_to_complete
+from metering.translate.anthropic.models import models_list
 from metering.translate.base import Translate
 from metering.translate.openai import messages_to_chat
 
-__all__ = ["WAYS", "Translate", "Way", "messages_to_chat"]
+__all__ = [
+    "WAYS",
+    "Translate",
+    "Way",
+    "chat_to_messages",
+    "completions_to_complete",
+    "messages_to_chat",
+    "models_list",
+]
 
 
 class Way(NamedTuple):
@@ -19,6 +30,8 @@ class Way(NamedTuple):
 
 
 WAYS: Mapping[str, Way] = {
+    "/v1/chat/completions": Way("/v1/messages", chat_to_messages),
+    "/v1/completions": Way("/v1/complete", completions_to_complete),
     "/v1/messages": Way("/v1/chat/completions", messages_to_chat),
 }
 """By the client's path."""

@@ -1,0 +1,1 @@
+"""For OpenAI's clients of Anthropic: chat completions as messages, completions as complete."""
