@@ -169,7 +169,8 @@ def _annotations(texts: list[_Block]) -> list[dict[str, Any]]:
     if not any(reading.is_list(block.citations) for block in texts):
         return made
     for block in texts:
-        start, at = at, at + len(reading.found(_text, block.text) or "")
+        text = reading.found(_text, block.text)
+        start, at = at, at + len(text or "")
         cited = reading.found(_citations, block.citations) if block.citations else None
         made += [
             {

@@ -106,7 +106,7 @@ def _block(part: dict[str, Raw], path: str, lost: Lost) -> Made | Raw | None:
     if "type" not in part:
         raise missing(f"{path}.type", f"it is {_POSSIBLE}")
     kind = reading.text(part["type"], f"{path}.type")
-    if kind in {"text", "refusal", "input_text"}:
+    if kind in {"text", "refusal"}:
         return _text(part, "refusal" if kind == "refusal" else "text", path, lost)
     if kind == "image_url":
         return _image(part, path, lost)
