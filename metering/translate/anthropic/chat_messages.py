@@ -71,8 +71,13 @@ class Conversation:
         take(self, message, path)
 
     def end(self) -> None:
-        """All messages have been taken."""
+        """All messages have been taken. Anthropic asks for one of the user: where there are only
+        system messages, they are it."""
         self._place_late()
+        if not self.turns and self.system:
+            self._turn("user", self.system)
+            self.system = []
+            self._lost.changed.append("messages")
         if not self.turns:
             raise wrong(
                 "messages", "a list with at least one message of a user that says something"

@@ -67,6 +67,15 @@ def test_system_and_developer_messages_are_the_system_prompt() -> None:
     assert made["messages"] == HI
 
 
+def test_system_messages_alone_are_the_users() -> None:
+    """OpenAI answers them, and Anthropic wants a message of the user."""
+    messages = [{"role": "system", "content": "a"}, {"role": "system", "content": "b"}]
+    made = body(messages=messages)
+    assert made["messages"] == [user([text("a"), text("b")])]
+    assert "system" not in made
+    assert chat(messages=messages).changed == ("messages",)
+
+
 def test_anthropics_own_system_comes_first() -> None:
     """A client may send it beside the messages, as text or as blocks."""
     messages = [{"role": "system", "content": "b"}, *HI]
@@ -214,7 +223,7 @@ def test_what_says_nothing_is_left_out() -> None:
 
 def test_an_answer_goes_back_as_it_came() -> None:
     """What SDKs dump of an answer (`annotations`, nulls) is nothing that is lost."""
-    dumped = {
+    dumped: dict[str, Any] = {
         "role": "assistant",
         "content": "b",
         "refusal": None,

@@ -169,7 +169,13 @@ EFFORTS: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...], tuple[
     (OLDER, {"reasoning_effort": "none"}, {}, (), ()),
     (OLDEST, {"reasoning_effort": "high"}, {}, ("reasoning_effort",), ()),
     # thinking goes with no other way to choose words, and not with tools that must be called
-    (FOUR_SIX, {"reasoning_effort": "low", "temperature": 0}, {"e": "low", "t": ADAPTIVE}, ("temperature",), ()),
+    (
+        FOUR_SIX,
+        {"reasoning_effort": "low", "temperature": 0},
+        {"e": "low", "t": ADAPTIVE},
+        ("temperature",),
+        (),
+    ),
     (
         MODEL,
         {"reasoning_effort": "low", "tools": [TOOL], "tool_choice": "required"},
@@ -223,7 +229,7 @@ BAD: list[tuple[Any, str]] = [
     ({"messages": {}}, "messages"),
     ({"messages": []}, "messages"),
     ({"messages": ["x"]}, "messages[0]"),
-    ({"messages": [{"role": "system", "content": "alone"}]}, "messages"),
+    ({"messages": [{"role": "system", "content": ""}]}, "messages"),
     ({"messages": [{"content": "x"}]}, "messages[0].role"),
     ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
     ({"messages": [{"role": "user"}]}, "messages[0].content"),

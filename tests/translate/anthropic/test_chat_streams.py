@@ -120,9 +120,9 @@ def test_a_stream_of_text() -> None:
     made = streamed(opened(), sse(START, PING, *say(0, "Hi", " th\u00e4re"), ended(), STOP))
     head = f'data: {{"id":"msg_1","object":"chat.completion.chunk","created":{CREATED},'
     head += '"model":"claude-x","service_tier":"default","choices":[{"index":0,"delta":'
+    role = '{"role":"assistant","content":"","refusal":null}'
     assert made.decode().split("\n\n") == [
-        head
-        + '{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]}',
+        head + role + ',"logprobs":null,"finish_reason":null}]}',
         head + '{"content":"Hi"},"logprobs":null,"finish_reason":null}]}',
         head + '{"content":" th\\u00e4re"},"logprobs":null,"finish_reason":null}]}',
         head + '{},"logprobs":null,"finish_reason":"stop"}]}',
