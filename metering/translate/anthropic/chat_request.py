@@ -21,7 +21,7 @@ PASSED = frozenset(
     {
         *("cache_control", "container", "mcp_servers", "context_management", "inference_geo"),
         *("speed", "diagnostics", "compaction", "fallbacks", "fallback_credit_token", "thread"),
-        *("billing_policy", "user_profile_id"),
+        "billing_policy",
     }
 )
 """Anthropic's own members that a client may send beside OpenAI's."""
