@@ -14,7 +14,7 @@ from msgspec import UNSET, Raw, UnsetType
 from metering.translate.anthropic import faults, reading
 from metering.translate.anthropic.chat_stream import ChatStream
 from metering.translate.anthropic.chat_usage import Used
-from metering.translate.anthropic.finish import finish_reason
+from metering.translate.anthropic.finish import finish_reason, refusal
 from metering.translate.base import Options
 
 _NULL = Raw(b"null")
@@ -35,10 +35,6 @@ class _Block(msgspec.Struct):
     input: Raw = Raw(b"{}")
 
 
-class _Details(msgspec.Struct):
-    explanation: str | None = None
-
-
 class _Message(msgspec.Struct):
     content: list[Raw]
     id: Raw = Raw(b'""')
@@ -52,7 +48,6 @@ class _Message(msgspec.Struct):
 
 _message = msgspec.json.Decoder(_Message)
 _block = msgspec.json.Decoder(_Block)
-_details = msgspec.json.Decoder(_Details | None)
 _citations = msgspec.json.Decoder(list[_Citation] | None)
 _text: msgspec.json.Decoder[str] = msgspec.json.Decoder(str)
 
@@ -138,19 +133,6 @@ class ChatAnswers:
         return made
 
 
-def refusal(stop_reason: str | None, details: Raw) -> str | None:
-    """What is said of a refusal, if anything is."""
-    if stop_reason != "refusal":
-        return None
-    read = reading.found(_details, details)
-    return read.explanation if read is not None else None
-
-
-def arguments(value: Raw) -> str:
-    """The input of a call as OpenAI has it: JSON in a string."""
-    return bytes(value).decode(errors="replace")
-
-
 def _joined(texts: list[Raw]) -> Raw | None:
     """JSON strings one after the other, as one."""
     if len(texts) < 2:
@@ -159,7 +141,7 @@ def _joined(texts: list[Raw]) -> Raw | None:
 
 
 def _called(call: _Block) -> dict[str, Any]:
-    return {"name": call.name, "arguments": arguments(call.input)}
+    return {"name": call.name, "arguments": bytes(call.input).decode(errors="replace")}
 
 
 def _annotations(texts: list[_Block]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ that, else with the finish reason; of a stream that breaks off, on its error.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw, UnsetType
 from metering.core.sse import MEDIA_BYTES_MAX, Event, Parser
 from metering.translate.anthropic import faults, reading
 from metering.translate.anthropic.chat_usage import Used
-from metering.translate.anthropic.finish import finish_reason
+from metering.translate.anthropic.finish import finish_reason, refusal
 from metering.translate.base import Options
 
 DONE = b"data: [DONE]\n\n"
@@ -59,10 +59,6 @@ class _Event(msgspec.Struct):
     xproxy_result: Raw | UnsetType = UNSET
 
 
-class _Details(msgspec.Struct):
-    explanation: str | None = None
-
-
 class _Call(msgspec.Struct):
     """A call that is under way."""
 
@@ -76,7 +72,6 @@ class _Call(msgspec.Struct):
 _event = msgspec.json.Decoder(_Event)
 _block = msgspec.json.Decoder(_Block)
 _delta = msgspec.json.Decoder(_Delta)
-_details = msgspec.json.Decoder(_Details)
 _EMPTY = b'""'
 
 
@@ -237,11 +232,8 @@ class ChatStream:
     def _end(self, delta: _Delta) -> bytes:
         """The chunk that says why it ended."""
         self._reason = reading.encode(finish_reason(delta.stop_reason, legacy=self._legacy))
-        said: dict[str, Any] = {}
-        if delta.stop_reason == "refusal":
-            details = reading.found(_details, delta.stop_details)
-            if details is not None and details.explanation:
-                said["refusal"] = details.explanation
+        explained = refusal(delta.stop_reason, delta.stop_details)
+        said = {"refusal": explained} if explained else {}
         more = b""
         if not self._options.strict:
             raw = {"stop_reason": delta.stop_reason, "stop_sequence": delta.stop_sequence}

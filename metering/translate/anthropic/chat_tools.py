@@ -207,12 +207,13 @@ class Tools:
         if mode not in {"auto", "required"}:
             raise wrong(f"{path}.mode", "'auto' or 'required'")
         names = set()
+        path = f"{path}.tools"
         for index, tool in enumerate(reading.objects(allowed.get("tools", reading.NULL), path)):
-            place = f"{path}.tools[{index}]"
+            place = f"{path}[{index}]"
             named = reading.members(tool["function"], place) if "function" in tool else tool
             names.add(_name(named, place))
         if not names <= self._tools.keys() or not names:
-            raise self._unknown(f"{path}.tools")
+            raise self._unknown(path)
         self._tools = {name: tool for name, tool in self._tools.items() if name in names}
         self.choice = {"type": "any" if mode == "required" else "auto"}
 

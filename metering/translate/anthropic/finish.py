@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+from msgspec import Raw
+
+from metering.translate.anthropic import reading
+
 FINISH_REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -18,3 +23,18 @@ def finish_reason(stop_reason: str | None, *, legacy: bool = False) -> str:
     """OpenAI's `finish_reason` of a `stop_reason`; what is not known has stopped."""
     found = FINISH_REASONS.get(stop_reason or "", "stop")
     return "function_call" if legacy and found == "tool_calls" else found
+
+
+class _Details(msgspec.Struct):
+    explanation: str | None = None
+
+
+_details = msgspec.json.Decoder(_Details | None)
+
+
+def refusal(stop_reason: str | None, details: Raw) -> str | None:
+    """What is explained of a refusal, if anything is."""
+    if stop_reason != "refusal":
+        return None
+    read = reading.found(_details, details)
+    return read.explanation if read is not None else None

@@ -164,6 +164,19 @@ def test_usage_that_is_not_strict_has_anthropics_beside() -> None:
         assert usage[name] == CACHED[name]
 
 
+@pytest.mark.parametrize("tier", ["batch", 1, None, []])
+def test_tiers_that_openai_does_not_have_are_not_told(tier: Any) -> None:
+    """Nor what is none."""
+    assert "service_tier" not in whole(message(usage={**USAGE, "service_tier": tier}))
+
+
+@pytest.mark.parametrize("details", [1, {"thinking_tokens": "x"}, {}])
+def test_thoughts_that_were_not_counted_are_not_told(details: Any) -> None:
+    """No figure is made up."""
+    usage = whole(message(usage={**USAGE, "output_tokens_details": details}))["usage"]
+    assert "completion_tokens_details" not in usage
+
+
 @pytest.mark.parametrize("usage", [None, {}, {"output_tokens": None}, [], "x"])
 def test_usage_that_was_not_said_is_not_made_up(usage: Any) -> None:
     """There is none then."""

@@ -221,6 +221,42 @@ def test_what_says_nothing_is_left_out() -> None:
     assert turns(*messages) == [user("a"), user([text("b")])]
 
 
+def test_what_says_nothing_in_other_places() -> None:
+    """System messages amid the conversation, and results of tools."""
+    messages = [
+        user("a"),
+        {"role": "system", "content": ""},
+        user([text("")]),
+        assistant(call(1), call(2)),
+        tool(1, ""),
+        tool(2, [text("")]),
+    ]
+    made = turns(*messages)
+    assert [it["role"] for it in made] == ["user", "assistant", "user"]
+    results = [{"type": "tool_result", "tool_use_id": f"call_{index}"} for index in (1, 2)]
+    assert made[2]["content"] == results
+
+
+def test_a_mark_on_a_message_without_a_place_for_it() -> None:
+    """Blocks that go as they are keep what they have, and a block's own mark holds."""
+    thinking = {"type": "thinking", "thinking": "hm", "signature": "s=="}
+    messages = [
+        user([text("a", cache_control={"type": "ephemeral"})], cache_control=HOUR),
+        assistant(content_blocks=[thinking], cache_control=HOUR),
+        user("b"),
+    ]
+    said = chat(messages=messages)
+    assert json.loads(said.body)["messages"][0]["content"] == messages[0]["content"]
+    assert said.dropped == ("messages[1].cache_control",)
+
+
+def test_how_closely_to_look_at_an_image_is_lost() -> None:
+    """Anthropic has no word for it."""
+    image = {"type": "image_url", "image_url": {"url": PNG, "detail": "low"}}
+    said = chat(messages=[user([image])])
+    assert said.dropped == ("messages[0].content[0].image_url.detail",)
+
+
 def test_an_answer_goes_back_as_it_came() -> None:
     """What SDKs dump of an answer (`annotations`, nulls) is nothing that is lost."""
     dumped: dict[str, Any] = {

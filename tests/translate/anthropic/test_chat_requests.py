@@ -301,6 +301,15 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
     assert fault.value.code == "invalid_json"
 
 
+@pytest.mark.parametrize("member", ["model", "stop"])
+def test_a_member_that_is_no_utf8_is_refused(member: str) -> None:
+    """With its path; JSON is UTF-8."""
+    body = json.dumps({"model": MODEL, "messages": HI, "stop": "x", "user": "u", member: "bad"})
+    with pytest.raises(InvalidRequest) as fault:
+        chat_to_messages(body.encode().replace(b"bad", b"\xff"), STRICT)
+    assert fault.value.field == member
+
+
 def test_the_last_of_two_members_holds() -> None:
     """Of a name sent twice one value goes on, the one that every parser takes."""
     made = chat_to_messages(

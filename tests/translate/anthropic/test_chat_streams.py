@@ -307,6 +307,27 @@ def test_a_result_of_a_stream_that_is_cut_is_on_the_error() -> None:
     assert objects(made)[-1]["xproxy_result"] == json.loads(RESULT)
 
 
+def test_a_result_on_an_error_or_on_the_last_event() -> None:
+    """Wherever one stands in the provider's stream, it is passed on."""
+    failed = objects(streamed(opened(), sse({**FAILED, "xproxy_result": {"a": 1}})))[-1]
+    assert failed["xproxy_result"] == {"a": 1}
+    last = told(START, {**STOP, "xproxy_result": {"a": 1}}, usage=True)[-1]
+    assert last["xproxy_result"] == {"a": 1}
+
+
+def test_an_error_without_words_is_one_all_the_same() -> None:
+    """It says that the stream cannot be read."""
+    made = streamed(opened(), sse(START, {"type": "error", "error": 1}))
+    assert objects(made)[-1]["error"]["code"] == "stream_unreadable"
+
+
+def test_a_text_that_comes_with_its_beginning() -> None:
+    """Is said; and one that has nothing but a beginning says nothing."""
+    blocks = (begin(0, type="text", text="a"), end(0), begin(1, type="text"), end(1))
+    for strict in (True, False):
+        assert text_of(told(START, *blocks, ended(), STOP, strict=strict)) == "a"
+
+
 def test_an_error_says_what_is_needed_once() -> None:
     """After an error event the end of the stream is no second fault."""
     assert streamed(opened(), sse(START, FAILED), cut=True).count(b'"error"') == 1
@@ -343,14 +364,21 @@ def test_a_reason_that_never_came_is_a_plain_stop() -> None:
     assert told(START, STOP)[-1]["choices"][0]["finish_reason"] == "stop"
 
 
-def test_a_refusal_says_why() -> None:
-    """In the chunk with the reason."""
-    details = {"type": "refusal", "explanation": "Not that."}
+@pytest.mark.parametrize(
+    ("details", "delta"),
+    [
+        ({"type": "refusal", "explanation": "Not that."}, {"refusal": "Not that."}),
+        ({"type": "refusal", "explanation": None}, {}),
+        (None, {}),
+    ],
+)
+def test_a_refusal_says_why(details: Any, delta: Said) -> None:
+    """In the chunk with the reason, if anything is explained."""
     last = ended()
     last["delta"] = {"stop_reason": "refusal", "stop_details": details}
     choice = told(START, last, STOP)[-1]["choices"][0]
     assert choice["finish_reason"] == "content_filter"
-    assert choice["delta"] == {"refusal": "Not that."}
+    assert choice["delta"] == delta
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,11 @@ OTHER = {"type": "function", "function": {"name": "g"}}
 BUILT_IN = {"type": "web_search_20250305", "name": "web_search", "max_uses": 2}
 
 
+def allowed(mode: str, *tools: dict[str, Any]) -> dict[str, Any]:
+    """A choice among some tools."""
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
+
+
 def test_a_schema_goes_byte_for_byte() -> None:
     """Portkey keeps `type`, `properties` and `required`; here nothing is lost or reordered."""
     sent = (
@@ -114,6 +119,10 @@ CHOICES: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
     ({"tool_choice": FORCED}, {"type": "tool", "name": "f"}),
     ({"tool_choice": {"type": "tool", "name": "f"}}, {"type": "tool", "name": "f"}),
     ({"tool_choice": {"type": "any"}}, ANY),
+    (
+        {"tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True}},
+        {"type": "tool", "name": "f", "disable_parallel_tool_use": True},
+    ),
     ({"parallel_tool_calls": True}, None),
     ({"parallel_tool_calls": False}, {**AUTO, "disable_parallel_tool_use": True}),
     (
@@ -132,10 +141,7 @@ def test_how_tools_are_chosen(asked: dict[str, Any], choice: dict[str, Any] | No
 
 def test_only_allowed_tools_are_sent() -> None:
     """Anthropic has no word for a choice among them, but what is not there cannot be called."""
-    allowed = {"mode": "required", "tools": [FORCED]}
-    made = body(
-        tools=[TOOL, OTHER], tool_choice={"type": "allowed_tools", "allowed_tools": allowed}
-    )
+    made = body(tools=[TOOL, OTHER], tool_choice=allowed("required", FORCED))
     assert [it["name"] for it in made["tools"]] == ["f"]
     assert made["tool_choice"] == ANY
 
@@ -179,6 +185,10 @@ def test_web_search_is_anthropics() -> None:
             "user_location": {"type": "approximate", **near},
         }
     ]
+    plain = {"type": "approximate", "city": "Berlin"}
+    made = body(web_search_options={"user_location": plain})["tools"][0]
+    assert made["user_location"] == plain
+    assert "user_location" not in body(web_search_options={})["tools"][0]
     said = chat(web_search_options=options)
     assert said.dropped == ("web_search_options.search_context_size",)
 
@@ -201,6 +211,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "tool_choice.name"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}}, "tool_choice.allowed_tools"),
+    (
+        {"tools": [TOOL], "tool_choice": allowed("sometimes", TOOL)},
+        "tool_choice.allowed_tools.mode",
+    ),
+    ({"tools": [TOOL], "tool_choice": allowed("auto", OTHER)}, "tool_choice.allowed_tools.tools"),
+    ({"tools": [TOOL], "tool_choice": allowed("auto")}, "tool_choice.allowed_tools.tools"),
     ({"tools": [TOOL], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
 ]
 
