@@ -29,7 +29,7 @@ from metering.providers.base import Dialect, Endpoint
 from metering.proxy.credentials import Credentials
 from metering.proxy.request import Request
 from metering.surfaces.base import PATH_REMEMBERED_MAX
-from metering.translate import WAYS, Translate
+from metering.translate import MODELS, WAYS, Answers, Translate
 
 HOSTED = ("@cf/", "@hf/")
 """What names of models begin with that have an `@` of their own."""
@@ -58,6 +58,8 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
     """The provider's key that the caller brings, to be sent as that provider has it."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     translate: Translate | None = None
+    answers: Answers | None = None
+    """What comes back, in the client's form, of a call that goes as it came."""
     target: Target = Target()
 
     @property
@@ -193,8 +195,16 @@ def _aimed(
         key=key if slug is None else None,
         headers=target.headers,
         translate=translate,
+        answers=MODELS if _lists_models(request, provider) else None,
         target=target,
     )
+
+
+def _lists_models(request: Request, provider: str) -> bool:
+    """Whether a call asks Anthropic for its models, and is no client of Anthropic's."""
+    if provider != "anthropic" or request.method != "GET":
+        return False
+    return request.path.startswith("/v1/models") and not request.said.has(b"anthropic-version")
 
 
 def overridden(body: bytes, target: Target) -> bytes:

@@ -169,7 +169,7 @@ class Planner:
             else await self._destinations.addresses(who.chosen),
             headers=_headers(request, aim, who, translated),
             body=dialect.upstream_body(ask, body) if metered else body,
-            answers=None if translated is None else translated.answers,
+            answers=aim.answers if translated is None else translated.answers,
             timeout_ms=aim.target.timeout_ms,
             stored_key=None if who.secret is None else who.secret.encode(),
             tokens_asked=ask.tokens + await tokens.count_all(ask.texts, priced.model),

@@ -81,6 +81,10 @@ class Said:
             return None
         return slot_key(self._headers, self.our_keys)
 
+    def has(self, name: bytes) -> bool:
+        """Whether a header is there."""
+        return any(it == name for it, _ in self._headers)
+
     @property
     def shows_another_key(self) -> bool:
         """Whether a key is shown, and none that looks like ours."""

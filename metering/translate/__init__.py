@@ -7,18 +7,19 @@ from typing import NamedTuple
 
 from metering.translate.anthropic.chat_request import chat_to_messages
 from metering.translate.anthropic.complete import completions_to_complete
-from metering.translate.anthropic.models import models_list
-from metering.translate.base import Translate
+from metering.translate.anthropic.models import ModelsList
+from metering.translate.base import Answers, Translate
 from metering.translate.openai import messages_to_chat
 
 __all__ = [
+    "MODELS",
     "WAYS",
+    "Answers",
     "Translate",
     "Way",
     "chat_to_messages",
     "completions_to_complete",
     "messages_to_chat",
-    "models_list",
 ]
 
 
@@ -35,3 +36,5 @@ WAYS: Mapping[str, Way] = {
     "/v1/messages": Way("/v1/chat/completions", messages_to_chat),
 }
 """By the client's path."""
+MODELS: Answers = ModelsList()
+"""Anthropic's list of models for OpenAI's clients."""

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from metering.translate.anthropic import faults, reading
+from metering.translate.base import Stream
 
 
 class _Model(msgspec.Struct):
@@ -28,6 +29,30 @@ _model = msgspec.json.Decoder(_Model)
 _models = msgspec.json.Decoder(_Models)
 _time = msgspec.json.Decoder(datetime)
 _PAGE = ("has_more", "first_id", "last_id")
+
+
+class ModelsList:
+    """A list of models, or one of them; see `base.Answers`."""
+
+    def whole(self, body: bytes) -> bytes | None:
+        """See `base.Answers`."""
+        return models_list(body)
+
+    def error(self, status: int, body: bytes) -> bytes:
+        """See `base.Answers`."""
+        return faults.error(status, body)
+
+    def stream(self) -> Stream:
+        """See `base.Answers`. Lists are no streams: one cannot be read."""
+        return _Unreadable()
+
+
+class _Unreadable:
+    def feed(self, data: bytes) -> bytes:  # noqa: ARG002
+        return b""
+
+    def finish(self, *, cut: bool) -> bytes:  # noqa: ARG002
+        return faults.told(faults.UNREADABLE)
 
 
 def models_list(body: bytes) -> bytes | None:

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metering.errors import InvalidRequest
-from metering.translate import chat_to_messages, completions_to_complete, models_list
+from metering.translate import chat_to_messages, completions_to_complete
+from metering.translate.anthropic.models import models_list
 from metering.translate.base import Answers, Translate
 from tests.providers.replay import events
 from tests.translate.anthropic.forms import LOOSE, STRICT, sse, streamed

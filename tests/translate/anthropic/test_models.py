@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from openai.types import Model
 
-from metering.translate import models_list
 from metering.translate.anthropic import capabilities
+from metering.translate.anthropic.models import models_list
 
 OPUS = {
     "type": "model",
