@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
+
 from metering.core.annotations import Annotations
 from metering.core.limits import Limit
 from metering.directory import Caller, Directory, Held
@@ -11,6 +15,22 @@ from metering.providers import provider_of
 from metering.providers.base import NOTHING, Ask, Dialect, Endpoint
 from metering.proxy.permitted import check_not_blocked
 from metering.settings import Settings
+
+HELD_AT_ONCE = 8
+"""So many calls that set no cap are to fit under a hard cap together."""
+OUTPUT_MIN = 256
+"""The least that such a call is given, in tokens: if that does not fit either, it is refused."""
+
+
+class Prospect(msgspec.Struct, frozen=True, gc=False):
+    """A call before its request is read: who asks, whose model, within what."""
+
+    caller: Caller
+    annotations: Annotations
+    provider: str
+    model: str
+    endpoint: Endpoint
+    credential: str | None
 
 
 class Conditions:
@@ -56,11 +76,25 @@ class Conditions:
             raise _no_such_limits(missing, set(missing) <= set(annotations.limit_ids))
         return known
 
-    def most_output(self, caller: Caller, provider: str, model: str, now_ms: int) -> int | None:
-        """How many tokens a model writes at most, as the price list has it."""
+    async def most_output(
+        self, call: Prospect, spent: Callable[[Limit], int | None], now_ms: int
+    ) -> int | None:
+        """How many tokens the answer to a call has at most that sets no cap itself: as many as the
+        model writes, but under hard caps no more than a share of what is left, for a call holds
+        all that it may come to. None: that is not known."""
+        caller, model = call.caller, call.model
         model = caller.aliases.get(model, model) if caller.aliases else model
-        rates = self._meter.prices.book.find(provider, model, now_ms)
-        return None if rates is None else rates.max_output_tokens
+        rates = self._meter.prices.book.find(call.provider, model, now_ms)
+        if rates is None or not rates.max_output_tokens:
+            return None
+        most = rates.max_output_tokens
+        for limit in await self.limits(caller, call.annotations, call.endpoint, call.credential):
+            if limit.mode == "hard" and limit.unit in ("usd", "tokens"):
+                share = (limit.max - (spent(limit) or 0)) // HELD_AT_ONCE
+                if limit.unit == "usd":
+                    share = share * 1_000 // max(1, rates.ceiling(0, 1_000))
+                most = min(most, max(OUTPUT_MIN, share))
+        return most
 
     def price(
         self,

@@ -21,7 +21,7 @@ from metering.providers.base import Ask, Dialect, Endpoint
 from metering.proxy.aims import Aim, Aims, fixed
 from metering.proxy.call import Call
 from metering.proxy.callers import Callers
-from metering.proxy.conditions import Conditions, refuse_unmetered
+from metering.proxy.conditions import Conditions, Prospect, refuse_unmetered
 from metering.proxy.credentials import Credentials
 from metering.proxy.destination import Destinations, missing, no_stored_key
 from metering.proxy.exchange import Exchange
@@ -127,7 +127,7 @@ class Planner:
         body = await request.body() if aim.body is None else aim.body
         translated = None
         if aim.translate is not None:
-            translated = await self._translated(request, aim, aim.translate, body)
+            translated = await self._translated(request, aim, who, body, aim.translate)
             body = translated.body
         ask, body = await _asked(request.caller, dialect, endpoint, body, request.said.content_type)
         annotations = who.annotations
@@ -199,13 +199,21 @@ class Planner:
         return _Who(annotations, chosen, None, None, sent)
 
     async def _translated(
-        self, request: Request, aim: Aim, translate: Translate, body: bytes
+        self, request: Request, aim: Aim, who: _Who, body: bytes, translate: Translate
     ) -> Translated:
         """The request in the provider's form."""
+        prospect = Prospect(
+            request.caller,
+            who.annotations,
+            aim.dialect.name,
+            aim.model,
+            aim.endpoint,
+            who.slug,
+        )
         options = Options(
             created_s=request.now_ms // 1000,
-            max_output_tokens=self._conditions.most_output(
-                request.caller, aim.dialect.name, aim.model, request.now_ms
+            max_output_tokens=await self._conditions.most_output(
+                prospect, self._spends.of, request.now_ms
             ),
             strict=aim.target.strict,
         )
