@@ -173,11 +173,12 @@ def _aimed(
     path, translate = request.path, None
     endpoint = dialect.endpoint(request.method, path, query)
     way = WAYS.get(path.rstrip("/"))
-    if endpoint.kind == "unmetered" and request.method == "POST" and way is not None:
-        there = dialect.endpoint(request.method, way.path, query)
-        if there.kind != "metered":
+    if endpoint.kind == "unmetered" and request.method == "POST":
+        there = None if way is None else dialect.endpoint("POST", way.path, query)
+        if way is not None and there is not None and there.kind == "metered":
+            path, endpoint, translate = way.path, there, way.translate
+        elif way is not None or DIALECTS["openai"].endpoint("POST", path).kind == "metered":
             raise _not_served(provider, path)
-        path, endpoint, translate = way.path, there, way.translate
     host = target.host
     if provider == "azure.openai":
         host, path, query = hosts.azure(target.azure, host, path, query, model)
