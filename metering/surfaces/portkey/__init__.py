@@ -38,8 +38,10 @@ ANTHROPIC_ROOTS = ("/v1/messages", "/v1/complete")
 OPENAI_ROOTS = tuple(
     "/v1/" + noun
     for noun in (
-        *("chat", "completions", "embeddings", "responses", "models", "images", "audio"),
-        *("moderations", "files", "uploads", "batches", "fine_tuning", "vector_stores"),
+        *("chat/completions", "completions", "embeddings", "responses", "models"),
+        *("images/generations", "images/edits", "images/variations"),
+        *("audio/speech", "audio/transcriptions", "audio/translations", "moderations"),
+        *("files", "uploads", "batches", "fine_tuning", "vector_stores"),
         *("assistants", "threads", "conversations", "containers", "videos", "evals"),
     )
 )
