@@ -10,7 +10,7 @@ from metering.core.credentials import RESERVED, checked_slug
 from metering.core.keys import looks_ours
 from metering.core.sealing import Secret
 from metering.errors import InvalidRequest
-from metering.providers import DIALECTS
+from metering.providers import DIALECTS, hosts
 from metering.settings import Settings
 
 SECRET_CHARS_MIN, SECRET_CHARS_MAX = 8, 4096
@@ -83,7 +83,7 @@ def checked_secret(text: str) -> Secret:
 
 def checked_origin(text: str | None, provider: str, settings: Settings) -> str | None:
     """The one place where a credential goes, in its one spelling; None: the operator's base URL."""
-    base_url = origins.bases_of(settings).get(provider)
+    base_url = hosts.bases_of(settings).get(provider)
     if text is None:
         if base_url is None:
             raise InvalidRequest(

@@ -11,7 +11,7 @@ import msgspec
 from metering.core import origins
 from metering.core.credentials import Credential
 from metering.errors import InvalidRequest, ProviderFault
-from metering.providers import DIALECTS
+from metering.providers import DIALECTS, hosts
 from metering.settings import Settings
 from metering.surfaces.base import upstream_url
 from metering.upstream import Resolver, Upstream
@@ -35,7 +35,7 @@ class Probe:
     """Tries credentials."""
 
     def __init__(self, settings: Settings, upstream: Upstream, resolver: Resolver) -> None:
-        self._bases = origins.bases_of(settings)
+        self._bases = hosts.bases_of(settings)
         self._rules = origins.rules_of(settings)
         self._upstream = upstream
         self._resolver = resolver
@@ -70,7 +70,7 @@ class Probe:
         path = dialect.models_path.removeprefix(under)
         headers = [dialect.credential(credential.revealed()), (b"accept-encoding", b"identity")]
         headers += dialect.default_headers(headers)
-        url = upstream_url(credential.provider, base, path)
+        url = upstream_url(base, path, versioned=dialect.versioned)
         reply = await self._upstream.send("GET", url, headers, b"", addresses)
         await reply.stream.aclose()
         return reply.status

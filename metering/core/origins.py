@@ -117,11 +117,6 @@ def rules_of(settings: Settings) -> Rules:
     return Rules(settings.allow_private_origins == "on", tuple(settings.provider_hosts()))
 
 
-def bases_of(settings: Settings) -> dict[str, str]:
-    """The operator's base URLs, by provider; those who are not here have none."""
-    return {"openai": settings.openai_base_url, "anthropic": settings.anthropic_base_url}
-
-
 def operators(base_url: str) -> Origin | None:
     """An operator's base URL as a caller may spell it; None where that is none."""
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from metering.providers.anthropic import Anthropic
 from metering.providers.azure import AzureAnthropic, AzureOpenAI
 from metering.providers.base import Dialect
+from metering.providers.compatible import Compatible
+from metering.providers.hosts import HOSTS
 from metering.providers.openai import OpenAI
 
 DIALECTS: dict[str, Dialect] = {
@@ -12,6 +14,7 @@ DIALECTS: dict[str, Dialect] = {
     "anthropic": Anthropic(),
     "azure.openai": AzureOpenAI(),
     "azure.anthropic": AzureAnthropic(),
+    **{host.name: Compatible(host) for host in HOSTS},
 }
 """By the name that the routes have for it."""
 _PROVIDERS = {

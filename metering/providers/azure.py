@@ -15,14 +15,12 @@ from urllib.parse import parse_qs, unquote
 
 import msgspec
 
-from metering.providers import request
 from metering.providers.anthropic import Anthropic
 from metering.providers.base import Ask, Endpoint
-from metering.providers.openai import OpenAI
+from metering.providers.openai import OpenAI, unasked
 
 STREAM_OPTIONS_SINCE = "2024-09-01"
 """The first `api-version` that knows `stream_options`; those before it refuse the member."""
-STREAM_OPTIONS_FORMS = frozenset({"chat.completions", "completions"})
 OWN_DATA = (b'"data_sources"', b'"dataSources"')
 """A chat over one's own data, which refuses `stream_options` to this day."""
 
@@ -32,6 +30,7 @@ class AzureOpenAI(OpenAI):
 
     name = "azure"
     category = "system.azureopenai"
+    versioned = False
     deployed = True
     models_path = "/openai/v1/models"
 
@@ -48,12 +47,9 @@ class AzureOpenAI(OpenAI):
     def ask(self, endpoint: Endpoint, body: bytes, content_type: bytes = b"") -> Ask:
         """See `base.Dialect`. A stream that must not be asked for its usage is estimated."""
         ask = super().ask(endpoint, body, content_type)
-        if not ask.stream or ask.include_usage or endpoint.name not in STREAM_OPTIONS_FORMS:
-            return ask
         if endpoint.streams_usage and not any(member in body for member in OWN_DATA):
             return ask
-        as_sent = request.once(body, request.members(body))
-        return msgspec.structs.replace(ask, changed_body=as_sent)
+        return unasked(endpoint, ask, body)
 
     def credential(self, secret: str) -> tuple[bytes, bytes]:
         """See `base.Dialect`. As `Bearer`, older paths take nothing but tokens of Entra's."""

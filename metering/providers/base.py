@@ -145,6 +145,8 @@ class Dialect(Protocol):
     (`xProxy-Provider-BaseUri`), and may say what the model is (`xProxy-PriceAs-Resource`)."""
     needs_resource: bool
     """Whether it must say that."""
+    versioned: bool
+    """Whether a base URL of it stands for everything up to `/v1`, as OpenAI's does."""
     models_path: str
     """A GET that costs nothing and is answered to those whose credential is good."""
 

@@ -21,6 +21,7 @@ class FormDialect:
     """POSTs that cost nothing."""
     deployed = False
     needs_resource = False
+    versioned = False
     models_path = "/v1/models"
 
     def endpoint(self, method: str, path: str, query: bytes = b"") -> Endpoint:  # noqa: ARG002

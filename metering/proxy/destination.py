@@ -1,4 +1,5 @@
-"""Where a call goes: to the operator's base URL of its provider, or where its caller says.
+"""Where a call goes: to the base URL of its provider, the operator's or a public one, or where its
+caller says.
 
 What a caller says needs a key that may, is judged by the rules, and is looked up before anything
 is held or connected. A stored credential goes to its own origin alone, which is judged and looked
@@ -12,6 +13,7 @@ from metering.core.credentials import Credential
 from metering.core.origins import Origin
 from metering.directory import Caller
 from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed
+from metering.providers import hosts
 from metering.providers.base import Dialect
 from metering.settings import Settings
 from metering.upstream import Resolver
@@ -24,7 +26,7 @@ class Destinations:
         self.addresses = resolver.addresses
         """See `Resolver.addresses`."""
         self._rules = origins.rules_of(settings)
-        self._bases = origins.bases_of(settings)
+        self._bases = hosts.bases_of(settings)
         self._origins = {name: origins.operators(url) for name, url in self._bases.items()}
 
     def of(
@@ -68,7 +70,10 @@ class Destinations:
         """The origin that a caller chose, if it may be called."""
         if base_uri is None and dialect.name not in self._bases:
             raise missing(origins.HEADER, f"where the resource is, such as {origins.EXAMPLE}")
-        if base_uri is None or base_uri == self._origins.get(dialect.name):
+        operators = self._origins.get(dialect.name)
+        if base_uri is None or base_uri == operators:
+            if operators is not None and dialect.name in hosts.PUBLIC:
+                self._rules.check(operators)  # the operator may have listed others
             return None
         if not caller.may("base_uri"):
             raise NotAllowed(

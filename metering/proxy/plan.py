@@ -225,7 +225,7 @@ class Planner:
         base = self._destinations.base_url(aim.dialect, who.chosen)
         stored = who.secret is not None
         passed = query_to_provider(aim.query, stored=stored, our_keys=request.said.our_keys)
-        return upstream_url(aim.provider, base, aim.path, passed)
+        return upstream_url(base, aim.path, passed, versioned=aim.dialect.versioned)
 
 
 def _headers(

@@ -272,10 +272,11 @@ class Surface(ABC):
         """A provider's error body with our members after its own."""
 
 
-def upstream_url(provider: str, base_url: str, path: str, query: bytes = b"") -> str:
-    """The provider's URL of a path. OpenAI's base URL stands for everything up to `/v1`."""
+def upstream_url(base_url: str, path: str, query: bytes = b"", *, versioned: bool) -> str:
+    """The provider's URL of a path. Where a base URL is `versioned`, as OpenAI's, it stands for
+    everything up to `/v1`."""
     base = base_url.rstrip("/")
-    if provider == "openai" or (base.endswith("/v1") and path.startswith("/v1/")):
+    if versioned or (base.endswith("/v1") and path.startswith("/v1/")):
         path = path.removeprefix("/v1")
     return base + path + ("?" + query.decode("latin-1") if query else "")
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from metering.core.sse import EVENT_BYTES_MAX
-from metering.providers import DIALECTS
 from metering.providers import holding as holding_module
 from metering.providers.base import Usage
 from tests.providers.replay import RESULT, objects, run, setting
@@ -136,7 +135,6 @@ def test_headers() -> None:
     """The credential is a bearer token; no header is added."""
     assert OPENAI.credential("sk") == (b"authorization", b"Bearer sk")
     assert OPENAI.default_headers([]) == []
-    assert list(DIALECTS) == ["openai", "anthropic", "azure.openai", "azure.anthropic"]
 
 
 A, B, END = chunk("a"), chunk("b"), chunk(None, "stop")

@@ -99,7 +99,7 @@ def test_any_path(raw_path: bytes) -> None:
 )  # fmt: skip
 def test_upstream_url(provider: str, base: str, path: str, query: bytes, expected: str) -> None:
     """OpenAI's base URL stands for all up to `/v1`; Anthropic's for all before it."""
-    assert upstream_url(provider, base, path, query) == expected
+    assert upstream_url(base, path, query, versioned=provider == "openai") == expected
 
 
 FAULTS: list[tuple[XproxyError, int, str, dict[str, str]]] = [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from metering.providers.base import Endpoint, Form
+import msgspec
+
+from metering.providers import request
+from metering.providers.base import Ask, Endpoint, Form
 from metering.providers.dialect import FormDialect, metered
 from metering.providers.openai.audio import Speech, Transcriptions
 from metering.providers.openai.chat import Chat, Completions
@@ -57,6 +60,8 @@ FREE_POSTS = posts(
     "/v1/webhook_endpoints/**",
 )
 """POSTs that cost nothing. A run of a thread, a fine-tuning job or a batch does."""
+STREAM_OPTIONS_FORMS = frozenset({"chat.completions", "completions"})
+"""Whose streams state their usage when asked to; others do it anyway."""
 
 
 class OpenAI(FormDialect):
@@ -64,6 +69,7 @@ class OpenAI(FormDialect):
 
     name = "openai"
     category = "system.openai"
+    versioned = True
     forms = FORMS
     metered = metered(FORMS)
     free_posts = FREE_POSTS
@@ -79,3 +85,12 @@ class OpenAI(FormDialect):
     def credential(self, secret: str) -> tuple[bytes, bytes]:
         """See `base.Dialect`."""
         return b"authorization", b"Bearer " + secret.encode()
+
+
+def unasked(endpoint: Endpoint, ask: Ask, body: bytes) -> Ask:
+    """What a request asks for whose stream must not be asked for its usage: as its caller sent it,
+    who may have asked."""
+    if not ask.stream or ask.include_usage or endpoint.name not in STREAM_OPTIONS_FORMS:
+        return ask
+    as_sent = request.once(body, request.members(body))
+    return msgspec.structs.replace(ask, changed_body=as_sent)

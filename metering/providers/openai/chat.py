@@ -16,7 +16,16 @@ from metering.core.reach import PLAIN, Reach
 from metering.core.sse import Event
 from metering.errors import InvalidRequest
 from metering.providers import request
-from metering.providers.answer import Count, flat, loose, loose_str, read_object, said, strings
+from metering.providers.answer import (
+    Count,
+    flat,
+    loose,
+    loose_raw,
+    loose_str,
+    read_object,
+    said,
+    strings,
+)
 from metering.providers.base import Ask, StreamTap, Usage
 from metering.providers.holding import HoldingTap
 from metering.providers.openai import beyond
@@ -49,6 +58,12 @@ class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     text: str | None = None
     """Of a completion."""
+    usage: Raw = Raw(b"")
+    """Moonshot's, on the last."""
+
+
+class _Groq(msgspec.Struct, gc=False):
+    usage: Raw = Raw(b"")
 
 
 class _Chunk(msgspec.Struct):
@@ -57,7 +72,18 @@ class _Chunk(msgspec.Struct):
     service_tier: str | None = None
     choices: list[_Choice] | None = None
     usage: Raw = Raw(b"")
+    x_groq: _Groq | None = None
     error: Raw = Raw(b"")
+
+    @property
+    def stated(self) -> Raw:
+        """The usage, wherever it stands; empty where it is missing or null."""
+        if said(self.usage):
+            return self.usage
+        elsewhere = [choice.usage for choice in self.choices or ()]
+        if self.x_groq is not None:
+            elsewhere.append(self.x_groq.usage)
+        return next(filter(said, elsewhere), Raw(b""))
 
 
 class _Answer(msgspec.Struct):
@@ -71,8 +97,26 @@ class _Answer(msgspec.Struct):
 class _Usage(msgspec.Struct):
     prompt_tokens: Count
     completion_tokens: Count
+    total_tokens: Any = None
     prompt_tokens_details: InputDetails | None = None
     completion_tokens_details: OutputDetails | None = None
+    cached_tokens: Count | None = None
+    """Moonshot's and Together's, in place of the details'."""
+    prompt_cache_hit_tokens: Count | None = None
+    """DeepSeek's."""
+
+    @property
+    def output(self) -> int:
+        """All tokens that were written. xAI leaves those of reasoning out, but not of the total."""
+        details = self.completion_tokens_details
+        reasoning = (details and details.reasoning_tokens) or 0
+        apart = self.prompt_tokens + self.completion_tokens + reasoning == self.total_tokens
+        return self.completion_tokens + (reasoning if apart else 0)
+
+    @property
+    def cached(self) -> int | None:
+        """How many tokens of the prompt came from a cache, where the details do not say."""
+        return self.cached_tokens or self.prompt_cache_hit_tokens
 
 
 _chunk_decoder = msgspec.json.Decoder(_Chunk)
@@ -86,12 +130,10 @@ def counts(raw: Raw | bytes) -> dict[str, int] | None:
         usage = _usage_decoder.decode(raw)
     except ValueError:
         return None
-    return token_counts(
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.prompt_tokens_details,
-        usage.completion_tokens_details,
-    )
+    into = usage.prompt_tokens_details
+    if usage.cached and (into is None or into.cached_tokens is None):
+        into = msgspec.structs.replace(into or InputDetails(), cached_tokens=usage.cached)
+    return token_counts(usage.prompt_tokens, usage.output, into, usage.completion_tokens_details)
 
 
 class Chat:
@@ -229,6 +271,7 @@ def _loose_choice(choice: dict[str, Any]) -> _Choice:
         finish_reason=loose_str(choice.get("finish_reason")),
         delta=_Delta(content="".join(strings(choice.get("delta")))),
         text=loose_str(choice.get("text")),
+        usage=loose_raw(choice.get("usage")),
     )
 
 
@@ -302,9 +345,10 @@ class ChatTap(HoldingTap):
         self._model = self._model or chunk.model
         self._service_tier = chunk.service_tier or self._service_tier
         self._error = self._error or said(chunk.error)
-        if not said(chunk.usage):
+        stated = chunk.stated
+        if not stated:
             return False
-        self._counts = counts(chunk.usage)  # the last word, believable or not
+        self._counts = counts(stated)  # the last word, believable or not
         return True
 
     def _say_delta(self, delta: _Delta) -> None:
