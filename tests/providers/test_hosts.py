@@ -224,8 +224,13 @@ def test_odd_members_of_hosts() -> None:
     for odd in ("11", None, 11.5, [1], 10**12):
         _, usage = run("openai", chunk(None, usage=USAGE | {"total_tokens": odd}), path=CHAT)
         assert usage.counts == COUNTS
-    for odd in ({"x_groq": 5}, {"x_groq": {"usage": "x"}}, {"choice": {"usage": [1]}}):
-        _, usage = run("groq", chunk("Hi", **odd), chunk(None), DONE, path=CHAT)
+    members: list[dict[str, Any]] = [
+        {"x_groq": 5},
+        {"x_groq": {"usage": "x"}},
+        {"choice": {"usage": [1]}},
+    ]
+    for member in members:
+        _, usage = run("groq", chunk("Hi", **member), chunk(None), DONE, path=CHAT)
         assert usage.counts is None
         assert usage.finished
     loose = chunk(None, choice={"usage": USAGE}).replace(b'"c1"', b"NaN")
