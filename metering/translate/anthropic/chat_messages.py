@@ -54,6 +54,8 @@ class Conversation:
         self._lost = lost
         self._late_system = late_system
         self._late: list[tuple[str, Content]] = []
+        self._moved = 0
+        """How many of these the user has gone on after."""
         self._results = 0
         """How many results of tools the last turn begins with, if it is theirs."""
         self._open: Content = []
@@ -215,7 +217,8 @@ class Conversation:
 
     def _overtaken(self) -> None:
         """The user goes on after system messages, which have to wait for the end of the turn."""
-        self._lost.changed += [path for path, _ in self._late]
+        self._lost.changed += [path for path, _ in self._late[self._moved :]]
+        self._moved = len(self._late)
 
     def _place_late(self) -> None:
         """Puts system messages behind the user's turn that they came with; where there is none, or
@@ -227,6 +230,7 @@ class Conversation:
                 self.system += found
                 self._lost.changed.append(path)
         self._late.clear()
+        self._moved = 0
 
     _roles: ClassVar = {
         "system": _system,

@@ -74,10 +74,12 @@ def content(raw: Raw, path: str, lost: Lost) -> Content:
     if not is_list(raw):
         raise wrong(path, "a string or a list of content parts")
     found: Content = []
+    given: list[Raw] = []
     for index, part in enumerate(reading.objects(raw, path)):
         block = _block(part, f"{path}[{index}]", lost)
         if block is _AS_IT_IS:
-            found.append(reading.items(raw, path)[index])
+            given = given or reading.items(raw, path)
+            found.append(given[index])
         elif block is not None:
             found.append(block)
     return found

@@ -198,7 +198,7 @@ class ChatStream:
             return self._said(b'"content":' + bytes(delta.text), read.index, read.delta)
         call = self._calls.get(read.index)
         if call is not None and delta.type == "input_json_delta":
-            piece = bytes(delta.partial_json)
+            piece = bytes(delta.partial_json) if reading.is_text(delta.partial_json) else b""
             return self._arguments(call, piece) if piece[1:-1] and not call.whole else b""
         if self._options.strict:
             return b""

@@ -75,8 +75,9 @@ class Tools:
     def read(self, fields: dict[str, Raw]) -> None:
         """Takes the members that speak of tools."""
         if "tools" in fields:
+            given = reading.items(fields["tools"], "tools")
             for index, tool in enumerate(reading.objects(fields["tools"], "tools")):
-                self._add(tool, fields["tools"], index)
+                self._add(tool, given[index], f"tools[{index}]")
         if "functions" in fields:
             self.legacy = not self._tools
             for index, function in enumerate(reading.objects(fields["functions"], "functions")):
@@ -105,8 +106,7 @@ class Tools:
             raise wrong(f"{path}.name", "a name that no other tool has")
         self._tools[name] = tool
 
-    def _add(self, tool: dict[str, Raw], tools: Raw, index: int) -> None:
-        path = f"tools[{index}]"
+    def _add(self, tool: dict[str, Raw], given: Raw, path: str) -> None:
         kind = reading.text(tool["type"], f"{path}.type") if "type" in tool else ""
         if kind in {"function", ""} and "function" in tool:
             self._lost.unknown(tool, _TOOL, path)
@@ -120,7 +120,7 @@ class Tools:
         elif kind in tool and is_object(tool[kind]):
             self._named(kind, tool, path)
         elif kind not in {"function", "custom", ""} or "input_schema" in tool:
-            self._put(_name(tool, path), reading.items(tools, "tools")[index], path)
+            self._put(_name(tool, path), given, path)
         else:
             raise missing(f"{path}.function", "it has the function's name and parameters")
 

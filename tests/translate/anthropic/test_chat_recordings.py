@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from metering.providers import DIALECTS
 from metering.providers.anthropic.messages import Messages
 from metering.translate import chat_to_messages
 from metering.translate.base import Options
@@ -203,7 +204,10 @@ def test_a_recorded_chat_loses_nothing(recording: Recording) -> None:
     tools = [it for it in made.get("tools", []) if "input_schema" in it]
     assert [it["name"] for it in functions] == [it["name"] for it in tools]
     assert [it["parameters"] for it in functions] == [it["input_schema"] for it in tools]
-    assert made["max_tokens"] > 0
+    dialect = DIALECTS["anthropic"]
+    ask = dialect.ask(dialect.endpoint("POST", "/v1/messages"), said.body)
+    assert (ask.model, ask.max_output_tokens) == ("claude-opus-4-8", made["max_tokens"])
+    assert ask.changed_body is None
     assert not set(said.dropped) - {
         *("temperature", "top_p", "seed", "n", "logprobs", "store", "prediction", "modalities"),
         *("prompt_cache_key", "logit_bias", "frequency_penalty", "presence_penalty", "verbosity"),

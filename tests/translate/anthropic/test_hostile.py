@@ -125,6 +125,27 @@ def test_any_bytes_are_translated_or_refused(translate: Translate, body: bytes) 
         translate(body, STRICT)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}] * 20_000}]},
+        {"messages": [{"role": "user", "content": "a"}], "tools": [
+            {"type": "bash_20250124", "name": f"t{index}"} for index in range(20_000)]},
+        {"messages": [{"role": "user", "content": "a"},
+                      *[{"role": "system", "content": "s"}] * 10_000,
+                      *[{"role": "user", "content": "b"}] * 10_000]},
+        {"messages": [{"role": "user", "content": "a"},
+                      *[{"role": "tool", "tool_call_id": "c", "content": "r"}] * 20_000]},
+    ],
+    ids=["parts", "tools", "system", "results"],
+)  # fmt: skip
+@pytest.mark.timeout(10)
+def test_many_of_anything_take_no_longer_than_they_must(asked: dict[str, Any]) -> None:
+    """A request is read in time that grows with its length, not with its square."""
+    body = json.dumps({"model": "claude-opus-4-8", **asked}).encode()
+    assert len(chat_to_messages(body, STRICT).body) > 100_000
+
+
 def answers(strict: bool) -> list[Answers]:  # noqa: FBT001
     """What comes back, of both translations."""
     options = STRICT if strict else LOOSE
