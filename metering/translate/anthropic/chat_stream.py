@@ -20,6 +20,8 @@ from metering.translate.anthropic.finish import finish_reason, refusal
 from metering.translate.base import Options
 
 DONE = b"data: [DONE]\n\n"
+PING = b": ping\n\n"
+"""A comment, which says nothing but that the stream is alive: models may think for minutes."""
 _NOTHING = Raw(b"")
 _NULL = Raw(b"null")
 
@@ -133,6 +135,8 @@ class ChatStream:
         take = self._takers.get(read.type)
         if take is not None:
             return take(self, read)
+        if read.type == "ping":
+            return PING
         return self._fail(data) if read.type == "error" else b""
 
     def _fail(self, data: bytes | None = None) -> bytes:

@@ -14,7 +14,7 @@ from msgspec import UNSET, Raw, UnsetType
 from metering.core.sse import MEDIA_BYTES_MAX, Event, Parser
 from metering.translate.anthropic import faults, reading
 from metering.translate.anthropic.chat_request import stops, user
-from metering.translate.anthropic.chat_stream import DONE
+from metering.translate.anthropic.chat_stream import DONE, PING
 from metering.translate.anthropic.finish import finish_reason
 from metering.translate.anthropic.reading import Lost, is_list, is_text, missing, wrong
 from metering.translate.base import Options, Translated
@@ -162,7 +162,7 @@ class CompleteStream:
             self._over = True
             return faults.event(data)
         if read.type != "completion":
-            return b""
+            return PING if read.type == "ping" else b""
         reason = finish_reason(read.stop_reason) if read.stop_reason else None
         out = b"data: " + _made(read, self._options, reason) + b"\n\n"
         self._over = reason is not None

@@ -101,7 +101,7 @@ def sse(*said: dict[str, Any]) -> bytes:
 
 def chunks(stream: bytes, kind: type[BaseModel] = ChatCompletionChunk) -> list[dict[str, Any]]:
     """The chunks of a proper stream: each is OpenAI's, and `[DONE]` is the end."""
-    found = [event.data for event in events(stream)]
+    found = [event.data for event in events(stream) if event.data]
     assert found[-1] == b"[DONE]"
     made = [json.loads(data) for data in found[:-1]]
     for one in made:

@@ -116,13 +116,16 @@ def deltas(made: list[Said]) -> list[Said]:
 
 
 def test_a_stream_of_text() -> None:
-    """The role first, then each piece, then why it ended; nothing for what says nothing."""
+    """The role first, then each piece, then why it ended; nothing for what says nothing, but for
+    a comment where the provider says that it is still there."""
     made = streamed(opened(), sse(START, PING, *say(0, "Hi", " th\u00e4re"), ended(), STOP))
     head = f'data: {{"id":"msg_1","object":"chat.completion.chunk","created":{CREATED},'
     head += '"model":"claude-x","service_tier":"default","choices":[{"index":0,"delta":'
+    quiet = ": ping"
     role = '{"role":"assistant","content":"","refusal":null}'
     assert made.decode().split("\n\n") == [
         head + role + ',"logprobs":null,"finish_reason":null}]}',
+        quiet,
         head + '{"content":"Hi"},"logprobs":null,"finish_reason":null}]}',
         head + '{"content":" th\\u00e4re"},"logprobs":null,"finish_reason":null}]}',
         head + '{},"logprobs":null,"finish_reason":"stop"}]}',
@@ -138,7 +141,7 @@ def test_each_event_goes_out_at_once() -> None:
     stream = opened()
     for said, gives in (
         (START, 1),
-        (PING, 0),
+        (PING, 1),
         (begin(0, type="text", text=""), 0),
         (delta(0, "text_delta", text="a"), 1),
         (end(0), 0),
