@@ -134,6 +134,8 @@ class Front(HttpToolsProtocol):
             self.headers = guard.named_by_target(self.url, self.headers)
         target = _target(self.url)
         surface = surface_of(target[0])
+        if surface is not None and surface.any_provider:
+            surface = None if surface.lists(method, target[0], self.headers) else surface
         if fault is not None:
             self._deaf = True
             self._take(method, target, self.headers, surface, fault, http_10=version == "1.0")

@@ -164,6 +164,10 @@ class Surface(ABC):
         """The surface of a call with such headers: they may tell whose client sends it."""
         return self
 
+    def lists(self, method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:  # noqa: ARG002
+        """Whether a request asks for what we know ourselves, and is no call to a provider."""
+        return False
+
     # What a request says about itself
 
     @abstractmethod

@@ -420,3 +420,24 @@ def test_anybody_on_this_machine(anonymous: Service, standin: Standin) -> None:
     for headers in ({"x-portkey-api-key": "anything"}, {"authorization": "Bearer sk-anything"}):
         answer = anonymous.http.post(CHAT, json=body, headers=headers)
         assert answer.status_code == 200, answer.text
+
+
+# Models
+
+
+def test_the_models_that_there_are(tenant: Tenant, standin: Standin) -> None:
+    """Of who names no provider: as calls name them, for each key that is stored."""
+    store(tenant, "team-claude", "anthropic")
+    headers = {"x-portkey-api-key": tenant.key}
+    listed = tenant.service.http.get("/v1/models", headers=headers).json()
+    ids = {it["id"]: it["owned_by"] for it in listed["data"]}
+    assert ids[f"@team-claude/{CLAUDE}"] == "anthropic"
+    assert ids[f"@env-openai/{GPT}"] == "openai"
+    assert standin.ledger() == []
+    query = {"provider": "team-claude", "limit": "2", "offset": "1"}
+    some = tenant.service.http.get("/v1/models", headers=headers, params=query).json()
+    assert some["total"] > len(some["data"]) == 2
+    for named in (f"@team-claude/{CLAUDE}", f"@env-openai/{GPT}"):
+        standin.reset()
+        path = MESSAGES if "claude" in named else CHAT
+        assert ask(tenant, path, named).status_code == 200

@@ -75,6 +75,12 @@ class Unified(Surface):
             return self
         return self._portkey
 
+    def lists(self, method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """See `base.Surface`. Models, of a client that names no provider."""
+        if method not in (b"GET", b"HEAD") or path != b"/v1/models":
+            return False
+        return not any(name in said.WHERE or name == b"anthropic-version" for name, _ in headers)
+
     def _find(self, raw_path: bytes | str) -> tuple[str, str] | None:
         path = raw_path.decode("latin-1") if isinstance(raw_path, bytes) else raw_path
         if path.startswith("//"):

@@ -37,6 +37,8 @@ from metering.errors import InvalidRequest
 from metering.surfaces.portkey.config import from_config
 
 PREFIX = b"x-portkey-"
+WHERE = frozenset(PREFIX + it for it in (b"provider", b"virtual-key", b"config", b"custom-host"))
+"""Headers that say where a call goes."""
 METADATA_CHARS_MAX = 128
 """The longest value of metadata."""
 TRACE = ("trace-id", "span-id", "span-name", "parent-span-id", "prompt-id", "prompt-version-id")

@@ -1,0 +1,1 @@
+"""Portkey's nouns."""
