@@ -257,6 +257,10 @@ CREATE TABLE credentials (
     created_at      timestamptz NOT NULL,
     created_by      text NOT NULL,                    -- a key's id, or who else it was
     updated_at      timestamptz NOT NULL,
+    expires_at      timestamptz,                      -- from then on it serves no call
+    note            text,
+    model_config    jsonb NOT NULL DEFAULT '{}',      -- a deployment of Azure's: see core.credentials
+    terms           jsonb NOT NULL DEFAULT '{}',      -- what limits it has by Portkey's routes: see core.virtual_keys
     UNIQUE (application_id, slug),
     CHECK (num_nulls(sealed, row_key, wrapped_by, last4, secret_at) IN (0, 5))
 );
@@ -617,12 +621,15 @@ CREATE POLICY tenant ON usage TO xproxy_tenant USING (application_id = tenant())
 -- Partitions are reached through `usage` alone.
 GRANT SELECT ON keys, limits, limit_history, limit_totals, rollups, usage TO xproxy_tenant;
 
--- Limits that bind an application are seen by it; an admin attaches them.
+-- Limits that bind an application are seen by it; an admin attaches them. Who manages credentials attaches
+-- a virtual key's own limits, and nothing else.
 ALTER TABLE attachments ENABLE ROW LEVEL SECURITY;
 ALTER TABLE attachments FORCE ROW LEVEL SECURITY;
 CREATE POLICY service ON attachments TO CURRENT_USER USING (true) WITH CHECK (true);
-CREATE POLICY tenant ON attachments TO xproxy_tenant USING (application_id = tenant());
-GRANT SELECT ON attachments TO xproxy_tenant;
+CREATE POLICY tenant ON attachments FOR SELECT TO xproxy_tenant USING (application_id = tenant());
+CREATE POLICY virtual_key ON attachments FOR INSERT TO xproxy_tenant WITH CHECK (
+    application_id = tenant() AND kind = 'credential' AND starts_with(limit_id, 'virtual_key:' || name || ':'));
+GRANT SELECT, INSERT ON attachments TO xproxy_tenant;
 
 ALTER TABLE profiles ENABLE ROW LEVEL SECURITY;
 ALTER TABLE profiles FORCE ROW LEVEL SECURITY;
@@ -670,10 +677,11 @@ CREATE POLICY tenant ON credentials TO xproxy_tenant USING (application_id = ten
 GRANT INSERT, DELETE ON credentials TO xproxy_tenant;
 GRANT SELECT (
     credential_id, application_id, slug, name, provider, origin, is_default, blocked, last4, secret_at,
-    created_at, created_by, updated_at
+    created_at, created_by, updated_at, expires_at, note, model_config, terms
 ) ON credentials TO xproxy_tenant;
 GRANT UPDATE (
-    name, origin, is_default, blocked, sealed, row_key, wrapped_by, last4, secret_at, updated_at
+    name, origin, is_default, blocked, sealed, row_key, wrapped_by, last4, secret_at, updated_at, expires_at,
+    note, model_config, terms
 ) ON credentials TO xproxy_tenant;
 
 -- What an application prices itself it also takes away; what was reported stays. What an administrator has

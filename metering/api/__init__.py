@@ -36,6 +36,8 @@ from metering.api.litellm.teams import TeamController
 from metering.api.litellm.users import UserController
 from metering.api.own_prices import OwnPriceController
 from metering.api.pages import paging
+from metering.api.portkey import ROOTS
+from metering.api.portkey.virtual_keys import PortkeyKeyController
 from metering.api.price_versions import PriceVersionController
 from metering.api.prices import PriceController
 from metering.api.probe import Probe
@@ -97,12 +99,19 @@ LITELLM: Sequence[type[Controller]] = (
     VirtualKeyController,
 )
 """Where LiteLLM has them."""
+PORTKEY: Sequence[type[Controller]] = (PortkeyKeyController,)
+"""Below each of Portkey's roots."""
 
 
 def build(services: Services) -> ManagementApi:
     """The application of these parts; the schema is at `/schema`, for people at `/schema/page`."""
     return ManagementApi(
-        route_handlers=[Router("/api/v1", route_handlers=OURS), HealthController, *LITELLM],
+        route_handlers=[
+            Router("/api/v1", route_handlers=OURS),
+            HealthController,
+            *LITELLM,
+            *(Router(root, route_handlers=PORTKEY) for root in ROOTS),
+        ],
         guards=[guard],
         before_request=decode_segments,
         dependencies={

@@ -79,7 +79,7 @@ class AttachmentController(Controller):
         """Have a limit bind every call of a user, team or customer, or that a credential serves."""
         services, application_id = request.services, request.user.application_id
         its, label = _kind(kind), checked_label(name, "name") or ""
-        await _check_room(request, its, label)
+        await check_room(request, its, label, {limit_id})
         one = Attachment(kind=its, name=label, limit_id=limit_id, attached_ms=services.clock())
         if not await attachments.attach(services.store, application_id, one):
             raise not_found(limit_id)
@@ -120,11 +120,17 @@ def _kind(kind: str) -> Kind:
     return cast(Kind, kind)
 
 
-async def _check_room(request: ApiRequest, kind: Kind, name: str) -> None:
-    whole, its = await attachments.count(
-        request.services.store, request.user.application_id, kind, name
-    )
-    if its >= LIMIT_IDS_MAX or whole >= ATTACHED_MAX:
+async def check_room(request: ApiRequest, kind: Kind, name: str, limit_ids: set[str]) -> None:
+    """Raises InvalidRequest if there is no room for these attachments; some may be there."""
+    store, application_id = request.services.store, request.user.application_id
+    whole, its = await attachments.count(store, application_id, kind, name)
+    more = len(limit_ids)
+    if its + more > LIMIT_IDS_MAX or whole + more > ATTACHED_MAX:
+        found = await attachments.page(
+            store, application_id, kind=kind, name=name, page_size=LIMIT_IDS_MAX
+        )
+        more -= len(limit_ids & {it.limit_id for it in found.items})
+    if more and (its + more > LIMIT_IDS_MAX or whole + more > ATTACHED_MAX):
         raise InvalidRequest(
             f"no more than {LIMIT_IDS_MAX} limits are attached to one {kind}, and {ATTACHED_MAX} "
             "in an application; detach one first",

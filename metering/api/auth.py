@@ -1,10 +1,9 @@
 """Who may do what: one guard on the whole application, which denies by default.
 
-The key comes from `xProxy-Api-Key`, else from `x-litellm-api-key`, else from `Authorization` (raw,
-as the first SDKs sent it, or `Bearer`). `admin` may do everything, for the default application or
-the one it names
-(by id or name) as `?application=` or `xProxy-Application`; `app` works on its own application;
-`read` only reads there.
+The key comes from `xProxy-Api-Key`, else from `x-portkey-api-key` or `x-litellm-api-key`, else from
+`Authorization` (raw, as the first SDKs sent it, or `Bearer`). `admin` may do everything, for the
+default application or the one it names (by id or name) as `?application=` or `xProxy-Application`;
+`app` works on its own application; `read` only reads there.
 """
 
 from dataclasses import dataclass, replace
@@ -82,6 +81,7 @@ async def callers_only(connection: Connection, _: BaseRouteHandler) -> None:
 def presented_key(headers: Any) -> str:
     """The key a request shows, or an empty string."""
     key: str = headers.get("xproxy-api-key", "").strip()
+    key = key or headers.get("x-portkey-api-key", "").strip()
     if key:
         return key
     authorization: str = (

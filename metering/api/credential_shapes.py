@@ -28,6 +28,7 @@ class CreateCredential(msgspec.Struct, kw_only=True):
     name: str | None = None
     origin: str | None = None
     is_default: bool = False
+    expires_at: str | int | None = None
 
 
 class UpdateCredential(msgspec.Struct, kw_only=True):
@@ -39,6 +40,8 @@ class UpdateCredential(msgspec.Struct, kw_only=True):
     is_default: bool | None = None
     blocked: bool | None = None
     secret: str | None = None
+    expires_at: str | int | UnsetType | None = UNSET
+    """Null: never."""
 
 
 class RotateCredential(msgspec.Struct, kw_only=True):

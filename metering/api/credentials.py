@@ -14,7 +14,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UnsetType
 
-from metering.api import pages
+from metering.api import caps, pages
 from metering.api.credential_shapes import (
     CreateCredential,
     RotateCredential,
@@ -25,6 +25,7 @@ from metering.api.credential_shapes import (
     checked_secret,
     last4,
 )
+from metering.api.key_shapes import LIMIT_IDS_MAX, parse_expiry
 from metering.api.limit_shapes import DefaultResponse
 from metering.api.pages import Paging
 from metering.api.probe import Tried
@@ -33,11 +34,13 @@ from metering.api.text import checked_name, moment
 from metering.core import credentials as rules
 from metering.core.ids import uuid7
 from metering.core.sealing import Sealed
+from metering.core.virtual_keys import prefix
 from metering.errors import Conflict, NotAllowed, NotFound
-from metering.store import credentials
+from metering.store import attachments, credentials
 from metering.store.credentials import Change, Changed, CredentialRow, Seal
 
 LISTING = "credentials"
+State = Literal["ready", "blocked", "expired", "needs_secret"]
 
 
 class CredentialObject(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -51,9 +54,10 @@ class CredentialObject(msgspec.Struct, kw_only=True, omit_defaults=True):
     provider: str
     origin: str | None = None
     is_default: bool
-    state: Literal["ready", "blocked", "needs_secret"]
+    state: State
     last4: str | None = None
     secret_set_at: datetime | None = None
+    expires_at: datetime | None = None
     created_at: datetime
     created_by: str
     updated_at: datetime
@@ -68,7 +72,6 @@ class TriedObject(Tried, frozen=True, kw_only=True, omit_defaults=True):
 
 def credential_object(request: ApiRequest, row: CredentialRow) -> CredentialObject:
     """A credential as callers see it."""
-    ready: Literal["ready", "needs_secret"] = "needs_secret" if row.last4 is None else "ready"
     return CredentialObject(
         request_id=request.request_id,
         credential_id=row.credential_id,
@@ -78,13 +81,23 @@ def credential_object(request: ApiRequest, row: CredentialRow) -> CredentialObje
         provider=row.provider,
         origin=row.origin,
         is_default=row.is_default,
-        state="blocked" if row.blocked else ready,
+        state=state(row, request.services.clock()),
         last4=row.last4,
         secret_set_at=None if row.secret_ms is None else moment(row.secret_ms),
+        expires_at=None if row.expires_ms is None else moment(row.expires_ms),
         created_at=moment(row.created_ms),
         created_by=row.created_by,
         updated_at=moment(row.updated_ms),
     )
+
+
+def state(row: CredentialRow, now_ms: int) -> State:
+    """Whether a credential serves calls, and if not why."""
+    if row.blocked:
+        return "blocked"
+    if row.expires_ms is not None and row.expires_ms <= now_ms:
+        return "expired"
+    return "needs_secret" if row.last4 is None else "ready"
 
 
 class CredentialController(Controller):
@@ -98,7 +111,7 @@ class CredentialController(Controller):
         self, request: ApiRequest, data: JSONBody[CreateCredential]
     ) -> CredentialObject:
         """Store a credential of a provider; its secret is in no answer, this one included."""
-        _check_may_manage(request)
+        check_may_manage(request)
         services, now_ms = request.services, request.services.clock()
         slug, provider = checked_new_slug(data.slug), checked_provider(data.provider)
         secret = checked_secret(data.secret)
@@ -116,8 +129,9 @@ class CredentialController(Controller):
             created_ms=now_ms,
             created_by=request.user.key_id or "operator",
             updated_ms=now_ms,
+            expires_ms=parse_expiry(data.expires_at, now_ms),
         )
-        made = await credentials.create(services.store, row, _seal(request, row, data.secret))
+        made = await credentials.create(services.store, row, seal(request, row, data.secret))
         return await _told(request, made)
 
     @get()
@@ -136,7 +150,7 @@ class CredentialController(Controller):
         """One credential."""
         found = await credentials.get(request.services.store, request.user.application_id, slug)
         if found is None:
-            raise _not_found(slug)
+            raise not_found(slug)
         return credential_object(request, found)
 
     @patch("/{slug:str}")
@@ -144,7 +158,7 @@ class CredentialController(Controller):
         self, request: ApiRequest, slug: FromPath[str], data: JSONBody[UpdateCredential]
     ) -> CredentialObject:
         """Change a credential. Another origin voids its secret, unless one comes with it."""
-        return await _change(request, slug, partial(_changed, request, data))
+        return await _change(request, slug, partial(changed, request, data))
 
     @post("/{slug:str}/rotate", status_code=200)
     async def rotate(
@@ -152,16 +166,16 @@ class CredentialController(Controller):
     ) -> CredentialObject:
         """Give a credential another secret; calls use it at once."""
         update = UpdateCredential(secret=data.secret)
-        return await _change(request, slug, partial(_changed, request, update))
+        return await _change(request, slug, partial(changed, request, update))
 
     @post("/{slug:str}/test", status_code=200)
     async def test(self, request: ApiRequest, slug: FromPath[str]) -> TriedObject:
         """Try a credential: one call to its provider that costs nothing."""
-        _check_may_manage(request)
+        check_may_manage(request)
         services = request.services
         found = await services.directory.credential(request.user.application_id, slug)
         if found is None:
-            raise _not_found(slug)
+            raise not_found(slug)
         if found.secret is None:
             raise Conflict(f"Credential {slug!r} has no secret to try; set one first")
         tried = msgspec.structs.asdict(await services.probe.attempt(found))
@@ -170,26 +184,44 @@ class CredentialController(Controller):
     @delete("/{slug:str}", status_code=200)
     async def delete(self, request: ApiRequest, slug: FromPath[str]) -> DefaultResponse:
         """Delete a credential: calls that need it are refused from now on."""
-        _check_may_manage(request)
-        application_id = request.user.application_id
-        if not await credentials.delete(request.services.store, application_id, slug):
-            raise _not_found(slug)
-        await _tell(request, application_id, slug)
+        await remove(request, slug)
         return DefaultResponse(
             request_id=request.request_id, message=f"Credential {slug} was deleted."
         )
 
 
-async def _change(request: ApiRequest, slug: str, decide: Any) -> CredentialObject:
-    _check_may_manage(request)
+async def remove(request: ApiRequest, slug: str) -> None:
+    """Delete a credential, and then the limits that were its own as a virtual key."""
+    check_may_manage(request)
     store, application_id = request.services.store, request.user.application_id
-    changed = await credentials.change(store, application_id, slug, decide)
-    if changed is None:
-        raise _not_found(slug)
-    return await _told(request, changed)
+    if not await credentials.delete(store, application_id, slug):
+        raise not_found(slug)
+    await tell(request, application_id, slug)
+    await caps.drop(request, await own_limits(request, slug))
 
 
-def _changed(request: ApiRequest, data: UpdateCredential, row: CredentialRow) -> Change:
+async def own_limits(request: ApiRequest, slug: str) -> set[str]:
+    """The ids of limits that are a credential's own as a virtual key."""
+    found = await attachments.page(
+        request.services.store,
+        request.user.application_id,
+        kind="credential",
+        name=slug,
+        page_size=LIMIT_IDS_MAX,
+    )
+    return {it.limit_id for it in found.items if it.limit_id.startswith(prefix(slug))}
+
+
+async def _change(request: ApiRequest, slug: str, decide: Any) -> CredentialObject:
+    check_may_manage(request)
+    store, application_id = request.services.store, request.user.application_id
+    done = await credentials.change(store, application_id, slug, decide)
+    if done is None:
+        raise not_found(slug)
+    return await _told(request, done)
+
+
+def changed(request: ApiRequest, data: UpdateCredential, row: CredentialRow) -> Change:
     """A credential as an update has it."""
     services, now_ms = request.services, request.services.clock()
     values: dict[str, Any] = {"updated_ms": now_ms}
@@ -202,43 +234,48 @@ def _changed(request: ApiRequest, data: UpdateCredential, row: CredentialRow) ->
     origin = row.origin
     if not isinstance(data.origin, UnsetType):
         origin = values["origin"] = checked_origin(data.origin, row.provider, services.settings)
+    if not isinstance(data.expires_at, UnsetType):
+        values["expires_ms"] = parse_expiry(data.expires_at, now_ms)
     if data.secret is not None:
         values |= {"last4": last4(checked_secret(data.secret)), "secret_ms": now_ms}
     elif origin != row.origin:
         values |= {"last4": None, "secret_ms": None}
     after = msgspec.structs.replace(row, **values)
-    return Change(after, None if data.secret is None else _seal(request, after, data.secret))
+    return Change(after, None if data.secret is None else seal(request, after, data.secret))
 
 
-def _seal(request: ApiRequest, row: CredentialRow, text: str) -> Seal:
+def seal(request: ApiRequest, row: CredentialRow, text: str) -> Seal:
     """Seals a secret for a credential as it will be."""
     bound = rules.bound_to(row.application_id, row.credential_id, row.provider, row.origin)
     secret, vault = checked_secret(text), request.services.vault
 
-    def seal(by: str) -> Sealed:
+    def sealed(by: str) -> Sealed:
         return vault.seal(by, secret, bound)
 
-    return seal
+    return sealed
 
 
-async def _told(request: ApiRequest, changed: Changed) -> CredentialObject:
+async def _told(request: ApiRequest, done: Changed) -> CredentialObject:
     """A credential that was changed, of which every worker has been told."""
-    row = changed.row
-    await _tell(request, row.application_id, row.slug)
+    row = done.row
+    await tell(request, row.application_id, row.slug)
     return credential_object(request, row)
 
 
-async def _tell(request: ApiRequest, application_id: str, slug: str) -> None:
+async def tell(request: ApiRequest, application_id: str, slug: str) -> None:
+    """Have every worker know that a credential has changed."""
     topics = (rules.topic(application_id, slug), rules.defaults_topic(application_id))
     await request.services.directory.changed(*topics)
 
 
-def _check_may_manage(request: ApiRequest) -> None:
+def check_may_manage(request: ApiRequest) -> None:
+    """Raises NotAllowed for a key that may not change credentials."""
     if not (request.user.is_admin or rules.MANAGE in request.auth.permissions):
         raise NotAllowed(
             f"Changing credentials needs a key of role admin or the permission `{rules.MANAGE}`"
         )
 
 
-def _not_found(slug: str) -> NotFound:
+def not_found(slug: str) -> NotFound:
+    """What is answered for another application's credentials, too."""
     return NotFound(f"Credential {slug!r} not found", code="credential_not_found", field="slug")

@@ -1,7 +1,7 @@
 """Every fault as an ApiError: `{message, statusCode, xproxy_error: {code, message}}`.
 
 `code` is the contract, `message` is for people: it names the field and the remedy. Routes of
-LiteLLM's have its grammar (`litellm.grammar`).
+LiteLLM's and of Portkey's have their grammars (`litellm.grammar`, `portkey.grammar`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
-from metering.api.litellm import grammar
+from metering.api.litellm import grammar as litellm
+from metering.api.portkey import grammar as portkey
 from metering.errors import InvalidApiKey, InvalidRequest, OurFault, XproxyError
 
 _log = structlog.get_logger()
@@ -53,8 +54,18 @@ def _answer(
     headers: Mapping[str, str] | None = None,
 ) -> Response[Any]:
     """A fault in the grammar of the route that was asked for."""
-    if grammar.owns(request.scope["path"]):
-        return grammar.error(status, message, field, headers)
+    path = request.scope["path"]
+    if litellm.owns(path):
+        return litellm.error(status, message, field, headers)
+    if portkey.owns(path):
+        return portkey.error(
+            status,
+            message,
+            code=code,
+            field=field,
+            headers=headers,
+            request_id=str(request.scope["state"].get("request_id", "")),
+        )
     return api_error(status, code, message, headers)
 
 

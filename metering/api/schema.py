@@ -1,8 +1,8 @@
 """The OpenAPI document, made right where the framework cannot know, and a page that shows it.
 
-Every fault is an ApiError, but those of LiteLLM's routes, which are its own; many reported calls
-are a list that is read one by one. The page is plain HTML: it asks nobody for anything, so it works
-without a network.
+Every fault is an ApiError, but those of LiteLLM's routes and of Portkey's, which are their own;
+many reported calls are a list that is read one by one. The page is plain HTML: it asks nobody for
+anything, so it works without a network.
 """
 
 import copy
@@ -14,7 +14,8 @@ from litestar import Request
 from litestar.enums import MediaType
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
-from metering.api.litellm import grammar
+from metering.api.litellm import grammar as litellm
+from metering.api.portkey import grammar as portkey
 
 METHODS = ("get", "post", "put", "patch", "delete")
 PUBLIC = ("/health/",)
@@ -51,6 +52,21 @@ _ERROR = {
             }
         },
     },
+    "PortkeyError": {
+        "type": "object",
+        "title": "PortkeyError",
+        "required": ["success", "data"],
+        "properties": {
+            "success": {"const": False},
+            "data": {
+                "type": "object",
+                "required": ["message", "errorCode", "code", "request_id"],
+                "properties": dict.fromkeys(
+                    ("message", "errorCode", "code", "request_id", "field"), _TEXT
+                ),
+            },
+        },
+    },
 }
 _MANY = {
     "required": False,
@@ -83,7 +99,7 @@ def documented(schema: dict[str, Any]) -> dict[str, Any]:
         answers = operation["responses"]
         operation["responses"] = {
             **{status: it for status, it in answers.items() if status.startswith("2")},
-            "default": _fault("LiteLLMError" if grammar.owns(path) else "ApiError"),
+            "default": _fault(_shape_of(path)),
         }
         body = operation.get("requestBody")
         if body:  # none at all is an empty object
@@ -94,6 +110,13 @@ def documented(schema: dict[str, Any]) -> dict[str, Any]:
         if path.startswith("/api/v1/ingest/bulk") and method == "post":
             operation["requestBody"] = _MANY
     return found
+
+
+def _shape_of(path: str) -> str:
+    """Which shape the faults of a route have."""
+    if portkey.owns(path):
+        return "PortkeyError"
+    return "LiteLLMError" if litellm.owns(path) else "ApiError"
 
 
 def operations(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -12,8 +12,9 @@ import re
 import msgspec
 
 from metering.core.origins import Origin
+from metering.core.routing import Azure
 from metering.core.sealing import Secret, context
-from metering.errors import InvalidRequest, NotAllowed
+from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed
 
 HEADER = "xProxy-Credential"
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -23,6 +24,55 @@ OWN = "own_credential"
 MANAGE = "manage_credentials"
 _USE = "credential:"
 _USE_ALL = _USE + "*"
+
+
+class Deployment(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"name": "deploymentName", "api_version": "apiVersion"},
+):
+    """One of several deployments of an Azure resource, in Portkey's words."""
+
+    name: str
+    api_version: str | None = None
+    alias: str | None = None
+    """By which name of a model it is called; that of the deployment itself always is one."""
+    is_default: bool = False
+
+
+class ModelConfig(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={
+        "resource": "resourceName",
+        "deployment": "deploymentName",
+        "api_version": "apiVersion",
+        "deployments": "deploymentConfig",
+    },
+):
+    """What a credential of Azure's knows of its resource, in Portkey's words."""
+
+    resource: str | None = None
+    deployment: str | None = None
+    api_version: str | None = None
+    deployments: tuple[Deployment, ...] = ()
+
+    def azure(self, model: str) -> Azure:
+        """The deployment for a call of a model: one that is called so, or has it for an alias, else
+        the default one."""
+        called = [it for it in self.deployments if model and model in (it.alias, it.name)]
+        defaults = [it for it in self.deployments if it.is_default]
+        found = next(iter((*called, *defaults)), None)
+        if found is None:
+            return Azure(self.resource, self.deployment, self.api_version)
+        return Azure(self.resource, found.name, found.api_version or self.api_version)
+
+
+NO_CONFIG = ModelConfig()
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +86,13 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
     secret: Secret | None = None
     """None: it was voided, and has to be set anew."""
     blocked: bool = False
+    expires_ms: int | None = None
+    """From when on it serves no call."""
+    model_config: ModelConfig = NO_CONFIG
+
+    def expired(self, now_ms: int) -> bool:
+        """Whether its time is over."""
+        return self.expires_ms is not None and self.expires_ms <= now_ms
 
     def revealed(self) -> str:
         """The secret itself, of one that is usable."""
@@ -81,8 +138,9 @@ def may_bring_own(permissions: frozenset[str]) -> bool:
     return OWN in permissions or not _restricted(permissions)
 
 
-def check_usable(credential: Credential, provider: str) -> None:
-    """Raises NotAllowed for a credential that cannot serve a call to a provider."""
+def check_usable(credential: Credential, provider: str, now_ms: int) -> None:
+    """Raises NotAllowed for a credential that cannot serve a call to a provider, and InvalidApiKey
+    for one that has expired."""
     slug = credential.slug
     if credential.provider != provider:
         raise NotAllowed(
@@ -95,6 +153,12 @@ def check_usable(credential: Credential, provider: str) -> None:
             f"credential {slug!r} is blocked; unblock it: xproxy credentials update {slug} "
             "--unblock",
             code="credential_blocked",
+            field=HEADER,
+        )
+    if credential.expired(now_ms):
+        raise InvalidApiKey(
+            f"credential {slug!r} has expired; give it a later expires_at, or none",
+            code="credential_expired",
             field=HEADER,
         )
     if credential.secret is None:

@@ -22,14 +22,14 @@ from typing import Literal
 import msgspec
 
 from metering.core.durations import tag, window
-from metering.core.limits import Mode
+from metering.core.limits import Mode, Unit
 from metering.core.money import PICO_PER_USD, USD_MAX, parse_usd
 from metering.core.rates import Kind
 from metering.core.windows import Window
 from metering.errors import InvalidRequest
 
 Holder = Literal["key", "team", "user", "customer"]
-Part = Literal["budget", "window", "soft", "spend"]
+Part = Literal["budget", "window", "soft", "spend", "rate"]
 WINDOWS_MAX = 16
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,39}")
 _RATES: dict[str, Kind] = {
@@ -86,6 +86,8 @@ class Cap(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     max: int
     window: Window | None
+    unit: Unit = "usd"
+    threshold_ppm: int | None = None
 
 
 def label(holder: str, name: str) -> str:

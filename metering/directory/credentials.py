@@ -61,6 +61,8 @@ class Credentials:
             origin=_origin(row),
             secret=secret,
             blocked=row.blocked,
+            expires_ms=row.expires_ms,
+            model_config=row.model_config,
         )
 
     def _unsealed(self, application_id: str, row: SealedRow) -> Secret | None:

@@ -307,6 +307,10 @@ class Directory:
         """The one that serves an application's calls to a provider by itself."""
         return await self._credentials.default(application_id, provider)
 
+    def now_ms(self) -> int:
+        """What time it is where keys and credentials expire."""
+        return self._clock_ms()
+
     # Changes
 
     async def changed(self, *topics: str) -> None:

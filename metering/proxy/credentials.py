@@ -40,7 +40,7 @@ class Credentials:
         """The credential that serves a call; None: the caller's own, or there is none.
 
         What a call names, by its `slug`, serves it, whatever stands in the provider's slot. Raises
-        NotAllowed or InvalidRequest.
+        NotAllowed, InvalidApiKey or InvalidRequest.
         """
         found: Credential | None
         if slug is not None:
@@ -55,7 +55,7 @@ class Credentials:
                 )
             return None
         if found is not None:
-            check_usable(found, provider)
+            check_usable(found, provider, self._directory.now_ms())
         return found
 
     async def named(self, caller: Caller, slug: str, provider: str = "anthropic") -> Credential:

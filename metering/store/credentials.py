@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from metering.core.credentials import NO_CONFIG, ModelConfig
 from metering.core.sealing import Sealed
+from metering.core.virtual_keys import NO_TERMS, Terms
 from metering.errors import Conflict
 from metering.store import Record, Store, as_uuid, pages
 from metering.store.pages import Page
@@ -18,6 +20,9 @@ Seal = Callable[[str], Sealed]
 
 
 NO_SECRET: tuple[object, ...] = (None,) * 5
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_config = msgspec.json.Decoder(ModelConfig)
+_terms = msgspec.json.Decoder(Terms)
 
 
 class CredentialRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +42,11 @@ class CredentialRow(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
     created_by: str
     updated_ms: int
+    expires_ms: int | None = None
+    note: str | None = None
+    model_config: ModelConfig = NO_CONFIG
+    terms: Terms = NO_TERMS
+    """The budgets and rates that were asked for by Portkey's routes."""
 
 
 class SealedRow(NamedTuple):
@@ -47,6 +57,8 @@ class SealedRow(NamedTuple):
     provider: str
     origin: str | None
     blocked: bool
+    expires_ms: int | None
+    model_config: ModelConfig
     sealed: Sealed | None
 
 
@@ -74,7 +86,7 @@ async def create(store: Store, row: CredentialRow, seal: Seal) -> Changed:
             displaced = await connection.fetch(
                 queries["clear_default_credential"], row.application_id, row.provider, row.slug
             )
-        values = msgspec.structs.astuple(row)
+        values = (*msgspec.structs.astuple(row)[:-4], *_more(row))
         record = await connection.fetchrow(
             queries["create_credential"], *values, sealed.text, sealed.key, sealed.by
         )
@@ -107,7 +119,7 @@ async def change(
             more = (row.last4, row.secret_ms, *msgspec.structs.astuple(sealed))
         elif row.last4 is not None:
             query, more = "update_credential", ()
-        await connection.execute(queries[query], *values, row.updated_ms, *more)
+        await connection.execute(queries[query], *values, row.updated_ms, *_more(row), *more)
     return Changed(row, tuple(it["slug"] for it in displaced))
 
 
@@ -125,6 +137,7 @@ async def sealed(store: Store, application_id: str, slug: str) -> SealedRow | No
     values = dict(record)
     text, key, by = (values.pop(name) for name in ("sealed", "row_key", "wrapped_by"))
     values["credential_id"] = str(values["credential_id"])
+    values["model_config"] = _config.decode(values["model_config"])
     return SealedRow(**values, sealed=None if text is None else Sealed(text, key, by))
 
 
@@ -153,6 +166,16 @@ async def page(
     return pages.cut(items, page_size, lambda last: (last.created_ms, last.credential_id))
 
 
+async def numbered(
+    store: Store, application_id: str, skip: int, most: int
+) -> tuple[list[CredentialRow], int]:
+    """Credentials of an application, newest first, after so many; and how many it has."""
+    application = as_uuid(application_id)
+    counted: int = await store.value("count_credentials", application)
+    records = await store.rows("number_credentials", application, skip, most)
+    return [_row(record) for record in records], counted
+
+
 async def delete(store: Store, application_id: str, slug: str) -> bool:
     """Remove a credential; whether there was one."""
     found = await store.value("delete_credential", as_uuid(application_id), slug)
@@ -163,4 +186,12 @@ def _row(record: Record) -> CredentialRow:
     values = dict(record)
     values["credential_id"] = str(values["credential_id"])
     values["application_id"] = str(values["application_id"])
+    values["model_config"] = _config.decode(values["model_config"])
+    values["terms"] = _terms.decode(values["terms"])
     return CredentialRow(**values)
+
+
+def _more(row: CredentialRow) -> tuple[object, ...]:
+    """The last members of a row, as they are stored."""
+    config, terms = (_encoder.encode(it).decode() for it in (row.model_config, row.terms))
+    return (row.expires_ms, row.note, config, terms)

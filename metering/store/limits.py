@@ -133,12 +133,15 @@ async def update(
     max: int | None = None,  # noqa: A002 - the limit's own word
     limit_name: str | None = None,
     on_store_down: OnStoreDown | None = None,
+    mode: Mode | None = None,
+    threshold_ppm: int | None = None,
     updated_ms: int,
 ) -> Limit | None:
-    """Change a limit, None leaves as it is; Conflict when the name is another limit's."""
+    """Change a limit, None leaves as it is, a threshold of 0 takes it away; Conflict when the name
+    is another limit's."""
     amount = None if max is None else Decimal(max)
-    arguments = (as_uuid(application_id), limit_id, amount, limit_name, updated_ms, on_store_down)
-    record = await store.row("update_limit", *arguments)
+    changed = (amount, limit_name, updated_ms, on_store_down, mode, threshold_ppm)
+    record = await store.row("update_limit", as_uuid(application_id), limit_id, *changed)
     return None if record is None else _limit(record)
 
 

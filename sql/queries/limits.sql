@@ -68,10 +68,12 @@ ORDER BY CASE WHEN $5 THEN created_at END, CASE WHEN $5 THEN limit_id END, creat
 OFFSET $6 LIMIT $7;
 
 -- update_limit --
--- Change a limit's max, name or what becomes of its calls without a store; null leaves as it is.
+-- Change a limit's max, name, what becomes of its calls without a store, mode or threshold; null leaves as
+-- it is, and 0 takes the threshold away.
 UPDATE limits
 SET max = coalesce($3, max), limit_name = coalesce($4, limit_name), updated_at = from_ms($5),
-    on_store_down = coalesce($6, on_store_down)
+    on_store_down = coalesce($6, on_store_down), mode = coalesce($7, mode),
+    threshold_ppm = nullif(coalesce($8, threshold_ppm), 0)
 WHERE application_id = $1 AND limit_id = $2
 RETURNING application_id, limit_id, limit_name, mode, unit, max, threshold_ppm, epoch, properties, "window",
     on_store_down, to_ms(created_at) AS created_ms, to_ms(updated_at) AS updated_ms;

@@ -17,7 +17,9 @@ from metering.core.credentials import (
     topic,
 )
 from metering.core.sealing import Secret
-from metering.errors import InvalidRequest, NotAllowed
+from metering.errors import InvalidApiKey, InvalidRequest, NotAllowed
+
+NOW_MS = 1_790_000_000_000
 
 
 @pytest.mark.parametrize(
@@ -54,21 +56,35 @@ def test_what_permissions_allow(
         ({"blocked": True}, "credential_blocked"),
         ({"secret": None}, "credential_needs_secret"),
         ({"blocked": True, "secret": None}, "credential_blocked"),
+        ({"blocked": True, "expires_ms": NOW_MS}, "credential_blocked"),
+        ({"secret": None, "expires_ms": NOW_MS + 1}, "credential_needs_secret"),
     ],
 )
 def test_what_cannot_serve_says_why(members: dict[str, object], code: str) -> None:
     """Of another provider, blocked, or without a secret: refused with the header's name."""
     values = {"slug": "main", "provider": "openai", "secret": Secret("s")} | members
     with pytest.raises(NotAllowed) as refused:
-        check_usable(Credential(**values), "openai")  # type: ignore[arg-type]
+        check_usable(Credential(**values), "openai", NOW_MS)  # type: ignore[arg-type]
     assert (refused.value.code, refused.value.field) == (code, "xProxy-Credential")
     assert "'main'" in refused.value.message
+
+
+def test_what_has_expired_says_so() -> None:
+    """From its moment on, with a code and a status of its own."""
+    credential = Credential(
+        slug="main", provider="openai", secret=Secret("s"), expires_ms=NOW_MS + 1
+    )
+    check_usable(credential, "openai", NOW_MS)
+    for later_ms in (1, 2):
+        with pytest.raises(InvalidApiKey, match="'main' has expired") as refused:
+            check_usable(credential, "openai", NOW_MS + later_ms)
+        assert (refused.value.code, refused.value.status) == ("credential_expired", 401)
 
 
 def test_what_can_serve_reveals_its_secret() -> None:
     """And nothing shows it before."""
     credential = Credential(slug="main", provider="openai", secret=Secret("sk-1"))
-    check_usable(credential, "openai")
+    check_usable(credential, "openai", NOW_MS)
     assert credential.revealed() == "sk-1"
     assert "sk-1" not in repr(credential)
     with pytest.raises(ValueError, match="main"):

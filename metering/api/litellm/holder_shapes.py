@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from metering.api.caps import Counted
 from metering.api.key_shapes import checked_label
-from metering.api.litellm.caps import Counted, budgets
+from metering.api.litellm.holdings import budgets
 from metering.api.litellm.key_shapes import BudgetTable, KeyView, ShownWindow, table, windows
 from metering.api.litellm.shapes import AskedTerms, read_metadata, said, shown_moment
 from metering.core.terms import Holder, Terms, prefix

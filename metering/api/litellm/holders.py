@@ -7,10 +7,12 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
+from metering.api import caps
 from metering.api.attachments import ATTACHED_MAX
 from metering.api.key_shapes import LIMIT_IDS_MAX, checked_label, checked_models
-from metering.api.litellm import caps, virtual_keys
+from metering.api.litellm import virtual_keys
 from metering.api.litellm.holder_shapes import AskedHolder, members
+from metering.api.litellm.holdings import effective
 from metering.api.litellm.key_shapes import detailed
 from metering.api.litellm.shapes import merged, said, who
 from metering.api.server import ApiRequest
@@ -186,7 +188,7 @@ async def agreed_on(request: ApiRequest, profile: Profile) -> Profile:
     if profile.kind == "budget":
         caps_of("key", "", profile.terms, profile.created_ms)  # whether they can be taken
         return profile
-    whole = await caps.effective(request, profile.terms)
+    whole = await effective(request, profile.terms)
     wanted = caps_of(profile.kind, profile.name, whole, profile.created_ms)
     kind = cast(attachments.Kind, profile.kind)
     store, application_id = request.services.store, request.user.application_id
@@ -208,7 +210,7 @@ async def agreed_on(request: ApiRequest, profile: Profile) -> Profile:
 
 async def _let_go(request: ApiRequest, profile: Profile) -> None:
     """Delete the limits of a holder that its terms no longer have."""
-    whole = await caps.effective(request, profile.terms)
+    whole = await effective(request, profile.terms)
     wanted = caps_of(cast(Holder, profile.kind), profile.name, whole, profile.created_ms)
     bound = await limit_ids(request, profile)
     await caps.drop(request, set(bound) - {it.limit_id for it in wanted})

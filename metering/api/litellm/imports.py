@@ -11,9 +11,11 @@ import msgspec
 from litestar import Controller, post
 from litestar.params import JSONBody
 
+from metering.api import caps
 from metering.api.auth import admin_only
 from metering.api.key_shapes import checked_label
-from metering.api.litellm import caps, holders, openings, virtual_keys
+from metering.api.litellm import holders, openings, virtual_keys
+from metering.api.litellm.holdings import effective
 from metering.api.litellm.import_shapes import (
     Import,
     ImportAnswer,
@@ -103,7 +105,7 @@ async def _holder(request: ApiRequest, body: ImportedHolder, *, dry: bool) -> Im
     if body.kind != "budget":
         kind = cast(Holder, body.kind)
         limit_ids = await holders.limit_ids(request, agreed)
-        whole, begin = await caps.effective(request, agreed.terms), prefix(kind, name)
+        whole, begin = await effective(request, agreed.terms), prefix(kind, name)
         wanted = openings.shares(begin, limit_ids, whole, spent, created_ms)
         await openings.book(request, begin, wanted)
     await holders.add(request, agreed, "name")
@@ -139,7 +141,7 @@ async def _key(request: ApiRequest, body: ImportedKey, *, dry: bool) -> Imported
         _check_terms("key", row.key_id, row.terms, created_ms)
         return _done("imported", spent, token=row.key_id)
     row = await virtual_keys.limited(request, row)
-    whole, begin = await caps.effective(request, row.terms), prefix("key", row.key_id)
+    whole, begin = await effective(request, row.terms), prefix("key", row.key_id)
     wanted = openings.shares(begin, row.limit_ids, whole, spent, created_ms)
     await openings.book(request, begin, wanted, row.key_id)
     try:

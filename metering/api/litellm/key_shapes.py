@@ -8,8 +8,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from metering.api.caps import Counted
 from metering.api.key_shapes import CHECKED, DAY_MS, GRACE_DAYS_MAX, checked_label
-from metering.api.litellm.caps import Counted, budgets
+from metering.api.litellm.holdings import budgets
 from metering.api.litellm.shapes import (
     AskedTerms,
     metadata_text,

@@ -9,8 +9,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from metering.api import caps
 from metering.api.key_shapes import LIMIT_IDS_MAX
-from metering.api.litellm import caps
+from metering.api.litellm.holdings import effective
 from metering.api.litellm.key_shapes import AskedKey, KeyView, changes, detailed, view
 from metering.api.litellm.shapes import AskedTerms, merged, said, who
 from metering.api.server import ApiRequest
@@ -56,7 +57,7 @@ def drafted(request: ApiRequest, row: KeyRow, body: AskedKey) -> KeyRow:
 
 async def limited(request: ApiRequest, row: KeyRow) -> KeyRow:
     """A key that is to be, its limits made; they may have been made before."""
-    whole = await caps.effective(request, row.terms)
+    whole = await effective(request, row.terms)
     wanted = caps_of("key", row.key_id, whole, row.created_ms)
     limit_ids = _checked_limit_ids([it.limit_id for it in wanted])
     await caps.put(request, wanted)
@@ -85,7 +86,7 @@ async def agree(
     request: ApiRequest, row: KeyRow, terms: Terms, changed: Mapping[str, Any]
 ) -> KeyRow:
     """Have a key's limits and rates be as terms say, those of their budget in them."""
-    whole = await caps.effective(request, terms)
+    whole = await effective(request, terms)
     wanted = caps_of("key", row.key_id, whole, row.created_ms)
     holder = prefix("key", row.key_id)
     others = [it for it in row.limit_ids if part_of(it, holder) is None]

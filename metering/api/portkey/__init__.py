@@ -1,1 +1,6 @@
-"""Portkey's nouns."""
+"""Portkey's admin API on what this service has: virtual keys, which are stored credentials with
+limits of their own. `docs/portkey-keys.md` says what is what.
+"""
+
+ROOTS = ("/v1", "/admin", "/v1/admin")
+"""Where its routes are: its SDKs ask below `/v1`."""

@@ -1,33 +1,19 @@
-"""Limits as terms have them: made, brought up to date, taken away; and what they have counted."""
+"""Limits that belong to a key, a team or a credential: made, brought up to date, taken away; and
+what they have counted."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from decimal import Decimal
 
-import msgspec
 from msgspec.structs import replace
 
-from metering.api.limit_shapes import bounds
 from metering.api.limits import begin_again, publish, remove, totals_of
 from metering.api.server import ApiRequest
 from metering.core.limits import Limit, Totals
-from metering.core.money import usd
-from metering.core.terms import Cap, Part, Terms, part_of
-from metering.errors import Conflict, InvalidRequest
-from metering.store import limits, profiles
+from metering.core.terms import Cap
+from metering.errors import Conflict
+from metering.store import limits
 
 Counted = dict[str, tuple[Limit, Totals]]
 """By limit id, a limit and its live counters."""
-
-
-class Budgets(msgspec.Struct, frozen=True, kw_only=True):
-    """What a holder's limits say."""
-
-    spend: Decimal | None = None
-    """None: nothing counts it."""
-    max_budget: Decimal | None = None
-    soft_budget: Decimal | None = None
-    budget_reset_at: datetime | None = None
 
 
 async def put(request: ApiRequest, caps: Sequence[Cap]) -> tuple[str, ...]:
@@ -50,7 +36,9 @@ async def _written(request: ApiRequest, cap: Cap) -> Limit:
         limit_id=cap.limit_id,
         limit_name=cap.limit_id,
         mode=cap.mode,
+        unit=cap.unit,
         max=cap.max,
+        threshold_ppm=cap.threshold_ppm,
         epoch=now_ms,
         created_ms=now_ms,
         updated_ms=now_ms,
@@ -61,17 +49,40 @@ async def _written(request: ApiRequest, cap: Cap) -> Limit:
         raise Conflict(f"limit {stored.limit_id!r} has the name {cap.limit_id!r}: rename it first")
     if new:
         return stored
-    if replace(asked, max=0) != replace(
-        stored, max=0, epoch=now_ms, created_ms=now_ms, updated_ms=now_ms, properties={}
-    ):  # somebody made it otherwise; a limit keeps its window
+    if _lasting(asked) != _lasting(stored):  # somebody made it otherwise; a limit keeps its window
         await remove(request, cap.limit_id)
         return await _written(request, cap)
-    if stored.max == cap.max:
+    if _changing(asked) == _changing(stored):
         return stored
     changed = await limits.update(
-        services.store, stored.application_id, cap.limit_id, max=cap.max, updated_ms=now_ms
+        services.store,
+        stored.application_id,
+        cap.limit_id,
+        max=cap.max,
+        mode=cap.mode,
+        threshold_ppm=cap.threshold_ppm or 0,
+        updated_ms=now_ms,
     )
     return changed or await _written(request, cap)  # or it was deleted just now
+
+
+def _lasting(limit: Limit) -> Limit:
+    """What of a limit cannot change while it keeps what it has counted."""
+    return replace(
+        limit,
+        mode="allow",
+        max=0,
+        threshold_ppm=None,
+        epoch=0,
+        created_ms=0,
+        updated_ms=0,
+        properties={},
+    )
+
+
+def _changing(limit: Limit) -> tuple[object, ...]:
+    """What of a limit can."""
+    return limit.mode, limit.max, limit.threshold_ppm
 
 
 async def counted(request: ApiRequest, limit_ids: Iterable[str]) -> Counted:
@@ -83,38 +94,6 @@ async def counted(request: ApiRequest, limit_ids: Iterable[str]) -> Counted:
     return {
         limit_id: (limit, its) for (limit_id, limit), its in zip(found.items(), totals, strict=True)
     }
-
-
-def budgets(holder: str, limit_ids: Iterable[str], found: Counted) -> Budgets:
-    """What the limits of a holder say, whose ids begin so."""
-    parts: dict[Part, list[tuple[Limit, Totals]]] = {}
-    for limit_id in limit_ids:
-        part = part_of(limit_id, holder)
-        if part is not None and limit_id in found:
-            parts.setdefault(part, []).append(found[limit_id])
-    main = next(iter(parts.get("budget", ())), None)
-    counting = main or next(iter(parts.get("spend", ())), None)
-    soft = next(iter(parts.get("soft", ())), None)
-    return Budgets(
-        spend=None if counting is None else usd(counting[1].settled),
-        max_budget=None if main is None else usd(main[0].max),
-        soft_budget=None if soft is None else usd(soft[0].max),
-        budget_reset_at=None if counting is None else bounds(*counting)[1],
-    )
-
-
-async def effective(request: ApiRequest, terms: Terms) -> Terms:
-    """Terms, and those of the budget that they name. Raises InvalidRequest if there is none."""
-    if terms.budget_id is None:
-        return terms
-    store, application_id = request.services.store, request.user.application_id
-    budget = await profiles.get(store, application_id, "budget", terms.budget_id)
-    if budget is None:
-        raise InvalidRequest(
-            f"budget_id={terms.budget_id!r} not found; create it with POST /budget/new",
-            field="budget_id",
-        )
-    return terms.over(budget.terms)
 
 
 async def reset(request: ApiRequest, limit_ids: Iterable[str]) -> None:
