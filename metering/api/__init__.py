@@ -37,6 +37,7 @@ from metering.api.litellm.users import UserController
 from metering.api.own_prices import OwnPriceController
 from metering.api.pages import paging
 from metering.api.portkey import ROOTS
+from metering.api.portkey.models import ModelController
 from metering.api.portkey.virtual_keys import PortkeyKeyController
 from metering.api.price_versions import PriceVersionController
 from metering.api.prices import PriceController
@@ -111,6 +112,7 @@ def build(services: Services) -> ManagementApi:
             HealthController,
             *LITELLM,
             *(Router(root, route_handlers=PORTKEY) for root in ROOTS),
+            ModelController,
         ],
         guards=[guard],
         before_request=decode_segments,

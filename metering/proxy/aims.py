@@ -19,7 +19,7 @@ import msgspec
 
 from metering.core.credentials import Credential
 from metering.core.origins import Origin
-from metering.core.routing import Target
+from metering.core.routing import Azure, Target
 from metering.directory import Caller
 from metering.errors import InvalidRequest, NotFound
 from metering.meter import Meter
@@ -33,6 +33,7 @@ from metering.translate import MODELS, WAYS, Answers, Translate
 
 HOSTED = ("@cf/", "@hf/")
 """What names of models begin with that have an `@` of their own."""
+NO_DEPLOYMENT = Azure()
 ANTHROPIC_PATHS = ("/v1/messages", "/v1/complete")
 
 
@@ -105,6 +106,9 @@ class Aims:
         credential = await self._virtual_key(request.caller, slug, provider, key)
         if credential is not None:
             slug, provider = credential.slug, credential.provider
+            if target.azure == NO_DEPLOYMENT:
+                known = credential.model_config.azure(name)
+                target = msgspec.structs.replace(target, azure=known)
         else:
             provider = self._provider(request, provider, name)
         return _aimed(

@@ -142,7 +142,7 @@ def test_a_virtual_key(tenant: Tenant, standin: Standin, how: str) -> None:
 @pytest.mark.parametrize(
     ("headers", "model", "status", "says"),
     [
-        ({"pk_provider": "opnai"}, GPT, 400, "There are openai, anthropic"),
+        ({"pk_provider": "opnai"}, GPT, 400, "There are anthropic, "),
         ({"pk_virtual_key": "nobody"}, GPT, 400, "Following keys are not valid: nobody"),
         ({"pk_provider": "@nobody"}, GPT, 400, "Following keys are not valid: nobody"),
         ({}, "@nobody/gpt-4o", 400, "Following keys are not valid: nobody"),
@@ -204,6 +204,49 @@ def test_a_host_of_ones_own(open_service: Service, standin: Standin) -> None:
         )
         assert answer.status_code == 200, answer.text
         came_with(standin, CHAT, OWN, "authorization")
+
+
+def test_a_deployment_of_azures(open_service: Service, standin: Standin) -> None:
+    """By Portkey's headers, or by what the virtual key knows of it."""
+    standin.wait_idle()
+    standin.reset()
+    tenant = new_tenant(open_service, permissions=["base_uri", "own_credential", "credential:*"])
+    said = {"pk_azure_deployment_id": "mine", "pk_azure_api_version": "2024-10-21"}
+    answer = ask(
+        tenant,
+        pk_provider="azure-openai",
+        pk_custom_host=standin.url,
+        authorization="Bearer azure-own-key-0123456789",
+        **said,
+    )
+    assert answer.status_code == 200, answer.text
+    path = "/openai/deployments/mine/chat/completions"
+    came_with(standin, path, "azure-own-key-0123456789", "api-key")
+    assert came(standin).query == "api-version=2024-10-21"
+    key = {
+        "name": "azure",
+        "slug": "azure-team",
+        "provider": "azure-openai",
+        "key": SECRET,
+        "custom_host": standin.url,
+        "apiVersion": "2024-10-21",
+        "deploymentName": "mine",
+    }
+    made = tenant.service.http.post(
+        "/v1/virtual-keys",
+        json=key,
+        headers={"x-portkey-api-key": tenant.service.admin_key},
+        params={"application": tenant.application_id},
+    )
+    assert made.status_code == 200, made.text
+    standin.reset()
+    answer = ask(tenant, pk_virtual_key="azure-team")
+    assert answer.status_code == 200, answer.text
+    came_with(standin, path, SECRET, "api-key")
+    standin.reset()
+    claude = ask(tenant, MESSAGES, GPT, pk_virtual_key="azure-team")
+    assert claude.json()["type"] == "message", claude.text
+    came_with(standin, path, SECRET, "api-key")
 
 
 # What comes back
