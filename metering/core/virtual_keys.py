@@ -46,6 +46,7 @@ SLUG_CHARS_MAX = 57
 """Of a name's part in a slug; a dash and six more follow."""
 SPANS = {"rpm": "1 minutes", "rph": "60 minutes", "rpd": "24 hours", "rpw": "7 days"}
 """By unit of a rate, the span in which it counts."""
+_EPOCH = date(1970, 1, 1).toordinal()
 _DASHED = re.compile(r"[^a-z0-9]+")
 
 Period = Literal["weekly", "monthly"]
@@ -198,7 +199,11 @@ def _window(asked: UsageLimit, since_ms: int, name: str) -> Window | None:
         return Window(every="week", zone="UTC", first_day=weekday)
     if days is None:
         return None
-    anchor = first or datetime.fromtimestamp(since_ms // 1000, UTC).date()
+    if days == 1:
+        return Window(every="day", zone="UTC")
+    # one spelling for days from which the same windows are counted: what is shown may be sent
+    number = (first or datetime.fromtimestamp(since_ms // 1000, UTC).date()).toordinal()
+    anchor = date.fromordinal(_EPOCH + (number - _EPOCH) % days)
     return Window(every=f"{days} days", zone="UTC", anchor=anchor.isoformat())
 
 

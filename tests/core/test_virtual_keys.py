@@ -52,12 +52,12 @@ def test_each_is_a_limit() -> None:
         ),
         listed=True,
     )
-    daily = Window(every="1 days", zone="UTC", anchor="2026-09-21")
+    daily = Window(every="day", zone="UTC")
     minute, day = Window(rolling="1 minutes"), Window(rolling="24 hours")
     assert caps("a-1", terms, NOW_MS) == (
         cap("budget", "budget", "hard", 1, None),
         cap("budget", "budget:month", "block", 10 * USD, MONTH, threshold_ppm=900_000),
-        cap("budget", "budget:tokens:1d-2026-09-21", "hard", 100, daily, unit="tokens"),
+        cap("budget", "budget:tokens:day", "hard", 100, daily, unit="tokens"),
         cap("rate", "rate:requests:rpm", "block", 60, minute, unit="requests"),
         cap("rate", "rate:tokens:rpd", "block", 0, day, unit="tokens"),
     )
@@ -84,20 +84,26 @@ WINDOWS: list[tuple[dict[str, Any], dict[str, str] | None, str]] = [
     ),
     (
         {"periodic_reset_days": 365},
-        {"every": "365 days", "anchor": "2026-09-21"},
-        "budget:365d-2026-09-21",
+        {"every": "365 days", "anchor": "1970-10-05"},
+        "budget:365d-1970-10-05",
+    ),
+    (
+        {"periodic_reset_days": 10, "next_usage_reset_at": "2026-12-14"},
+        {"every": "10 days", "anchor": "1970-01-02"},
+        "budget:10d-1970-01-02",
     ),
     (
         {"periodic_reset_days": 10, "next_usage_reset_at": "2026-09-25T02:00:00+02:00"},
-        {"every": "10 days", "anchor": "2026-09-25"},
-        "budget:10d-2026-09-25",
+        {"every": "10 days", "anchor": "1970-01-02"},
+        "budget:10d-1970-01-02",
     ),
 ]
 
 
 @pytest.mark.parametrize(("members", "window", "ending"), WINDOWS)
 def test_windows(members: dict[str, Any], window: dict[str, str] | None, ending: str) -> None:
-    """Days begin at midnight UTC; windows that differ are limits of other ids."""
+    """Days begin at midnight UTC; windows that differ are limits of other ids, and such as do not
+    have one spelling, from whichever of their days they are counted."""
     [made] = caps("k", Terms(usage_limits=(usage(1, **members),)), NOW_MS)
     assert made.window == (None if window is None else Window(zone="UTC", **window))
     assert made.limit_id == "virtual_key:k:" + ending
