@@ -11,12 +11,17 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	&& command -v $$name && break; done)
 BIN := .venv/bin
 TAGS := .venv-payi-tags
+NODE := .venv-node
 
 # A set-up is keyed on what it was made from, not on when.
 key = $(shell cat pyproject.toml $(1) | cksum | cut -d ' ' -f 1)
 RUN := .venv/.run-$(call key,requirements.txt)
 DEV := .venv/.dev-$(call key,requirements-dev.txt)
 PAYI := $(TAGS)/.ready-$(call key,requirements-payi-tags.txt)
+# Clients that are Node programs, where there is Node; elsewhere their tests say that there is none.
+PACKAGES := tests/acceptance/node
+NPM := $(shell command -v node >/dev/null && command -v npm)
+CLIENTS := $(if $(NPM),$(NODE)/.ready-$(shell cat $(PACKAGES)/*.json | cksum | cut -d ' ' -f 1))
 
 .PHONY: help
 help: ## this list
@@ -31,7 +36,7 @@ demo: $(RUN) ## start it against a stand-in provider and make a few calls
 	@exec $(BIN)/python -m tests.standin.demo
 
 .PHONY: test
-test: $(DEV) $(PAYI) ## every test, at a size fit for CI; ARGS="-k name" for some
+test: $(DEV) $(PAYI) $(CLIENTS) ## every test, at a size fit for CI; ARGS="-k name" for some
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
 
 .PHONY: check
@@ -74,7 +79,7 @@ races: $(DEV) ## by how much limits are overrun, and who is refused wrongly, at 
 	@exec $(BIN)/python -m tests.races $(ARGS)
 
 .PHONY: acceptance
-acceptance: $(DEV) $(PAYI) ## the real service, driven by the real client packages
+acceptance: $(DEV) $(PAYI) $(CLIENTS) ## the real service, driven by the real client packages
 	@$(BIN)/python -m pytest -m acceptance $(ARGS)
 
 .PHONY: payi-tags
@@ -118,10 +123,11 @@ lock: $(DEV) ## pin the requirements anew; ARGS=--upgrade takes newer versions
 	@$(COMPILE) --group build --group test --group check --group lock -c requirements.txt \
 		pyproject.toml -o requirements-dev.txt
 	@$(COMPILE) --group payi-tags -o requirements-payi-tags.txt
+	@$(if $(NPM),npm install --package-lock-only --prefix $(PACKAGES))
 
 .PHONY: clean
 clean: ## remove environments and caches; the data in .xproxy stays
-	@rm -rf .venv $(TAGS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist
+	@rm -rf .venv $(TAGS) $(NODE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 # venv DIRECTORY: an empty environment, unless a working one is there.
@@ -168,3 +174,12 @@ $(PAYI):
 	$(call venv,$(TAGS))
 	$(call install,$(TAGS),requirements-payi-tags.txt)
 	@touch $@
+
+# Without a registry of npm's the tests go on: those that miss these packages say so.
+$(CLIENTS):
+	@rm -rf $(NODE) && mkdir $(NODE)
+	@cp $(PACKAGES)/.npmrc $(PACKAGES)/*.json $(NODE)
+	@echo "Installing $$(grep -c '"integrity"' $(NODE)/package-lock.json) packages for Node" \
+		"from $(PACKAGES)/package-lock.json, once ..."
+	@if npm ci --prefix $(NODE) >/dev/null; then touch $@; \
+		else echo "  npm could not: tests that need them will be skipped"; fi

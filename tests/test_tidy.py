@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -335,6 +336,19 @@ def test_locks_are_exact_and_hashed(path: Path) -> None:
         if not entry.startswith("#"):
             assert re.match(r"[a-z0-9-]+(\[[a-z0-9,]+\])?==\S+", entry), entry.splitlines()[0]
             assert "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def test_the_lock_of_node_is_exact_and_hashed() -> None:
+    """Likewise of the packages for Node, which come from wherever npm is told to look."""
+    text = (ROOT / "tests/acceptance/node/package-lock.json").read_text()
+    assert "resolved" not in text
+    packages = json.loads(text)["packages"]
+    wanted = json.loads((ROOT / "tests/acceptance/node/package.json").read_text())["dependencies"]
+    assert packages.pop("")["dependencies"] == wanted
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name
+    for name, version in wanted.items():
+        assert packages[f"node_modules/{name}"]["version"] == version
 
 
 def test_every_setting_is_documented() -> None:

@@ -25,6 +25,13 @@ MARK = "[[standin "
 _MARK_BYTES = MARK.encode()
 
 
+class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool of the caller's that is to be used."""
+
+    name: str
+    input: dict[str, Any] = {}
+
+
 class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one call is to be answered. Times in milliseconds; offsets count bytes of the body."""
 
@@ -35,6 +42,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     model: str | None = None
     """The model that answers; the requested one's dated snapshot otherwise."""
     text: str | None = None
+    tool: Tool | None = None
+    """Claude's answer is to use this, in place of a text."""
     service_tier: str | None = None
     """The tier that served the call."""
     status: int = 200

@@ -91,11 +91,15 @@ def answer(control: Control, request: Request) -> Answer:
         "stop_reason": None,
         "stop_sequence": None,
     }
+    block: dict[str, Any] = {"type": "text", "text": text}
     reason = "max_tokens" if tokens >= request.max_tokens else "end_turn"
+    if control.tool is not None:
+        used = {"name": control.tool.name, "input": control.tool.input}
+        block, reason = {"type": "tool_use", "id": unique("toolu_01", 22), **used}, "tool_use"
     if request.stream:
-        pieces = _stream(control, message, usage, text, reason)
+        pieces = _stream(control, message, usage, block, reason)
     else:
-        body = message | {"content": [{"type": "text", "text": text}], "stop_reason": reason}
+        body = message | {"content": [block], "stop_reason": reason}
         pieces = [encode(body | faults.spoil(usage, control.wrong_usage))]
     return Answer(
         provider="anthropic",
@@ -111,12 +115,21 @@ def answer(control: Control, request: Request) -> Answer:
 
 
 def _stream(
-    control: Control, message: dict[str, Any], usage: dict[str, Any], text: str, reason: str
+    control: Control,
+    message: dict[str, Any],
+    usage: dict[str, Any],
+    block: dict[str, Any],
+    reason: str,
 ) -> list[bytes]:
     early = usage | {"output_tokens": min(1, usage.get("output_tokens") or 0)}
     final = {name: usage[name] for name in DELTA_MEMBERS if name in usage}
     end = {"stop_reason": reason, "stop_sequence": None}
-    block = {"type": "text", "text": ""}
+    if block["type"] == "text":
+        delta, member, text = "text_delta", "text", block["text"]
+        block = block | {"text": ""}
+    else:
+        delta, member, text = "input_json_delta", "partial_json", encode(block["input"]).decode()
+        block = block | {"input": {}}
     opening = message | faults.spoil(early, control.wrong_usage)
     closing = {"delta": end} | faults.spoil(final, control.wrong_usage)
     return [
@@ -124,8 +137,8 @@ def _stream(
         _event("content_block_start", {"index": 0, "content_block": block}),
         b'event: ping\ndata: {"type": "ping"}\n\n',
         *(
-            _event("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": t}})
-            for t in chunks_of(control, text)
+            _event("content_block_delta", {"index": 0, "delta": {"type": delta, member: piece}})
+            for piece in chunks_of(control, text)
         ),
         _event("content_block_stop", {"index": 0}),
         _event("message_delta", closing),
