@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from metering import api
+from metering.api.portkey import ROOTS
 from tests.acceptance.canary_paths import filled
 from tests.acceptance.tenant import Tenant
 
@@ -14,6 +15,11 @@ SEALED, SLUG = "<sealed>", "<slug>"
 """The places of a credential's secret, and of the slug of a new one."""
 FRESH = "sk-of-a-fresh-credential"
 PROPERTIES = {"properties": {"a": "b"}}
+LIMITED = {
+    "usage_limits": {"credit_limit": 1},
+    "rate_limits": [{"type": "requests", "unit": "rpm", "value": 100}],
+}
+"""What binds a virtual key of Portkey's."""
 BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("DELETE", "/api/v1/applications/{application_id}"): None,
     ("DELETE", "/api/v1/attachments/{kind}/{name}/{limit_id}"): None,
@@ -153,6 +159,23 @@ BODIES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("POST", "/budget/info"): {"budgets": ["<thing>"]},
     ("POST", "/budget/new"): {"max_budget": 1},
     ("POST", "/budget/update"): {"budget_id": "<thing>", "max_budget": 2},
+    ("GET", "/v1/models"): None,
+    **{
+        (method, root + path): body
+        for root in ROOTS
+        for method, path, body in (
+            ("DELETE", "/virtual-keys/{slug}", None),
+            ("GET", "/virtual-keys", None),
+            ("GET", "/virtual-keys/{slug}", None),
+            (
+                "POST",
+                "/virtual-keys",
+                {"name": "made", "provider": "openai", "key": SEALED, **LIMITED},
+            ),
+            ("POST", "/virtual-keys/{slug}/rotate", {"key": SEALED}),
+            ("PUT", "/virtual-keys/{slug}", {"name": "changed", "key": SEALED, **LIMITED}),
+        )
+    },
 }
 """The body with which each route succeeds; None: it takes none."""
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 
+from metering.api.portkey import ROOTS
 from metering.core.keys import make_key
 from tests.acceptance.canary_paths import PATHS, PROVIDERS_OWN, Endpoint, filled, written
 from tests.acceptance.canary_routes import body_of, parameters, query_of, routes
@@ -107,6 +108,12 @@ ACCESS: dict[str, Access] = {
     "/key/unblock": "admin",
     "/key/update": "admin",
     "/key/{key}/regenerate": "admin",
+    **{
+        root + path: "manage"
+        for root in ROOTS
+        for path in ("/virtual-keys", "/virtual-keys/{slug}", "/virtual-keys/{slug}/rotate")
+    },
+    "/v1/models": "own",
     "/health/live": "anyone",
     "/health/ready": "anyone",
     "/schema": "anyone",
