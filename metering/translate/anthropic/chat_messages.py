@@ -18,12 +18,13 @@ from msgspec import UNSET, Raw
 
 from metering.errors import InvalidRequest
 from metering.translate.anthropic import chat_parts, reading
-from metering.translate.anthropic.blocks import Content, Text, ToolResult, ToolUse, Turn
+from metering.translate.anthropic.blocks import Content, ToolResult, ToolUse
 from metering.translate.anthropic.chat_parts import cached
 from metering.translate.anthropic.reading import Lost, is_object, is_text, missing, wrong
+from metering.translate.anthropic.turns import EMPTY, Turns
 
 _NO_INPUT = Raw(b"{}")
-_EMPTY, _NOTHING = Raw(b'""'), Raw(b"[]")
+_NOTHING = Raw(b"[]")
 _PLAIN = frozenset({"role", "content", "cache_control"})
 _RESULT = _PLAIN | {"tool_call_id", "is_error", "name"}
 _ASSISTANT = _PLAIN | {
@@ -44,22 +45,12 @@ class _Seen(msgspec.Struct):
 _seen = msgspec.json.Decoder(list[_Seen])
 
 
-class Conversation:
+class Conversation(Turns):
     """The messages so far."""
 
     def __init__(self, lost: Lost, *, late_system: bool) -> None:
-        """`late_system`: whether the model takes messages of role system after the first turn."""
-        self.system: Content = []
-        self.turns: list[Turn] = []
-        self._lost = lost
-        self._late_system = late_system
-        self._late: list[tuple[str, Content]] = []
-        self._moved = 0
-        """How many of these the user has gone on after."""
-        self._results = 0
-        """How many results of tools the last turn begins with, if it is theirs."""
-        self._open: Content = []
-        """The content of that turn."""
+        """See `Turns`."""
+        super().__init__(lost, late_system=late_system)
         self._function: Raw | None = None
 
     def add(self, message: dict[str, Raw], path: str) -> None:
@@ -72,52 +63,27 @@ class Conversation:
             raise wrong(f"{path}.role", f"one of {', '.join(self._roles)}")
         take(self, message, path)
 
-    def end(self) -> None:
-        """All messages have been taken. Anthropic asks for one of the user: where there are only
-        system messages, they are it."""
-        self._place_late()
-        if not self.turns and self.system:
-            self._turn("user", self.system)
-            self.system = []
-            self._lost.changed.append("messages")
-        if not self.turns:
-            raise wrong(
-                "messages", "a list with at least one message of a user that says something"
-            )
-
     def _system(self, message: dict[str, Raw], path: str) -> None:
         self._lost.unknown(message, _PLAIN, path)
         found: Content = [*chat_parts.texts(_content(message, path), f"{path}.content", self._lost)]
         self._mark(found, message, path)
-        if not self.turns:
-            self.system += found
-        elif found:
-            self._late.append((path, found))
+        self.instruct(found, path)
 
     def _user(self, message: dict[str, Raw], path: str) -> None:
         self._lost.unknown(message, _PLAIN, path)
         content = _content(message, path)
-        self._overtaken()
-        if is_text(content) and not self._results and "cache_control" not in message:
-            if content != _EMPTY:
-                self._turn("user", content)
+        if is_text(content) and "cache_control" not in message:
+            self.say(content)
             return
         found = chat_parts.content(content, f"{path}.content", self._lost)
         self._mark(found, message, path)
-        if self._results:
-            self._open.extend(found)
-        elif found:
-            self._turn("user", found)
+        self.say(found)
 
     def _assistant(self, message: dict[str, Raw], path: str) -> None:
         self._lost.unknown(message, _ASSISTANT, path)
         found = self._said(message, path)
         self._mark(found, message, path)
-        if found:
-            self._place_late()
-            only = found[0]
-            plain = len(found) == 1 and isinstance(only, Text) and only.cache_control is UNSET
-            self._turn("assistant", only.text if plain and isinstance(only, Text) else found)
+        self.answer(found)
 
     def _said(self, message: dict[str, Raw], path: str) -> Content:
         """What an assistant has said and called, in Anthropic's order."""
@@ -153,14 +119,14 @@ class Conversation:
         if not is_text(call["id"]):
             raise wrong(f"{path}.id", "a string")
         function = reading.members(call["function"], f"{path}.function")
-        made = _use(call["id"], function, f"{path}.function")
+        made = use(call["id"], function, f"{path}.function")
         made.cache_control = call.get("cache_control", UNSET)
         return made
 
     def _function_call(self, raw: Raw, path: str) -> ToolUse:
         """A call as it was before calls had ids: the next function's answer is its result."""
         self._function = Raw(reading.encode(f"call_{len(self.turns)}"))
-        return _use(self._function, reading.members(raw, path), path)
+        return use(self._function, reading.members(raw, path), path)
 
     def _tool(self, message: dict[str, Raw], path: str) -> None:
         self._lost.unknown(message, _RESULT, path)
@@ -183,26 +149,16 @@ class Conversation:
     def _result(self, call: Raw, message: dict[str, Raw], path: str) -> None:
         if not is_text(call):
             raise wrong(f"{path}.tool_call_id", "a string")
-        self._overtaken()
         made = ToolResult(
             call,
             is_error=message.get("is_error", UNSET),
             cache_control=cached(message, path, self._lost),
         )
-        content = message.get("content", _EMPTY)
-        if not is_text(content):
-            made.content = chat_parts.content(content, f"{path}.content", self._lost) or UNSET
-        elif content != _EMPTY:
-            made.content = content
-        if not self._results:
-            self._open = []
-            self._turn("user", self._open)
-        self._open.insert(self._results, made)
-        self._results += 1
-
-    def _turn(self, role: str, content: Raw | Content) -> None:
-        self._results = 0
-        self.turns.append(Turn(role, content))
+        content = message.get("content", EMPTY)
+        if is_text(content):
+            self.result(made, content)
+        else:
+            self.result(made, chat_parts.content(content, f"{path}.content", self._lost))
 
     def _mark(self, content: Content, message: dict[str, Raw], path: str) -> None:
         """Gives the `cache_control` of a message to its last block."""
@@ -214,23 +170,6 @@ class Conversation:
             self._lost.dropped.append(f"{path}.cache_control")
         elif last.cache_control is UNSET:
             last.cache_control = mark
-
-    def _overtaken(self) -> None:
-        """The user goes on after system messages, which have to wait for the end of the turn."""
-        self._lost.changed += [path for path, _ in self._late[self._moved :]]
-        self._moved = len(self._late)
-
-    def _place_late(self) -> None:
-        """Puts system messages behind the user's turn that they came with; where there is none, or
-        the model takes no such messages, to the others at the front."""
-        for path, found in self._late:
-            if self._late_system and self.turns[-1].role != "assistant":
-                self._turn("system", found)
-            else:
-                self.system += found
-                self._lost.changed.append(path)
-        self._late.clear()
-        self._moved = 0
 
     _roles: ClassVar = {
         "system": _system,
@@ -257,7 +196,8 @@ def _verbatim(raw: Raw, path: str) -> tuple[Content, set[bytes]]:
     return [*reading.items(raw, path)], {bytes(block.id) for block in seen if block.id}
 
 
-def _use(call: Raw, function: dict[str, Raw], path: str) -> ToolUse:
+def use(call: Raw, function: dict[str, Raw], path: str) -> ToolUse:
+    """A call of a function."""
     if "name" not in function:
         raise missing(f"{path}.name", "it is the name of the function that was called")
     if not is_text(function["name"]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
+from collections.abc import Callable
 
 from msgspec import UNSET, Raw
 
@@ -67,8 +68,16 @@ _FILE = _CACHED | {"file", "title", "context", "citations"}
 _FILE_KNOWN = frozenset({"file_data", "file_id", "file_url", "filename", "mime_type", "format"})
 
 
-def content(raw: Raw, path: str, lost: Lost) -> Content:
-    """The blocks of a content that is a string or a list of parts; empty texts are left out."""
+Read = Callable[[dict[str, Raw], str, Lost], "Made | Raw | None"]
+"""Reads a part: its block, None where it says nothing, `AS_IT_IS` where it is a block itself."""
+
+
+def content(raw: Raw, path: str, lost: Lost, read: Read | None = None) -> Content:
+    """The blocks of a content that is a string or a list of parts; empty texts are left out.
+
+    `read` is how a part is read, if not as chats have them.
+    """
+    read = read or _block
     if is_text(raw):
         return [Text(raw)] if raw != _EMPTY else []
     if not is_list(raw):
@@ -76,7 +85,7 @@ def content(raw: Raw, path: str, lost: Lost) -> Content:
     found: Content = []
     given: list[Raw] = []
     for index, part in enumerate(reading.objects(raw, path)):
-        block = _block(part, f"{path}[{index}]", lost)
+        block = read(part, f"{path}[{index}]", lost)
         if block is _AS_IT_IS:
             given = given or reading.items(raw, path)
             found.append(given[index])
@@ -109,7 +118,7 @@ def _block(part: dict[str, Raw], path: str, lost: Lost) -> Made | Raw | None:
         raise missing(f"{path}.type", f"it is {_POSSIBLE}")
     kind = reading.text(part["type"], f"{path}.type")
     if kind in {"text", "refusal"}:
-        return _text(part, "refusal" if kind == "refusal" else "text", path, lost)
+        return text_block(part, "refusal" if kind == "refusal" else "text", path, lost)
     if kind == "image_url":
         return _image(part, path, lost)
     if kind == "file":
@@ -119,7 +128,8 @@ def _block(part: dict[str, Raw], path: str, lost: Lost) -> Made | Raw | None:
     raise wrong(f"{path}.type", _POSSIBLE)
 
 
-def _text(part: dict[str, Raw], name: str, path: str, lost: Lost) -> Text | None:
+def text_block(part: dict[str, Raw], name: str, path: str, lost: Lost) -> Text | None:
+    """The block of a part whose text stands under this name; None where it says nothing."""
     given = part.get(name)
     if given is None:
         raise missing(f"{path}.{name}", "it is the part's text")
@@ -130,6 +140,21 @@ def _text(part: dict[str, Raw], name: str, path: str, lost: Lost) -> Text | None
         return None
     citations = part.get("citations", UNSET)
     return Text(given, citations=citations, cache_control=cached(part, path, lost))
+
+
+def media_block(url: Raw, path: str, cache: Given = UNSET) -> Made:
+    """The block of what a URL leads to, or has in it."""
+    source, media = _source(url, path)
+    return _made(source, media, cache, path)
+
+
+def file_block(file: dict[str, Raw], path: str, cache: Given = UNSET) -> Made:
+    """The block of a file: by its `file_data`, `file_url` or `file_id`."""
+    source, media = _file_source(file, _hint(file, path), path)
+    made = _made(source, media, cache, path)
+    if isinstance(made, Document):
+        made.title = file.get("filename", UNSET)
+    return made
 
 
 def _image(part: dict[str, Raw], path: str, lost: Lost) -> Made:
@@ -147,8 +172,7 @@ def _image(part: dict[str, Raw], path: str, lost: Lost) -> Made:
         if image.get("detail", _AUTO) != _AUTO:
             lost.dropped.append(f"{path}.image_url.detail")
     lost.unknown(part, _IMAGE, path)
-    source, media = _source(url, place)
-    return _made(source, media, cached(part, path, lost), place)
+    return media_block(url, place, cached(part, path, lost))
 
 
 def _file(part: dict[str, Raw], path: str, lost: Lost) -> Made:
@@ -157,11 +181,9 @@ def _file(part: dict[str, Raw], path: str, lost: Lost) -> Made:
     file = reading.members(part["file"], f"{path}.file")
     lost.unknown(part, _FILE, path)
     lost.unknown(file, _FILE_KNOWN, f"{path}.file")
-    hint = _hint(file, f"{path}.file")
-    source, media = _file_source(file, hint, f"{path}.file")
-    made = _made(source, media, cached(part, path, lost), f"{path}.file")
+    made = file_block(file, f"{path}.file", cached(part, path, lost))
     if isinstance(made, Document):
-        made.title = part.get("title", file.get("filename", UNSET))
+        made.title = part.get("title", made.title)
         made.context = part.get("context", UNSET)
         made.citations = part.get("citations", UNSET)
     return made

@@ -62,7 +62,7 @@ def chat_to_messages(body: bytes, options: Options) -> Translated:
     """See `base.Translate`."""
     fields = reading.top(body)
     lost = Lost()
-    model = _model(fields)
+    model = model_of(fields)
     able = capabilities.of(model)
     tools = Tools(lost, schemas=able.schemas)
     tools.read(fields)
@@ -99,11 +99,12 @@ def chat_to_messages(body: bytes, options: Options) -> Translated:
         ),
         dropped=tuple(dict.fromkeys(lost.dropped)),
         changed=tuple(dict.fromkeys(lost.changed)),
-        headers=_headers(fields),
+        headers=headers(fields),
     )
 
 
-def _model(fields: dict[str, Raw]) -> str:
+def model_of(fields: dict[str, Raw]) -> str:
+    """The model that is called."""
     model = reading.text(fields["model"], "model") if "model" in fields else ""
     if not model:
         raise missing("model", "name the model to call")
@@ -116,7 +117,7 @@ def _converse(made: dict[str, Any], fields: dict[str, Raw], able: Capabilities, 
     conversation = Conversation(lost, late_system=able.late_system)
     for index, message in enumerate(reading.objects(fields["messages"], "messages")):
         conversation.add(message, f"messages[{index}]")
-    conversation.end()
+    conversation.end("messages")
     system: list[Any] = []
     if "system" in fields:  # Anthropic's own
         given = fields["system"]
@@ -202,20 +203,21 @@ def user(made: dict[str, Any], fields: dict[str, Raw], lost: Lost) -> None:
     lost.dropped += [f"metadata.{name}" for name in metadata]
 
 
-def _tier(made: dict[str, Any], fields: dict[str, Raw], lost: Lost) -> None:
+def tier(made: dict[str, Any], fields: dict[str, Raw], lost: Lost) -> None:
+    """What the call is served as."""
     if "service_tier" not in fields:
         return
-    tier = reading.text(fields["service_tier"], "service_tier")
-    if tier in _PRIORITY:
+    asked = reading.text(fields["service_tier"], "service_tier")
+    if asked in _PRIORITY:
         lost.changed.append("service_tier")
-        tier = "auto"
-    if tier in _TIERS:
-        made["service_tier"] = _TIERS[tier]
+        asked = "auto"
+    if asked in _TIERS:
+        made["service_tier"] = _TIERS[asked]
     else:
         lost.dropped.append("service_tier")
 
 
-_OTHERS: tuple[Callable[[dict[str, Any], dict[str, Raw], Lost], None], ...] = (stops, user, _tier)
+_OTHERS: tuple[Callable[[dict[str, Any], dict[str, Raw], Lost], None], ...] = (stops, user, tier)
 
 
 def _include_usage(fields: dict[str, Raw], lost: Lost) -> bool:
@@ -227,7 +229,7 @@ def _include_usage(fields: dict[str, Raw], lost: Lost) -> bool:
     return "include_usage" in asked and reading.flag(asked["include_usage"], name)
 
 
-def _headers(fields: dict[str, Raw]) -> tuple[tuple[bytes, bytes], ...]:
+def headers(fields: dict[str, Raw]) -> tuple[tuple[bytes, bytes], ...]:
     """Betas that the client names in the body, as Anthropic's SDK has them, or that it needs."""
     betas: list[str] = []
     for name in ("betas", "anthropic_beta"):
@@ -239,13 +241,13 @@ def _headers(fields: dict[str, Raw]) -> tuple[tuple[bytes, bytes], ...]:
         kind = beta[: -len("-2025-01-01")]
         if name in fields and not any(kind in it for it in betas):
             betas.append(beta)
-    headers = []
+    made = []
     if betas:
-        headers.append((b"anthropic-beta", _header(",".join(betas), "betas")))
+        made.append((b"anthropic-beta", _header(",".join(betas), "betas")))
     if "anthropic_version" in fields:
         version = reading.text(fields["anthropic_version"], "anthropic_version")
-        headers.append((b"anthropic-version", _header(version, "anthropic_version")))
-    return tuple(headers)
+        made.append((b"anthropic-version", _header(version, "anthropic_version")))
+    return tuple(made)
 
 
 def _header(text: str, path: str) -> bytes:

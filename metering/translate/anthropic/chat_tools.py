@@ -43,8 +43,12 @@ class _Tool(msgspec.Struct):
     eager_input_streaming: Given = UNSET
 
 
-class _WebSearch(msgspec.Struct):
+class WebSearch(msgspec.Struct):
+    """Anthropic's search of the web."""
+
     user_location: dict[str, Raw] | msgspec.UnsetType = UNSET
+    allowed_domains: Given = UNSET
+    blocked_domains: Given = UNSET
     type: str = "web_search_20250305"
     name: str = WEB_SEARCH
 
@@ -83,7 +87,10 @@ class Tools:
             for index, function in enumerate(reading.objects(fields["functions"], "functions")):
                 self._function(function, {}, f"functions[{index}]")
         if "web_search_options" in fields:
-            self._search(fields["web_search_options"])
+            path = "web_search_options"
+            options = reading.members(fields[path], path)
+            self._lost.unknown(options, frozenset({"user_location"}), path)
+            self._tools.setdefault(WEB_SEARCH, self._search(options, path))
         for name in ("tool_choice", "function_call"):
             if name in fields and self.choice is None:
                 self._choose(fields[name], name)
@@ -151,18 +158,16 @@ class Tools:
         )
         self._put(reading.text(function["name"], f"{path}.name"), made, path)
 
-    def _search(self, raw: Raw) -> None:
-        options = reading.members(raw, "web_search_options")
-        self._lost.unknown(options, frozenset({"user_location"}), "web_search_options")
-        made = _WebSearch()
+    def _search(self, options: dict[str, Raw], path: str) -> WebSearch:
+        made = WebSearch()
         if "user_location" in options:
-            path = "web_search_options.user_location"
+            path = f"{path}.user_location"
             location = reading.members(options["user_location"], path)
             if "approximate" in location:
                 near = reading.members(location["approximate"], f"{path}.approximate")
                 location = {"type": Raw(b'"approximate"'), **near}
             made.user_location = location
-        self._tools.setdefault(WEB_SEARCH, made)
+        return made
 
     def _choose(self, raw: Raw, path: str) -> None:
         if is_text(raw):
@@ -178,7 +183,9 @@ class Tools:
         choice = reading.members(raw, path)
         kind = reading.text(choice["type"], f"{path}.type") if "type" in choice else "function"
         if kind == "allowed_tools":
-            self._allow(choice, path)
+            path = f"{path}.allowed_tools"
+            allowed = choice.get("allowed_tools", reading.NULL)
+            self._allow(reading.members(allowed, path), path)
         elif kind == "function":
             inner = reading.members(choice.get("function", raw), f"{path}.function")
             self._force(inner, f"{path}.function" if "function" in choice else path)
@@ -199,10 +206,8 @@ class Tools:
         if _SINGLE in function:
             self.choice[_SINGLE] = function[_SINGLE]
 
-    def _allow(self, choice: dict[str, Raw], path: str) -> None:
+    def _allow(self, allowed: dict[str, Raw], path: str) -> None:
         """Leaves the tools that may be called."""
-        path = f"{path}.allowed_tools"
-        allowed = reading.members(choice.get("allowed_tools", reading.NULL), path)
         mode = reading.text(allowed.get("mode", Raw(b'"auto"')), f"{path}.mode")
         if mode not in {"auto", "required"}:
             raise wrong(f"{path}.mode", "'auto' or 'required'")
