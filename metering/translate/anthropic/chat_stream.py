@@ -7,58 +7,25 @@ that, else with the finish reason; of a stream that breaks off, on its error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
-from metering.core.sse import MEDIA_BYTES_MAX, Event, Parser
 from metering.translate.anthropic import faults, reading
-from metering.translate.anthropic.chat_usage import Used
 from metering.translate.anthropic.finish import finish_reason, refusal
+from metering.translate.anthropic.message_stream import (
+    Block,
+    Delta,
+    MessageStream,
+    Read,
+    block_decoder,
+    delta_decoder,
+)
 from metering.translate.base import Options
 
 DONE = b"data: [DONE]\n\n"
-PING = b": ping\n\n"
-"""A comment, which says nothing but that the stream is alive: models may think for minutes."""
-_NOTHING = Raw(b"")
-_NULL = Raw(b"null")
-
-
-class _Start(msgspec.Struct):
-    id: Raw = Raw(b'""')
-    model: Raw = Raw(b'""')
-    usage: Raw = _NULL
-
-
-class _Block(msgspec.Struct):
-    type: str = ""
-    text: Raw = _NOTHING
-    thinking: Raw = _NOTHING
-    id: Raw = _NULL
-    name: Raw = _NULL
-    input: Raw = _NOTHING
-
-
-class _Delta(msgspec.Struct):
-    type: str = ""
-    text: Raw = _NOTHING
-    thinking: Raw = _NOTHING
-    partial_json: Raw = _NOTHING
-    stop_reason: str | None = None
-    stop_sequence: Raw = _NULL
-    stop_details: Raw = _NULL
-
-
-class _Event(msgspec.Struct):
-    type: str = ""
-    index: int = 0
-    message: _Start | None = None
-    content_block: Raw = _NOTHING
-    delta: Raw = _NOTHING
-    usage: Raw = _NULL
-    xproxy_result: Raw | UnsetType = UNSET
 
 
 class _Call(msgspec.Struct):
@@ -71,44 +38,25 @@ class _Call(msgspec.Struct):
     """Whether all of them came with its beginning."""
 
 
-_event = msgspec.json.Decoder(_Event)
-_block = msgspec.json.Decoder(_Block)
-_delta = msgspec.json.Decoder(_Delta)
 _EMPTY = b'""'
 
 
-class ChatStream:
+class ChatStream(MessageStream):
     """See `base.Stream`."""
 
     def __init__(self, options: Options, *, model: str, include_usage: bool, legacy: bool) -> None:
         """`legacy`: the client knows functions, not tools."""
+        super().__init__()
         self._options = options
         self._include_usage = include_usage
         self._legacy = legacy
-        self._parser = Parser(MEDIA_BYTES_MAX)
         self._head = b""
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._used = Used()
         self._name(Raw(_EMPTY), Raw(reading.encode(model)))
         self._calls: dict[int, _Call] = {}
         self._begun = False
         self._reason = b""
         """Why the answer ended, once that has been said."""
-        self._over = False
-        self._result: Raw | UnsetType = UNSET
-        """The result, until it has been passed on."""
-
-    def feed(self, data: bytes) -> bytes:
-        """See `base.Stream`."""
-        return b"".join([out for event in self._parser.feed(data) if (out := self._take(event))])
-
-    def finish(self, *, cut: bool) -> bytes:  # noqa: ARG002 (what was cut has not come to its end)
-        """See `base.Stream`."""
-        out = b"".join(self._take(event, last=True) for event in self._parser.finish())
-        if self._over:
-            return out
-        self._over = True
-        return out + faults.told(faults.CUT, self._result)
 
     def _name(self, answer: Raw, model: Raw) -> None:
         """What all chunks begin with."""
@@ -120,33 +68,11 @@ class ChatStream:
             self._head += b'"provider":%b,' % reading.encode(faults.PROVIDER)
         self._head += b'"choices":['
 
-    def _take(self, event: Event, *, last: bool = False) -> bytes:
-        """What an event becomes."""
-        if self._over:
-            return b""
-        data = event.data
-        if not data:
-            return b"" if len(event.raw) < MEDIA_BYTES_MAX - 3 else self._fail()
-        if b"\n" in data:  # an object over several lines; ours are one line each
-            data = data.replace(b"\n", b" ")
-        read = reading.found(_event, data)
-        if read is None:
-            return b"" if last else self._fail()
-        take = self._takers.get(read.type)
-        if take is not None:
-            return take(self, read)
-        if read.type == "ping":
-            return PING
-        return self._fail(data) if read.type == "error" else b""
+    def _failed(self, fault: faults.Fault) -> bytes:
+        """See `MessageStream`."""
+        return faults.told(fault, self._result)
 
-    def _fail(self, data: bytes | None = None) -> bytes:
-        """The end of a stream that tells of an error, or that cannot be read."""
-        self._over = True
-        if data is None:
-            return faults.told(faults.UNREADABLE, self._result)
-        return faults.event(data, self._result)
-
-    def _start(self, read: _Event) -> bytes:
+    def _start(self, read: Read) -> bytes:
         if read.message is not None:
             self._used.add(read.message.usage)
             self._name(read.message.id, read.message.model)
@@ -159,8 +85,8 @@ class ChatStream:
         self._begun = True
         return self._chunk(b'{"role":"assistant","content":"","refusal":null}')
 
-    def _block_start(self, read: _Event) -> bytes:
-        block = reading.found(_block, read.content_block)
+    def _block_start(self, read: Read) -> bytes:
+        block = reading.found(block_decoder, read.content_block)
         if block is None:
             return self._fail()
         if block.type == "tool_use":
@@ -173,7 +99,7 @@ class ChatStream:
             return b""
         return self._said(b"", read.index, read.content_block)
 
-    def _call(self, at: int, block: _Block) -> bytes:
+    def _call(self, at: int, block: Block) -> bytes:
         """A call of a tool: its number among them, its name, and its input if that came whole."""
         given = bytes(block.input).strip()
         whole = given not in {b"", b"{}", b"null"}
@@ -194,8 +120,8 @@ class ChatStream:
         made = b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}'
         return self._chunk(made % (call.index, piece))
 
-    def _block_delta(self, read: _Event) -> bytes:
-        delta = reading.found(_delta, read.delta)
+    def _block_delta(self, read: Read) -> bytes:
+        delta = reading.found(delta_decoder, read.delta)
         if delta is None:
             return self._fail()
         if reading.is_text(delta.text):
@@ -219,21 +145,19 @@ class ChatStream:
         made = b'{%b%b"content_blocks":[{"index":%d,"delta":%b}]}'
         return self._begin() + self._chunk(made % (member, comma, at, bytes(block)))
 
-    def _block_stop(self, read: _Event) -> bytes:
+    def _block_stop(self, read: Read) -> bytes:
         """A call without arguments has an empty object of them."""
         call = self._calls.get(read.index)
         return self._arguments(call, b'"{}"') if call is not None and not call.said else b""
 
-    def _message_delta(self, read: _Event) -> bytes:
+    def _message_delta(self, read: Read) -> bytes:
         self._used.add(read.usage)
-        if read.xproxy_result is not UNSET:
-            self._result = read.xproxy_result
-        delta = reading.found(_delta, read.delta)
+        delta = reading.found(delta_decoder, read.delta)
         if delta is None or delta.stop_reason is None or self._reason:
             return b""
         return self._begin() + self._end(delta)
 
-    def _end(self, delta: _Delta) -> bytes:
+    def _end(self, delta: Delta) -> bytes:
         """The chunk that says why it ended."""
         self._reason = reading.encode(finish_reason(delta.stop_reason, legacy=self._legacy))
         explained = refusal(delta.stop_reason, delta.stop_details)
@@ -244,13 +168,11 @@ class ChatStream:
             more = b"," + reading.encode(raw)[1:-1]
         return self._chunk(reading.encode(said), more, last=True)
 
-    def _message_stop(self, read: _Event) -> bytes:
+    def _message_stop(self, read: Read) -> bytes:  # noqa: ARG002 (as all takers)
         self._over = True
-        if read.xproxy_result is not UNSET:
-            self._result = read.xproxy_result
         out = self._begin()
         if not self._reason:
-            out += self._end(_Delta())
+            out += self._end(Delta())
         if self._include_usage:
             usage = self._used.told(strict=self._options.strict)
             out += self._head + b'],"usage":' + reading.encode(usage) + self._carried() + b"}\n\n"
@@ -271,7 +193,7 @@ class ChatStream:
         result, self._result = self._result, UNSET
         return b"" if result is UNSET else b',"xproxy_result":' + bytes(result)
 
-    _takers: ClassVar[dict[str, Callable[[ChatStream, _Event], bytes]]] = {
+    takers: ClassVar[Mapping[str, Callable[[Any, Read], bytes]]] = {
         "message_start": _start,
         "content_block_start": _block_start,
         "content_block_delta": _block_delta,

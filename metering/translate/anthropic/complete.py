@@ -160,7 +160,7 @@ class CompleteStream:
             return b"" if last else faults.told(faults.UNREADABLE)
         if read.type == "error":
             self._over = True
-            return faults.event(data)
+            return faults.told(faults.said(data))
         if read.type != "completion":
             return PING if read.type == "ping" else b""
         reason = finish_reason(read.stop_reason) if read.stop_reason else None

@@ -23,12 +23,24 @@ _TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-CUT = (
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What went wrong."""
+
+    message: str
+    type: str
+    code: str
+    request_id: Raw | UnsetType = UNSET
+    xproxy_result: Raw | UnsetType = UNSET
+
+
+CUT = Fault(
     "the provider's stream was cut off before its end; the answer is not complete",
     "api_error",
     "stream_cut",
 )
-UNREADABLE = (
+UNREADABLE = Fault(
     "the provider's stream could not be read any further; the answer is not complete",
     "api_error",
     "stream_unreadable",
@@ -61,12 +73,7 @@ def error(status: int, body: bytes) -> bytes:
     read = reading.found(_decoder, body)
     kind = _TYPES.get(status, "api_error")
     if read is not None:
-        said = (
-            read.error.message or f"Anthropic answered {status}",
-            read.error.type,
-            read.error.type,
-        )
-        return _made(said, read.request_id, read.xproxy_result)
+        return _made(_fault(read, f"Anthropic answered {status}"))
     text = " ".join(body[: 4 * MESSAGE_MAX].decode(errors="replace").split())
     more = "..." if len(text) > MESSAGE_MAX else ""
     message = (
@@ -74,34 +81,34 @@ def error(status: int, body: bytes) -> bytes:
         if text
         else (f"Anthropic answered {status} without a body")
     )
-    return _made((message, kind, kind))
+    return _made(Fault(message, kind, kind))
 
 
-def event(data: bytes, result: Raw | UnsetType = UNSET) -> bytes:
-    """An `error` event of a stream, as the last one of OpenAI's; `result` if it brings none."""
+def said(data: bytes) -> Fault:
+    """What an `error` event of a stream tells of."""
     read = reading.found(_decoder, data)
-    if read is None:
-        return told(UNREADABLE, result)
-    said = (read.error.message or "the provider's stream failed", read.error.type, read.error.type)
-    if read.xproxy_result is not UNSET:
-        result = read.xproxy_result
-    return _sse(_made(said, read.request_id, result))
+    return UNREADABLE if read is None else _fault(read, "the provider's stream failed")
 
 
-def told(said: tuple[str, str, str], result: Raw | UnsetType = UNSET) -> bytes:
-    """An error of ours, as the last event of OpenAI's: `message, type, code`."""
-    return _sse(_made(said, result=result))
+def told(fault: Fault, result: Raw | UnsetType = UNSET) -> bytes:
+    """A fault as the last event of OpenAI's; `result` if it brings none."""
+    if fault.xproxy_result is UNSET and result is not UNSET:
+        fault = msgspec.structs.replace(fault, xproxy_result=result)
+    return b"data: " + _made(fault).replace(b"\n", b" ") + b"\n\n"
 
 
-def _made(
-    said: tuple[str, str, str],
-    request_id: Raw | UnsetType = UNSET,
-    result: Raw | UnsetType = UNSET,
-) -> bytes:
-    message, kind, code = said
-    inner = {"message": message, "type": kind, "param": None, "code": code}
-    return reading.encode(_Outer(inner, request_id=request_id, xproxy_result=result))
+def _fault(read: _Answer, otherwise: str) -> Fault:
+    """The provider's own type and words; `otherwise` where it has none."""
+    words, kind = read.error.message or otherwise, read.error.type
+    return Fault(words, kind, kind, read.request_id, read.xproxy_result)
 
 
-def _sse(body: bytes) -> bytes:
-    return b"data: " + body.replace(b"\n", b" ") + b"\n\n"
+def _made(fault: Fault) -> bytes:
+    inner = {
+        "message": fault.message,
+        "type": fault.type,
+        "param": None,
+        "code": fault.code,
+    }
+    made = _Outer(inner, request_id=fault.request_id, xproxy_result=fault.xproxy_result)
+    return reading.encode(made)
