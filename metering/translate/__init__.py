@@ -1,4 +1,4 @@
-"""One vendor's form in another's: chat completions and messages, both ways. Pure."""
+"""One vendor's form in another's: chats and responses as messages, messages as chats. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 from metering.translate.anthropic.chat_request import chat_to_messages
 from metering.translate.anthropic.complete import completions_to_complete
 from metering.translate.anthropic.models import ModelsList
+from metering.translate.anthropic.responses_request import responses_to_messages
 from metering.translate.base import Answers, Translate
 from metering.translate.openai import messages_to_chat
 
@@ -20,6 +21,7 @@ __all__ = [
     "chat_to_messages",
     "completions_to_complete",
     "messages_to_chat",
+    "responses_to_messages",
 ]
 
 
@@ -33,6 +35,7 @@ class Way(NamedTuple):
 WAYS: Mapping[str, Way] = {
     "/v1/chat/completions": Way("/v1/messages", chat_to_messages),
     "/v1/completions": Way("/v1/complete", completions_to_complete),
+    "/v1/responses": Way("/v1/messages", responses_to_messages),
     "/v1/messages": Way("/v1/chat/completions", messages_to_chat),
 }
 """By the client's path."""

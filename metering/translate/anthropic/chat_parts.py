@@ -94,10 +94,10 @@ def content(raw: Raw, path: str, lost: Lost, read: Read | None = None) -> Conten
     return found
 
 
-def texts(raw: Raw, path: str, lost: Lost) -> list[Text]:
+def texts(raw: Raw, path: str, lost: Lost, read: Read | None = None) -> list[Text]:
     """The same where only text may be: in system messages."""
     found = []
-    for index, block in enumerate(content(raw, path, lost)):
+    for index, block in enumerate(content(raw, path, lost, read)):
         if not isinstance(block, Text):
             raise wrong(f"{path}[{index}].type", "'text': system messages have no other parts")
         found.append(block)

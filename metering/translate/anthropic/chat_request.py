@@ -81,7 +81,7 @@ def chat_to_messages(body: bytes, options: Options) -> Translated:
     if plan.thinking is not None:
         made["thinking"] = plan.thinking
     made |= chat_thinking.sampling(fields, able, lost, thinks=plan.thinks)
-    _configure(made, fields, plan.effort, able, lost)
+    configure(made, fields, plan.effort, _format(fields, able, lost))
     for read in _OTHERS:
         read(made, fields, lost)
     made |= {name: raw for name, raw in fields.items() if name in PASSED}
@@ -128,21 +128,14 @@ def _converse(made: dict[str, Any], fields: dict[str, Raw], able: Capabilities, 
     made["messages"] = conversation.turns
 
 
-def _configure(
-    made: dict[str, Any],
-    fields: dict[str, Raw],
-    effort: str | None,
-    able: Capabilities,
-    lost: Lost,
+def configure(
+    made: dict[str, Any], fields: dict[str, Raw], effort: str | None, schema: Raw | None
 ) -> None:
     """`output_config`: the client's own, and what effort and format come to."""
     config: dict[str, Any] = {}
     if effort is not None:
         config["effort"] = effort
-    schema = _format(fields, lost)
-    if schema is not None and not able.schemas:
-        lost.dropped.append("response_format")
-    elif schema is not None:
+    if schema is not None:
         config["format"] = {"type": "json_schema", "schema": schema}
     if "output_config" in fields:
         config |= reading.members(fields["output_config"], "output_config")
@@ -150,23 +143,23 @@ def _configure(
         made["output_config"] = config
 
 
-def _format(fields: dict[str, Raw], lost: Lost) -> Raw | None:
+def _format(fields: dict[str, Raw], able: Capabilities, lost: Lost) -> Raw | None:
     """The schema that an answer must keep to."""
     if "response_format" not in fields:
         return None
     asked = reading.members(fields["response_format"], "response_format")
     kind = reading.text(asked["type"], "response_format.type") if "type" in asked else ""
-    if kind == "json_object":
-        lost.dropped.append("response_format")
-    if kind in {"text", "json_object"}:
-        return None
-    if kind != "json_schema":
+    if kind not in {"text", "json_object", "json_schema"}:
         raise wrong("response_format.type", "'text', 'json_object' or 'json_schema'")
+    if kind == "json_object" or (kind == "json_schema" and not able.schemas):
+        lost.dropped.append("response_format")
+    if kind != "json_schema":
+        return None
     path = "response_format.json_schema"
     schema = reading.members(asked["json_schema"], path) if "json_schema" in asked else {}
     if "schema" not in schema:
         raise missing(f"{path}.schema", "it is the JSON schema to keep to")
-    return schema["schema"]
+    return schema["schema"] if able.schemas else None
 
 
 def stops(made: dict[str, Any], fields: dict[str, Raw], lost: Lost) -> None:

@@ -56,6 +56,9 @@ class WebSearch(msgspec.Struct):
 class Tools:
     """The tools of a request, and which of them may or must be called."""
 
+    choices = _CHOICES
+    """What a choice may be, in words."""
+
     def __init__(self, lost: Lost, *, schemas: bool) -> None:
         """`schemas`: whether the model keeps to the schema of a `strict` tool."""
         self._lost = lost
@@ -174,7 +177,7 @@ class Tools:
             word = reading.text(raw, path)
             kinds = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
             if word not in kinds:
-                raise wrong(path, _CHOICES)
+                raise wrong(path, self.choices)
             if self._tools:
                 self.choice = {"type": kinds[word]}
             elif word in {"required", "any"}:
@@ -215,12 +218,15 @@ class Tools:
         path = f"{path}.tools"
         for index, tool in enumerate(reading.objects(allowed.get("tools", reading.NULL), path)):
             place = f"{path}[{index}]"
-            named = reading.members(tool["function"], place) if "function" in tool else tool
-            names.add(_name(named, place))
+            names.add(self._called(tool, place))
         if not names <= self._tools.keys() or not names:
             raise self._unknown(path)
         self._tools = {name: tool for name, tool in self._tools.items() if name in names}
         self.choice = {"type": "any" if mode == "required" else "auto"}
+
+    def _called(self, tool: dict[str, Raw], path: str) -> str:
+        """The name of a tool that may be called."""
+        return _name(reading.members(tool["function"], path) if "function" in tool else tool, path)
 
     def _unknown(self, path: str) -> InvalidRequest:
         return InvalidRequest(
