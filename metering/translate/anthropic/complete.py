@@ -14,8 +14,9 @@ from msgspec import UNSET, Raw, UnsetType
 from metering.core.sse import MEDIA_BYTES_MAX, Event, Parser
 from metering.translate.anthropic import faults, reading
 from metering.translate.anthropic.chat_request import stops, user
-from metering.translate.anthropic.chat_stream import DONE, PING
+from metering.translate.anthropic.chat_stream import DONE
 from metering.translate.anthropic.finish import finish_reason
+from metering.translate.anthropic.message_stream import PING
 from metering.translate.anthropic.reading import Lost, is_list, is_text, missing, wrong
 from metering.translate.base import Options, Translated
 

@@ -32,8 +32,7 @@ class ResponsesTools(Tools):
 
     choices = _CHOICES
 
-    def _add(self, tool: dict[str, Raw], tools: Raw, index: int) -> None:  # noqa: ARG002
-        path = f"tools[{index}]"
+    def _add(self, tool: dict[str, Raw], given: Raw, path: str) -> None:  # noqa: ARG002
         if "type" not in tool:
             raise missing(f"{path}.type", f"it is {_POSSIBLE}")
         kind = reading.text(tool["type"], f"{path}.type")
