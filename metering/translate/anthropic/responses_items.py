@@ -284,8 +284,7 @@ class Call(Item):
         self._done()
 
     def _done(self) -> None:
-        arguments = self._arguments.joined()
-        self._say("function_call_arguments.done", arguments=arguments, name=self._name)
+        self._say("function_call_arguments.done", arguments=self._arguments.joined())
 
 
 class Search(Call):

@@ -14,12 +14,12 @@ _SEARCHES = frozenset(
         "web_search_preview_2025_03_11",
     }
 )
-_SEARCH = frozenset({"type", "user_location", "filters", "search_context_size"})
+_SEARCH = frozenset({"type", "user_location", "filters"})
 _FILTERS = frozenset({"allowed_domains", "blocked_domains"})
-_SIZE = Raw(b'"medium"')
+_PLAIN_SEARCH = {"search_context_size": Raw(b'"medium"'), "external_web_access": Raw(b"true")}
 _NAMED_SEARCH = {"name": Raw(b'"web_search"')}
-_OPENAI_ONLY = {"defer_loading": Raw(b"false"), "allowed_callers": Raw(b'["direct"]')}
-"""Members of a function that Anthropic means other things by, and what says nothing there."""
+_PLAIN_FUNCTION = {"defer_loading": Raw(b"false"), "allowed_callers": Raw(b'["direct"]')}
+"""Members that cannot be carried, and what says nothing there."""
 _POSSIBLE = "'function' or 'web_search': tools of other kinds are not to be had with this model"
 _CHOICES = (
     "'auto', 'none', 'required', {'type': 'function', 'name': ...} or of type 'allowed_tools' or"
@@ -40,17 +40,20 @@ class ResponsesTools(Tools):
             self._put(WEB_SEARCH, self._searching(tool, path), path)
         elif kind == "function":
             function = {name: it for name, it in tool.items() if name != "type"}
-            for name, plain in _OPENAI_ONLY.items():
-                if name in function and function.pop(name) != plain:
-                    self._lost.dropped.append(f"{path}.{name}")
+            self._leave(function, _PLAIN_FUNCTION, path)
             self._function(function, {}, path)
         else:
             raise wrong(f"{path}.type", _POSSIBLE)
 
+    def _leave(self, tool: dict[str, Raw], plain: dict[str, Raw], path: str) -> None:
+        """Leaves out what cannot be carried."""
+        for name, nothing in plain.items():
+            if name in tool and tool.pop(name) != nothing:
+                self._lost.dropped.append(f"{path}.{name}")
+
     def _searching(self, tool: dict[str, Raw], path: str) -> WebSearch:
+        self._leave(tool, _PLAIN_SEARCH, path)
         self._lost.unknown(tool, _SEARCH, path)
-        if tool.get("search_context_size", _SIZE) != _SIZE:
-            self._lost.dropped.append(f"{path}.search_context_size")
         made = self._search(tool, path)
         if "filters" in tool:
             filters = reading.members(tool["filters"], f"{path}.filters")

@@ -131,7 +131,7 @@ def test_a_part_becomes_a_block(part: dict[str, Any], block: dict[str, Any]) -> 
         ),
     ],
 )
-def test_items_become_turns(items: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+def test_items_become_turns(items: list[Any], expected: list[dict[str, Any]]) -> None:
     """Messages, calls and their outputs."""
     assert turns(*items) == expected
 
@@ -145,7 +145,7 @@ def test_a_turn_of_the_assistant_is_one() -> None:
         "role": "assistant",
         "content": [{"type": "output_text", "text": "b"}],
     }
-    outputs = [OUTPUT, {**OUTPUT, "call_id": "call_2", "output": []}]
+    outputs: list[Any] = [OUTPUT, {**OUTPUT, "call_id": "call_2", "output": []}]
     made = turns(USER, REASONING, text, CALL, other, *outputs, {"role": "user", "content": "c"})
     assert [turn["role"] for turn in made] == ["user", "assistant", "user"]
     assert made[1]["content"] == [
