@@ -12,6 +12,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 from metering.translate import responses_to_messages
+from metering.translate.anthropic.message_stream import PING
 from metering.translate.base import Options, Translated
 from tests.providers.replay import events
 from tests.translate.anthropic.forms import MODEL, STRICT, fits_anthropic, streamed
@@ -75,9 +76,9 @@ def stream_of(*cuts: bytes, cut: bool = False, **asked: Any) -> bytes:
 
 def told(stream: bytes) -> list[dict[str, Any]]:
     """The events of a stream: each is one by the SDK's types, named as it is typed, and they are
-    numbered in their order."""
+    numbered in their order. Comments are none."""
     made = []
-    for number, event in enumerate(events(stream)):
+    for number, event in enumerate(it for it in events(stream) if it.raw != PING):
         said = json.loads(event.data)
         assert event.event == said["type"].encode()
         assert said["sequence_number"] == number
