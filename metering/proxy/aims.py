@@ -102,7 +102,9 @@ class Aims:
             body = reading.renamed(body, name) if query is None else body
         elif provider is not None and slug is not None:
             provider = None  # a virtual key knows its own
-        key = request.said.provider_key() if target.api_key is None else target.api_key.reveal()
+        key = request.said.provider_key()
+        if target.api_key is not None:
+            key = request.said.foreign(target.api_key.reveal())
         credential = await self._virtual_key(request.caller, slug, provider, key)
         if credential is not None:
             slug, provider = credential.slug, credential.provider

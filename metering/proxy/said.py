@@ -81,6 +81,10 @@ class Said:
             return None
         return slot_key(self._headers, self.our_keys)
 
+    def foreign(self, key: str) -> str | None:
+        """A key, if it is none of ours: as in a slot, ours stands for a stored one."""
+        return None if looks_ours(key) or key in self.our_keys else key
+
     def has(self, name: bytes) -> bool:
         """Whether a header is there."""
         return any(it == name for it, _ in self._headers)
