@@ -28,6 +28,7 @@ from msgspec import Raw
 
 from metering.core import origins
 from metering.core.credentials import SLUG
+from metering.core.origins import Origin
 from metering.core.routing import (
     MODES,
     RETRIED,
@@ -179,7 +180,7 @@ def _inherited(config: dict[str, Any], above: Target, where: str) -> Target:
     if "api_key" in config:
         values["api_key"] = Secret(_text(config, "api_key", where) or "")
     if "custom_host" in config:
-        values["host"] = _host(_text(config, "custom_host", where), f"{where}.custom_host")
+        values["host"] = host(_text(config, "custom_host", where), f"{where}.custom_host")
     azure = [_text(config, f"azure_{it}", where) for it in _AZURE]
     if any(azure):
         values["azure"] = Azure(*azure)
@@ -253,13 +254,14 @@ def _text(config: dict[str, Any], name: str, where: str) -> str | None:
     return value
 
 
-def _host(text: str | None, where: str) -> origins.Origin | None:
+def host(text: str | None, field: str) -> Origin | None:
+    """A custom host, read; the rules of whoever runs the service judge it later."""
     if text is None:
         return None
     try:
         return origins.parse(text)
     except InvalidRequest as fault:
-        raise origins.of_field(fault, where) from None
+        raise origins.of_field(fault, field) from None
 
 
 def wrong(where: str, problem: str) -> InvalidRequest:

@@ -28,13 +28,11 @@ from typing import Any
 
 import msgspec
 
-from metering.core import origins
 from metering.core.annotations import PROPERTY_NAME_MAX, Annotations, annotate, is_text
 from metering.core.headers import header_text
-from metering.core.origins import Origin
 from metering.core.routing import RETRIES_MAX, Azure, Node, Retry, Target, leaf
 from metering.errors import InvalidRequest
-from metering.surfaces.portkey.config import from_config
+from metering.surfaces.portkey.config import TIMEOUT_MS_MAX, from_config, host
 
 PREFIX = b"x-portkey-"
 WHERE = frozenset(PREFIX + it for it in (b"provider", b"virtual-key", b"config", b"custom-host"))
@@ -43,7 +41,6 @@ METADATA_CHARS_MAX = 128
 """The longest value of metadata."""
 TRACE = ("trace-id", "span-id", "span-name", "parent-span-id", "prompt-id", "prompt-version-id")
 """Headers that become properties of the call, with `_` for `-`."""
-TIMEOUT_MS_MAX = 3_600_000
 _FORWARDED = {
     "anthropic": ("anthropic-beta", "anthropic-version"),
     "openai": ("openai-organization", "openai-project", "openai-beta"),
@@ -134,16 +131,6 @@ def _target(values: dict[str, str]) -> Target:
         retry=Retry(retries or 0),
         timeout_ms=_count(values, "request-timeout", TIMEOUT_MS_MAX),
     )
-
-
-def host(text: str | None, field: str) -> Origin | None:
-    """A custom host, read; the rules of whoever runs the service judge it later."""
-    if text is None:
-        return None
-    try:
-        return origins.parse(text)
-    except InvalidRequest as fault:
-        raise origins.of_field(fault, field) from None
 
 
 def _count(values: dict[str, str], name: str, most: int) -> int | None:
