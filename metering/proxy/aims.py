@@ -187,7 +187,10 @@ def _aimed(
             raise _not_served(provider, path)
     host = target.host
     if provider == "azure.openai":
-        host, path, query = hosts.azure(target.azure, host, path, query, model)
+        said = target.azure
+        host, path, query = hosts.azure(said, host, path, query, model)
+        if said.deployment and said.api_version in hosts.VERSIONLESS and model:
+            body = reading.renamed(body, said.deployment)  # whose name the path does not have
         endpoint = dialect.endpoint(request.method, path, query)
     return Aim(
         provider=provider,

@@ -75,11 +75,15 @@ class Credentials:
         return found
 
     async def known(self, caller: Caller, slug: str) -> Credential | None:
-        """The same, None if there is none that the caller may use."""
-        if not (SLUG.fullmatch(slug) and _permitted(caller, slug)):
+        """The same, None if there is none; raises NotAllowed for one that the caller may not
+        use."""
+        if not SLUG.fullmatch(slug):
             return None
-        operators = self._by_slug.get(slug)
-        return operators or await self._directory.credential(caller.application_id, slug)
+        found = self._by_slug.get(slug)
+        found = found or await self._directory.credential(caller.application_id, slug)
+        if found is not None and not _permitted(caller, slug):
+            raise _not_permitted(slug)
+        return found
 
     async def _default(self, caller: Caller, provider: str) -> Credential | None:
         """The application's default if the caller may use it, else the operator's."""

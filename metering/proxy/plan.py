@@ -267,10 +267,12 @@ def _about_route(
 
 
 def _no_key(provider: str) -> InvalidApiKey:
+    how = f"store one (xproxy credentials create main --provider {provider} --default)"
+    if provider in ("openai", "anthropic"):  # which the operator's environment may have
+        how += f", or start the service with {provider.upper()}_API_KEY"
     return InvalidApiKey(
         f"this call brings no {provider} key and none is stored: send the provider's key in its "
-        f"usual header, store one (xproxy credentials create main --provider {provider} "
-        f"--default), or start the service with {provider.upper()}_API_KEY",
+        f"usual header; or {how}",
         code="provider_key_missing",
     )
 

@@ -300,6 +300,7 @@ def test_a_budget_that_is_used_up(tenant: Tenant, standin: Standin) -> None:
     assert refused.status_code == 412, refused.text
     body = refused.json()
     assert (body["status"], body["error"]["code"]) == ("failure", "04")
+    assert refused.headers["x-portkey-budget-remaining"] == "0"
     assert body["xproxy_error"]["limits"][0]["limit_id"] == "team"
     plain = ask(tenant, **told)
     assert (plain.status_code, plain.json()["error"]["type"]) == (400, "budget_exceeded")

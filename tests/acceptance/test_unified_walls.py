@@ -130,6 +130,7 @@ def test_our_key_never_goes_along(tenant: Tenant, standin: Standin) -> None:
         (["credential:mine"], {"pk_config": config(provider="openai", api_key=OWN)}, GPT, 403),
         (["own_credential"], {"pk_config": config(provider="openai", api_key=OWN)}, GPT, 200),
         (["own_credential"], {"pk_virtual_key": "mine"}, GPT, 403),
+        (["own_credential"], {"authorization": "Bearer mine"}, GPT, 403),
     ],
 )
 def test_permissions(

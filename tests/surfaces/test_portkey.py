@@ -155,6 +155,7 @@ def test_a_key_in_a_config_does_not_show() -> None:
         ('{"targets":{}}', "config.targets"),
         ('{"targets":[1],"strategy":{"mode":"single"}}', "config.targets[0]"),
         ('{"targets":[{}]}', "config.strategy"),
+        ('{"strategy":{"mode":"best"}}', "config.targets"),
         ('{"targets":[{}],"strategy":{"mode":"best"}}', "config.strategy.mode"),
         ('{"targets":[{}],"strategy":{"on_status_codes":["x"]}}', "on_status_codes"),
         ('{"targets":[{"weight":0}],"strategy":{"mode":"loadbalance"}}', "config.targets"),
@@ -284,6 +285,7 @@ def test_refusals(
     ("fault", "status", "code", "kind"),
     [
         (InvalidApiKey(), 401, "03", "invalid_request_error"),
+        (InvalidApiKey(code="provider_key_missing"), 401, None, "invalid_request_error"),
         (InvalidApiKey(code="credential_expired"), 401, "01", "virtual_key_expired_error"),
         (RateLimited(), 429, "05", "rate_limit_error"),
         (NotAllowed(code="key_model_access_denied"), 403, None, "model_not_allowed_error"),

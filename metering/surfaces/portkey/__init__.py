@@ -28,6 +28,7 @@ from metering.core.headers import header_text
 from metering.core.limits import Limit, Refused
 from metering.core.result import digits, splice_result
 from metering.core.routing import Node
+from metering.errors import InvalidApiKey
 from metering.surfaces.base import Answer, Problem, Route, Shown, Surface
 from metering.surfaces.grammars import Coded, anthropic_body, openai_body, openai_error
 from metering.surfaces.portkey import said
@@ -160,6 +161,17 @@ class Portkey(Unified):
             told.append((b"x-portkey-tokens-remaining", str(max(0, min(tokens))).encode()))
         return told
 
+    def about_spend(
+        self,
+        refused: Refused,
+        limits: Sequence[Limit],
+        limit_ids: Sequence[str],  # noqa: ARG002
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """See `base.Surface`."""
+        settled = {it.limit_id: it.settled for it in refused.refusals}
+        left = [(it, it.max - settled[it.limit_id]) for it in limits if it.limit_id in settled]
+        return self.about_cost(None, left)
+
     def refusal(
         self,
         refused: Refused,
@@ -187,10 +199,10 @@ class Portkey(Unified):
             error.type, what = _whose(shown)
             message = f"Portkey {what}: {shown.message}"
             error.code = TOO_MANY if shown.status == 429 else EXHAUSTED
-        elif shown.status == 401:
-            expired = "expired" in shown.problem.code
-            error.code = EXPIRED if expired else INVALID
-            error.type = "virtual_key_expired_error" if expired else error.type
+        elif shown.problem.code == "credential_expired":
+            error.code, error.type = EXPIRED, "virtual_key_expired_error"
+        elif shown.problem.code == InvalidApiKey.default_code:
+            error.code = INVALID
         elif shown.status == 429:
             error.code = TOO_MANY
         elif shown.problem.code.endswith("model_access_denied"):

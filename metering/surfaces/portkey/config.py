@@ -107,6 +107,8 @@ class _Reader:
                 raise wrong(f"{where}.{name}", "is not served here: nothing would guard the call")
         target = _inherited(config, above, where)
         targets = config.get("targets")
+        if targets is None and config.get("strategy") is not None:
+            raise wrong(f"{where}.targets", "is missing: a strategy chooses among targets")
         if targets is None:
             return Node(target=target, name=target.name, weight=target.weight)
         if not isinstance(targets, list) or not targets:
