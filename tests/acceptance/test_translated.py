@@ -294,6 +294,54 @@ def test_legacy_completions(tenant: Tenant, standin: Standin) -> None:
     assert came(standin).path == "/v1/complete"
 
 
+def test_a_response_from_claude(tenant: Tenant, chat: openai.OpenAI, standin: Standin) -> None:
+    """OpenAI's object with the provider's own id, usage that adds up, and the cost to the pico."""
+    raw = chat.with_raw_response.responses.create(
+        model=CLAUDE, input="hello", max_output_tokens=50, store=True, temperature=1.7
+    )
+    answer = raw.parse()
+    call = came(standin)
+    assert (call.path, answer.id, answer.object) == ("/v1/messages", call.id, "response")
+    assert answer.output_text
+    found = answer.usage
+    assert found is not None
+    assert found.total_tokens == found.input_tokens + found.output_tokens
+    result = json.loads(raw.text, parse_float=Decimal)["xproxy_result"]
+    assert cost_pico(result) == call.cost_pico
+    assert raw.headers["xproxy-dropped-params"] == "store"
+    assert raw.headers["xproxy-changed-params"] == "temperature"
+    assert tenant.row()["cost_pico"] == str(call.cost_pico)
+
+
+def test_a_stream_of_a_response_from_claude(
+    tenant: Tenant, chat: openai.OpenAI, standin: Standin
+) -> None:
+    """The last event has all calls, and the cost."""
+    standin.script(then=[{"events": TOOL_EVENTS}])
+    function: Any = WEATHER["function"]
+    tools: Any = [{"type": "function", **function, "strict": None}]
+    events: Any = chat.responses.create(model=CLAUDE, input="hello", tools=tools, stream=True)
+    *_, last = events
+    answer = last.response
+    calls = [it for it in answer.output if it.type == "function_call"]
+    assert [json.loads(it.arguments) for it in calls] == [{"place": "Oslo"}, {"place": "Rome"}]
+    assert last.type == "response.completed"
+    row = tenant.row()
+    assert (row["cost_pico"], row["streamed"]) == (str(cost_pico(last.xproxy_result)), True)
+
+
+def test_a_cut_stream_is_no_response(tenant: Tenant, chat: openai.OpenAI, standin: Standin) -> None:
+    """It has failed, by the events that OpenAI has for that."""
+    standin.script(then=[{"cut_at_byte": 900}])
+    made: list[str] = []
+    stream = chat.responses.create(model=CLAUDE, input="hello", stream=True)
+    with pytest.raises(openai.APIConnectionError):  # the answer's own end is missing as well
+        made.extend(it.type for it in stream)
+    assert made[-2:] == ["error", "response.failed"]
+    assert "response.completed" not in made
+    assert tenant.row()["estimated"] is True
+
+
 def test_embeddings_of_anthropic(tenant: Tenant, standin: Standin) -> None:
     """There are none, and nothing is called for them."""
     body = {"model": CLAUDE, "input": "x"}
