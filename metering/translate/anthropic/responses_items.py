@@ -197,7 +197,7 @@ class Reasoning(Item):
         super().__init__(tell, tail, at)
         self._pieces = Pieces()
         self._signature = Pieces()
-        self._sealed: str | None = None
+        self._redacted: bytes | None = None
 
     def made(self, status: str) -> dict[str, Any]:
         """See `Item`."""
@@ -206,29 +206,30 @@ class Reasoning(Item):
             "type": "reasoning",
             "summary": [self._part()] if self._pieces else [],
         }
-        if self._sealed is not None:
-            made["encrypted_content"] = self._sealed
+        if self._signature:
+            thinking, signed = self._pieces.joined(), self._signature.joined()
+            made["encrypted_content"] = sealed_thinking(bytes(thinking), bytes(signed))
+        elif self._redacted is not None:
+            made["encrypted_content"] = sealed_redacted(self._redacted)
         return {**made, "status": status}
 
     def think(self, text: Raw) -> None:
         """Takes a piece of the thinking."""
-        first, before = not self._pieces, self._part()
         if not self._pieces.add(text):
             return
-        if first:
-            self._say("reasoning_summary_part.added", summary_index=0, part=before)
+        if len(self._pieces) == 1:
+            empty = {"type": "summary_text", "text": ""}
+            self._say("reasoning_summary_part.added", summary_index=0, part=empty)
         self._say("reasoning_summary_text.delta", summary_index=0, delta=text)
 
     def sign(self, signature: Raw) -> None:
         """Takes a piece of the signature, without which thinking cannot come back."""
-        if self._signature.add(signature):
-            thinking, signed = self._pieces.joined(), self._signature.joined()
-            self._sealed = sealed_thinking(bytes(thinking), bytes(signed))
+        self._signature.add(signature)
 
     def redact(self, data: Raw) -> None:
         """Takes thinking that is encrypted."""
         if reading.is_text(data):
-            self._sealed = sealed_redacted(bytes(data))
+            self._redacted = bytes(data)
 
     def _part(self) -> dict[str, Any]:
         return {"type": "summary_text", "text": self._pieces.joined()}
