@@ -417,32 +417,3 @@ def test_an_error_of_openais_for_anthropics_sdk(
         claude.messages.create(model=GPT, max_tokens=5, messages=HELLO)  # type: ignore[arg-type]
     body: Any = caught.value.body
     assert body["error"] == {"type": "rate_limit_error", "message": "No luck."}
-
-
-# Responses
-
-
-def test_a_response_of_claude(tenant: Tenant, chat: openai.OpenAI, standin: Standin) -> None:
-    """OpenAI's newer API in front of Claude: the answer, its usage and its cost to the pico."""
-    raw = chat.responses.with_raw_response.create(model=CLAUDE, input="Hello.")
-    answer, call = raw.parse(), came(standin)
-    assert (call.path, answer.id, answer.object) == ("/v1/messages", call.id, "response")
-    assert answer.output_text
-    assert answer.usage is not None
-    assert answer.usage.input_tokens + answer.usage.output_tokens == answer.usage.total_tokens
-    result = json.loads(raw.text, parse_float=Decimal)["xproxy_result"]
-    assert cost_pico(result) == call.cost_pico
-    assert tenant.row()["provider"] == "anthropic"
-
-
-def test_a_streamed_response_of_claude(chat: openai.OpenAI, standin: Standin) -> None:
-    """Its last event has the result; a stream that is cut has no such end."""
-    events = list(chat.responses.create(model=CLAUDE, input="Hello.", stream=True))
-    assert events[0].type == "response.created"
-    assert events[-1].type in ("response.completed", "response.incomplete")
-    assert cost_pico((events[-1].model_extra or {})["xproxy_result"]) == came(standin).cost_pico
-    standin.script(then=[{"cut_at_byte": 900}])
-    kinds: list[str] = []
-    with pytest.raises(openai.APIError):
-        kinds.extend(it.type for it in chat.responses.create(model=CLAUDE, input="x", stream=True))
-    assert "response.completed" not in kinds
