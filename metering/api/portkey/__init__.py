@@ -1,5 +1,5 @@
 """Portkey's admin API on what this service has: virtual keys, which are stored credentials with
-limits of their own. `docs/portkey-keys.md` says what is what.
+limits of their own. `docs/portkey.md` says what is what.
 """
 
 ROOTS = ("/v1", "/admin", "/v1/admin")

@@ -28,6 +28,7 @@ from metering.core.headers import header_text
 from metering.core.limits import Limit, Refused
 from metering.core.result import digits, splice_result
 from metering.core.routing import Node
+from metering.core.virtual_keys import PREFIX
 from metering.errors import InvalidApiKey
 from metering.surfaces.base import Answer, Problem, Route, Shown, Surface
 from metering.surfaces.grammars import Coded, anthropic_body, openai_body, openai_error
@@ -46,8 +47,8 @@ OPENAI_ROOTS = tuple(
         *("assistants", "threads", "conversations", "containers", "videos", "evals"),
     )
 )
-VIRTUAL_KEY, RATE = "virtual_key:", ":rate:"
-"""What ids of limits begin with that are virtual keys' own; and what is in those that are rates."""
+RATE = ":rate:"
+"""What is in ids of limits that are rates of virtual keys."""
 RETRIES = b"x-portkey-retry-attempt-count"
 INVALID, EXPIRED, EXHAUSTED, TOO_MANY = "03", "01", "04", "05"
 
@@ -220,14 +221,14 @@ class _Failure(msgspec.Struct):
 
 
 def _is_rate(limit_id: str) -> bool:
-    return limit_id.startswith(VIRTUAL_KEY) and RATE in limit_id
+    return limit_id.startswith(PREFIX) and RATE in limit_id
 
 
 def _whose(shown: Shown) -> tuple[str, str]:
     """What Portkey calls a refusal, by whose limit it is: its type, and its words."""
-    mine = [it for it in shown.blocked if it.startswith(VIRTUAL_KEY)]
+    mine = [it for it in shown.blocked if it.startswith(PREFIX)]
     if mine:
-        slug = mine[0].removeprefix(VIRTUAL_KEY).partition(":")[0]
+        slug = mine[0].removeprefix(PREFIX).partition(":")[0]
         if _is_rate(mine[0]):
             return "virtual_key_rate_limit_error", f"Virtual Key {slug} Rate Limit Exceeded"
         return "virtual_key_exhaust_error", f"Virtual Key {slug} Usage Limit Exceeded"
