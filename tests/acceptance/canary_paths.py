@@ -330,6 +330,40 @@ OWN_SLOTS = (
     Slot("Cookie", {"Cookie": f"k={OWN}", "Proxy-Authorization": OWN, "Forwarded": OWN}),
 )
 """The caller's own provider key."""
+OF_OPENAI, OF_ANTHROPIC = (
+    (("x-portkey-provider", "openai"),),
+    (("x-portkey-provider", "anthropic"),),
+)
+TO_OPENAI = (
+    Endpoint("POST", "/v1/chat/completions", CHAT_ASK, CHAT_ANSWER, CHAT_EVENTS, OF_OPENAI),
+    Endpoint(
+        "POST", "/v1/messages", CLAUDE_ASK | {"model": GPT}, CHAT_ANSWER, CHAT_EVENTS, OF_OPENAI
+    ),
+)
+TOLD = [{"role": "system", "content": PROMPT}, {"role": "user", "content": PROMPT}]
+TOOLS = [{"type": "function", "function": FUNCTION}]
+TO_ANTHROPIC = tuple(
+    Endpoint("POST", f"/v1/{path}", ask, CLAUDE_ANSWER, CLAUDE_EVENTS, OF_ANTHROPIC)
+    for path, ask in (
+        ("messages", CLAUDE_ASK),
+        ("chat/completions", {"model": CLAUDE, "messages": TOLD, "tools": TOOLS, "seed": PROMPT}),
+        ("responses", {"model": CLAUDE, "input": PROMPT, "instructions": PROMPT}),
+    )
+)
+"""Endpoints of the unified surface, as they come and translated."""
+UNIFIED_SLOTS = (
+    Slot("Openais", {"Authorization": f"Bearer {OWN}"}, goes_to="authorization"),
+    Slot("Claudes", {"Authorization": f"Bearer {OWN}"}, goes_to="x-api-key"),
+    Slot(
+        "Config",
+        {"x-portkey-config": json.dumps({"provider": "anthropic", "api_key": OWN})},
+        goes_to="x-api-key",
+    ),
+    Slot("Metadata", {"x-portkey-metadata": json.dumps({"a": [OWN]})}),
+    Slot("Virtual", {"x-portkey-virtual-key": OWN, "x-portkey-trace-id": "t"}),
+    Slot("Broken", {"x-portkey-config": "{" + OWN}),
+)
+"""Where keys stand there: a provider gets one where it looks for it."""
 OUR_SLOTS = (
     Slot("Alone", {}),
     Slot("Bearer", {"xProxy-Api-Key": "", "Authorization": f"Bearer {OURS}"}),

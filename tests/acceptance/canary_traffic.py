@@ -40,6 +40,9 @@ from tests.acceptance.canary_paths import (
     PATHS,
     PROVIDERS_OWN,
     STANDIN,
+    TO_ANTHROPIC,
+    TO_OPENAI,
+    UNIFIED_SLOTS,
     Endpoint,
     Slot,
     filled,
@@ -290,6 +293,23 @@ def keys_in_every_slot(traffic: Traffic) -> None:
         for slot in OUR_SLOTS:
             for key in (traffic.tenant.key, traffic.service.admin_key):
                 traffic.call(path, slot, key=key, headers={})
+
+
+def any_provider(traffic: Traffic) -> None:
+    """The unified surface: translated or not, a provider's key for it to move, and what makes no
+    sense of where it should go; answers that are errors, or none."""
+    openais, claudes, *others = UNIFIED_SLOTS
+    for slot, paths in ((openais, TO_OPENAI), (claudes, TO_ANTHROPIC)):
+        for path in paths:
+            traffic.call(path, slot)
+            traffic.call(path, slot, stream=True)
+            traffic.call(path, slot, filled(ERRORS[0], **traffic.texts(slot)))
+            traffic.call(path, slot, {"cut_at_byte": 300}, stream=True)
+    for slot in others:
+        traffic.call(TO_ANTHROPIC[1], slot)
+    for body in BAD_BODIES:
+        content = body.replace("<prompt>", traffic.callers("Prompt"))
+        traffic.call(TO_ANTHROPIC[1], claudes, content=content)
 
 
 def providers_at_fault(traffic: Traffic) -> None:
@@ -595,6 +615,7 @@ def the_end(traffic: Traffic) -> None:
 
 PHASES = (
     keys_in_every_slot,
+    any_provider,
     providers_at_fault,
     callers_at_fault,
     callers_that_leave,
