@@ -213,6 +213,17 @@ def test_what_a_call_says_of_itself() -> None:
     assert PLAIN.annotate(headers({"provider": "x"})) is NONE
 
 
+def test_traces() -> None:
+    """W3C's header says which trace a call is of, where Portkey's does not; not to other clients."""
+    parent = (b"traceparent", b"00-" + b"4b" * 16 + b"-" + b"00f067aa0ba902b7" + b"-01")
+    found = PLAIN.annotate([*headers({"provider": "x"}), parent]).properties
+    assert found == {"trace_id": "4b" * 16, "parent_span_id": "00f067aa0ba902b7"}
+    own = PLAIN.annotate([*headers({"trace-id": "mine"}), parent]).properties
+    assert own["trace_id"] == "mine"
+    assert PLAIN.annotate([parent]) is NONE
+    assert PLAIN.annotate([*headers({"provider": "x"}), (b"traceparent", b"00-zz")]) is NONE
+
+
 @pytest.mark.parametrize(
     ("said", "members", "end_user", "key_user", "user", "prompt"),
     [

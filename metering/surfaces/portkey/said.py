@@ -12,7 +12,7 @@
 | retry-count, request-timeout             | how often it is tried again, ms to the answer's head |
 | strict-open-ai-compliance                | `false`: answers have more than OpenAI's members     |
 | metadata                                 | properties; of these `_user` is whom the call is for |
-| trace-id, span-id, span-name,            | properties                                           |
+| trace-id, span-id, span-name,            | properties; `traceparent` says the first, too        |
 | parent-span-id, prompt-id, -version-id   |                                                      |
 | anthropic-beta, -version,                | go to the provider, without the prefix               |
 | openai-organization, -project, -beta     |                                                      |
@@ -23,6 +23,7 @@ Others say nothing here, and none goes to a provider. An empty value is no heade
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ _FORWARDED = {
     "anthropic": ("anthropic-beta", "anthropic-version"),
     "openai": ("openai-organization", "openai-project", "openai-beta"),
 }
+_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _metadata = msgspec.json.Decoder(dict[str, Any])
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -65,8 +67,11 @@ def annotated(headers: Headers) -> Annotations:
     """What a call says about itself, here and by `xProxy-*` headers, which count first."""
     said = annotate(headers)
     values = values_of(headers)
+    if not values:
+        return said
     metadata = _read_metadata(values.get("metadata"))
     traced = {it.replace("-", "_"): _traced(it, values[it]) for it in TRACE if it in values}
+    traced = _trace_context(headers) | traced
     if not metadata and not traced:
         return said
     user = metadata.pop("_user", None)
@@ -77,6 +82,13 @@ def annotated(headers: Headers) -> Annotations:
         user_id=said.user_id or user or None,
         properties={**traced, **metadata, **said.properties},
     )
+
+
+def _trace_context(headers: Headers) -> dict[str, str]:
+    """The trace that W3C's `traceparent` is of; Portkey's own headers count before it."""
+    parents = [header_text(value) for name, value in headers if name == b"traceparent"]
+    match = _PARENT.fullmatch(parents[0]) if len(parents) == 1 else None
+    return {} if match is None else {"trace_id": match[1], "parent_span_id": match[2]}
 
 
 def _traced(name: str, value: str) -> str:
