@@ -213,8 +213,27 @@ def test_what_a_call_says_of_itself() -> None:
     assert PLAIN.annotate(headers({"provider": "x"})) is NONE
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        '{"_user":"a b"}',
+        '{"a":"' + "x" * 129 + '"}',
+        '{"a":null}',
+        '{"":"x"}',
+        '{"a":"\\u0000"}',
+        json.dumps({str(at): "x" for at in range(65)}),
+        "[]",
+    ],
+)
+def test_metadata_that_cannot_be_kept(metadata: str) -> None:
+    """Is refused by the header's name."""
+    with pytest.raises(InvalidRequest) as caught:
+        PLAIN.annotate(headers({"metadata": metadata}))
+    assert (caught.value.field or "").startswith("x-portkey-metadata")
+
+
 def test_traces() -> None:
-    """W3C's header says which trace a call is of, where Portkey's does not; not to other clients."""
+    """W3C's header says which trace a call of Portkey's is of, where its own does not."""
     parent = (b"traceparent", b"00-" + b"4b" * 16 + b"-" + b"00f067aa0ba902b7" + b"-01")
     found = PLAIN.annotate([*headers({"provider": "x"}), parent]).properties
     assert found == {"trace_id": "4b" * 16, "parent_span_id": "00f067aa0ba902b7"}

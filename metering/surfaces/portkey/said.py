@@ -29,7 +29,13 @@ from typing import Any
 
 import msgspec
 
-from metering.core.annotations import PROPERTY_NAME_MAX, Annotations, annotate, is_text
+from metering.core.annotations import (
+    PROPERTIES_MAX,
+    PROPERTY_NAME_MAX,
+    Annotations,
+    annotate,
+    is_text,
+)
 from metering.core.headers import header_text
 from metering.core.routing import RETRIES_MAX, Azure, Node, Retry, Target, leaf
 from metering.errors import InvalidRequest
@@ -104,6 +110,8 @@ def _read_metadata(text: str | None) -> dict[str, str]:
         members = _metadata.decode(text)
     except (ValueError, RecursionError):
         raise wrong("metadata", "must be a JSON object of strings") from None
+    if len(members) > PROPERTIES_MAX:
+        raise wrong("metadata", f"has {len(members)} members; at most {PROPERTIES_MAX} are kept")
     for key, value in members.items():
         if not isinstance(value, str) or len(value) > METADATA_CHARS_MAX or not is_text(value):
             problem = f"must be a string of at most {METADATA_CHARS_MAX} characters"
