@@ -117,7 +117,7 @@ def to_provider(
     if credential is not None:
         passed = [header for header in passed if _plain(header[0]) not in CREDENTIALS]
         passed.append(credential)
-    passed = _without_our_keys(passed, our_keys)
+    passed = [*without_our_keys(passed, our_keys)]
     passed.append((b"accept-encoding", b"identity"))
     return passed
 
@@ -131,7 +131,9 @@ def _stays(plain: bytes) -> bool:
     return plain in _DROP or plain.startswith(_DROP_PREFIXES)
 
 
-def _without_our_keys(headers: Headers, our_keys: Sequence[str]) -> Headers:
+def without_our_keys(
+    headers: Sequence[tuple[bytes, bytes]], our_keys: Sequence[str]
+) -> Sequence[tuple[bytes, bytes]]:
     """The headers less those with a key of ours in them; raises InvalidRequest for line breaks."""
     text = b" ".join([value for _, value in headers])
     for secret in _secrets(our_keys):

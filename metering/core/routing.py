@@ -71,6 +71,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """The slug of a stored credential: a virtual key."""
     api_key: Secret | None = None
     """The provider's key, where a config has it."""
+    slot: bool = True
+    """Whether the key that stands in the provider's slot of the call may go there."""
     host: Origin | None = None
     """Where to, in place of the provider's own host."""
     azure: Azure = Azure()
@@ -105,6 +107,20 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     def conditional(self) -> bool:
         """Whether what is tried depends on the request."""
         return self.mode == "conditional" or any(it.conditional for it in self.nodes)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """All that may be tried."""
+        if self.target is not None:
+            return (self.target,)
+        return tuple(target for it in self.nodes for target in it.targets)
+
+    def each(self, change: Callable[[Target], Target]) -> Node:
+        """The same with each target changed."""
+        if self.target is not None:
+            return msgspec.structs.replace(self, target=change(self.target))
+        nodes = tuple(it.each(change) for it in self.nodes)
+        return msgspec.structs.replace(self, nodes=nodes)
 
     def moves_on(self, status: int) -> bool:
         """Whether a fallback tries its next after such an answer."""

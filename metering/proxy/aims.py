@@ -102,7 +102,7 @@ class Aims:
             body = reading.renamed(body, name) if query is None else body
         elif provider is not None and slug is not None:
             provider = None  # a virtual key knows its own
-        key = request.said.provider_key()
+        key = request.said.provider_key() if target.slot else None
         if target.api_key is not None:
             key = request.said.foreign(target.api_key.reveal())
         credential = await self._virtual_key(request.caller, slug, provider, key)
@@ -156,7 +156,7 @@ class Aims:
             return "anthropic" if request.path.startswith(ANTHROPIC_PATHS) else "openai"
         raise InvalidRequest(
             "Either x-portkey-config or x-portkey-provider header is required: whose model "
-            f"{model[:64]!r} is is not known here. Name the provider in x-portkey-provider, a "
+            f"{model[:64]!r} is not known here. Name the provider in x-portkey-provider, a "
             "virtual key in x-portkey-virtual-key, or both with the model: @provider/model",
             code="provider_is_missing",
             field="x-portkey-provider",

@@ -10,7 +10,7 @@ import msgspec
 from metering import audio, tokens
 from metering.core import origins
 from metering.core.annotations import Annotations
-from metering.core.headers import query_to_provider
+from metering.core.headers import query_to_provider, without_our_keys
 from metering.core.origins import Origin
 from metering.core.record import Pricing, UsageRow
 from metering.core.routing import NOBODY, Target
@@ -180,7 +180,7 @@ class Planner:
         """With whose key a call goes, and where to."""
         caller, dialect = request.caller, aim.dialect
         annotations = _permitted(caller, dialect, request.annotations)
-        slot_is_free = request.said.slot_is_free and aim.key is None
+        slot_is_free = request.said.slot_is_free if request.provider else aim.key is None
         credential = await self._credentials.serving(
             caller,
             aim.provider,
@@ -237,7 +237,7 @@ def _headers(
     if request.provider:
         return passed
     more = aim.headers if translated is None else (*aim.headers, *translated.headers)
-    for name, value in more:
+    for name, value in without_our_keys(more, request.said.our_keys) if more else ():
         before = [it for key, it in passed if key == name]
         passed = [header for header in passed if header[0] != name]
         lists = name == b"anthropic-beta"

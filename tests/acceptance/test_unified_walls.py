@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.conftest import STORED
 from tests.acceptance.tenant import Tenant, new_tenant
 from tests.acceptance.test_unified import (
     CHAT,
@@ -100,6 +101,7 @@ def test_our_key_never_goes_along(tenant: Tenant, standin: Standin) -> None:
         {"pk_config": config(provider="openai", api_key=admin)},
         {"pk_forward_headers": "x-mine", "x_mine": key},
         {"pk_provider": "openai", "x_goog_api_key": key},
+        {"pk_openai_organization": key, "pk_anthropic_beta": admin},
     ):
         standin.reset()
         answer = ask(tenant, **headers)
@@ -112,6 +114,27 @@ def test_our_key_never_goes_along(tenant: Tenant, standin: Standin) -> None:
     standin.reset()
     ask(tenant, f"{CHAT}?key={key}&model=@openai/{GPT}")
     assert [it.leaks for it in standin.ledger()] in ([], [[]])
+
+
+def test_a_key_of_one_provider_goes_to_no_other(tenant: Tenant, standin: Standin) -> None:
+    """Where a config names several: the key in the slot is that of whom the headers name, or it
+    goes to nobody. Stored keys serve the others."""
+    targets = [{"provider": "anthropic"}, {"provider": "openai", "override_params": {"model": GPT}}]
+    plan = config(strategy={"mode": "fallback"}, targets=targets)
+    standin.script(then=[{"status": 500}])
+    own = {"authorization": "Bearer sk-ant-api03-" + "x" * 40}
+    answer = ask(tenant, CHAT, CLAUDE, pk_config=plan, pk_provider="anthropic", **own)
+    assert answer.status_code == 200, answer.text
+    first, second = standin.ledger()
+    assert first.credential is not None
+    assert second.credential is not None
+    assert first.credential.sha256 == fingerprint("sk-ant-api03-" + "x" * 40)
+    assert second.credential.sha256 == fingerprint(STORED["OPENAI_API_KEY"])
+    standin.reset()
+    assert ask(tenant, CHAT, CLAUDE, pk_config=plan, **own).status_code == 200
+    [only] = standin.ledger()
+    assert only.credential is not None
+    assert only.credential.sha256 == fingerprint(STORED["ANTHROPIC_API_KEY"])
 
 
 @pytest.mark.parametrize(

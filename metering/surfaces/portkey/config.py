@@ -25,6 +25,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from metering.core import origins
 from metering.core.credentials import SLUG
@@ -76,7 +77,12 @@ def from_config(text: str, base: Target) -> Node:
             code="invalid_config",
             field="x-portkey-config",
         ) from None
-    return _Reader().node(config, base, "config", 0)
+    plan = _Reader().node(config, base, "config", 0)
+    providers = {it.provider for it in plan.targets if it.credential is None}
+    if len(providers) < 2:
+        return plan
+    # a key of one provider's: nobody knows whose, unless the headers name him
+    return plan.each(lambda it: replace(it, slot=it.provider == base.provider))
 
 
 def _snake(value: Any) -> Any:
@@ -195,7 +201,7 @@ def _inherited(config: dict[str, Any], above: Target, where: str) -> Target:
         values["timeout_ms"] = _number(config["request_timeout"], f"{where}.request_timeout", most)
     if "strict_open_ai_compliance" in config:
         values["strict"] = config["strict_open_ai_compliance"] is not False
-    return msgspec.structs.replace(above, **values)
+    return replace(above, **values)
 
 
 _AZURE = ("resource_name", "deployment_id", "api_version")
