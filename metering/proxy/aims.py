@@ -4,6 +4,7 @@
 |-------------------------------------|-----------------------------------------------------------|
 | the model                           | `@team-claude/claude-opus-4-5`, `@groq/llama-3.3-70b`     |
 | the target: virtual key, provider   | `x-portkey-virtual-key`, `x-portkey-provider`             |
+| our own header                      | `xProxy-Credential`                                       |
 | what stands in the provider's slot  | the slug of a stored credential                           |
 | the model's name, the path          | `claude-...`, `gpt-...`; `/v1/messages`                   |
 
@@ -96,6 +97,8 @@ class Aims:
         asked, query = _model(body, request.query)
         name = asked
         slug, provider = target.credential, target.provider
+        if slug is provider is None:
+            slug = request.annotations.credential
         if asked.startswith("@") and not asked.startswith(HOSTED):
             provider, name = _split(asked)
             slug = None

@@ -9,7 +9,7 @@ import msgspec
 
 from metering import audio, tokens
 from metering.core import origins
-from metering.core.annotations import Annotations
+from metering.core.annotations import Annotations, is_text
 from metering.core.headers import query_to_provider, without_our_keys
 from metering.core.origins import Origin
 from metering.core.record import Pricing, UsageRow
@@ -255,8 +255,9 @@ def _about_route(
     """What the answer says of the way that a call went, if its path does not tell."""
     if request.provider:
         return ()
+    trace_id = annotations.properties.get("trace_id")
     route = Route(
-        trace_id=annotations.properties.get("trace_id") or request.request_id,
+        trace_id=trace_id if trace_id and is_text(trace_id) else request.request_id,
         provider=aim.named,
         index=attempt.target.index,
         retries=attempt.retries,

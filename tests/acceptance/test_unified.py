@@ -113,7 +113,7 @@ def test_a_key_of_ones_own(
     assert tenant.row().get("credential") is None
 
 
-@pytest.mark.parametrize("how", ["header", "provider", "model", "slot", "query", "config"])
+@pytest.mark.parametrize("how", ["header", "provider", "model", "slot", "query", "config", "ours"])
 def test_a_virtual_key(tenant: Tenant, standin: Standin, how: str) -> None:
     """A slug in any of its places: the stored secret serves the call, and its provider is known."""
     store(tenant, "team-claude", "anthropic")
@@ -129,6 +129,8 @@ def test_a_virtual_key(tenant: Tenant, standin: Standin, how: str) -> None:
             headers = {"authorization": "Bearer team-claude"}
         case "query":
             path = f"{MESSAGES}?model=@team-claude/{CLAUDE}"
+        case "ours":
+            headers = {"xproxy_credential": "team-claude"}
         case "config":
             headers = {"pk_config": json.dumps({"virtual_key": "team-claude"})}
     answer = ask(tenant, path, named, **headers)

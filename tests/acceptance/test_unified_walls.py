@@ -199,6 +199,17 @@ def test_a_list_of_models_holds(
     assert ask(tenant).status_code == 200
 
 
+def test_no_property_splits_an_answer(tenant: Tenant) -> None:
+    """What a header repeats is text, by whichever header it came."""
+    for headers in (
+        {"xproxy_request_properties": json.dumps({"trace_id": "x\r\nset-cookie: a=b"})},
+        {"pk_metadata": json.dumps({"trace_id": "x\nset-cookie: a=b"})},
+    ):
+        answer = ask(tenant, pk_provider="openai", **headers)
+        assert answer.status_code == 400, answer.text
+        assert "set-cookie" not in answer.headers
+
+
 def test_the_limits_of_each_target_bind_its_attempt(tenant: Tenant, standin: Standin) -> None:
     """And no other's: what the second serves is not counted by the first's limit."""
     for slug in ("first", "second"):
