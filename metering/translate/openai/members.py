@@ -17,7 +17,8 @@ Fields = dict[str, Raw]
 """The members of an object, by name; those that were read are taken out."""
 
 QUOTE, LIST, OBJECT = b'"[{'
-_EMPTY = (b"null", b"[]", b"{}")
+_NULL = Raw(b"null")
+_EMPTY = (_NULL, Raw(b"[]"), Raw(b"{}"))
 _object = msgspec.json.Decoder(Fields)
 _objects = msgspec.json.Decoder(list[Fields])
 _any = msgspec.json.Decoder()
@@ -56,15 +57,13 @@ class Notes:
             if name == "cache_control":
                 if said(raw):
                     self.drop(name)
-            elif len(memoryview(raw)) > len(b"null") or bytes(raw) not in _EMPTY:
+            elif raw not in _EMPTY:
                 self.drop(f"{path}.{name}" if path else name)
 
 
 def said(raw: Raw | None) -> bool:
     """Whether a member is there and not null."""
-    if raw is None or not raw:
-        return False
-    return len(memoryview(raw)) != len(b"null") or bytes(raw) != b"null"
+    return bool(raw) and raw != _NULL
 
 
 def opening(raw: Raw) -> int:
@@ -153,13 +152,15 @@ def value(raw: Raw | None) -> object:
 def take(given: Fields, name: str) -> Raw | None:
     """A member, taken out; None where it is missing or null."""
     raw = given.pop(name, None)
-    return raw if said(raw) else None
+    return raw if raw != _NULL else None
 
 
 def take_text(given: Fields, name: str, path: str) -> Raw | None:
     """A text as the JSON it is; None where it is missing or null. Raises InvalidRequest."""
-    raw = take(given, name)
-    if raw is not None and opening(raw) != QUOTE:
+    raw = given.pop(name, None)
+    if raw is None or raw == _NULL:
+        return None
+    if memoryview(raw)[0] != QUOTE:
         wrong(f"{path}.{name}" if path else name, "a string")
     return raw
 
@@ -175,7 +176,7 @@ def need_text(given: Fields, name: str, path: str, remedy: str) -> Raw:
 def take_word(given: Fields, name: str, path: str) -> str:
     """A text's value; empty where it is missing or null. Raises InvalidRequest."""
     raw = take_text(given, name, path)
-    return str(value(raw)) if raw is not None else ""
+    return str(_any.decode(raw)) if raw is not None else ""
 
 
 def take_flag(given: Fields, name: str, path: str) -> bool:
