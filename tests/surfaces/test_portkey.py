@@ -343,6 +343,10 @@ def test_what_answers_say_of_their_way() -> None:
         dropped=("seed", "logit_bias"),
         changed=("temperature",),
     )
+    odd = msgspec.structs.replace(route, dropped=("metadata.a\r\nset-cookie: b=ü",))
+    assert dict(PLAIN.about_route(odd))[b"xproxy-dropped-params"] == (
+        b"metadata.a??set-cookie: b=?"
+    )
     assert dict(PORTKEY.about_route(route)) == {
         b"x-portkey-trace-id": b"t",
         b"x-portkey-provider": b"anthropic",

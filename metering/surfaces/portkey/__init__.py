@@ -19,6 +19,7 @@ Members that Portkey's SDKs put into a body stay here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -52,6 +53,8 @@ RATE = ":rate:"
 RETRIES = b"x-portkey-retry-attempt-count"
 INVALID, EXPIRED, EXHAUSTED, TOO_MANY = "03", "01", "04", "05"
 
+_UNSAID = re.compile(r"[^ -~]")
+"""What of a member's name is not said in a header."""
 _encode = msgspec.json.Encoder().encode
 _text = msgspec.json.Decoder(str).decode
 
@@ -241,7 +244,7 @@ def _lost(prefix: bytes, route: Route) -> list[tuple[bytes, bytes]]:
     """What did not come through a translation as it was."""
     names = ((b"-dropped-params", route.dropped), (b"-changed-params", route.changed))
     return [
-        (prefix + name, ", ".join(params).encode("ascii", "replace")[:1024])
+        (prefix + name, _UNSAID.sub("?", ", ".join(params)[:1024]).encode())
         for name, params in names
         if params
     ]
