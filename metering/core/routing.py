@@ -32,9 +32,13 @@ RETRIES_MAX = 5
 DRAW_MAX = 2**32
 """Draws are whole numbers below this."""
 PATTERN_MAX = 256
-REPEATS_MAX = 2
-SEARCHED_MAX = 1_024
-"""So many characters of a text are looked at for a pattern."""
+SEARCHED_MAX = 128
+"""So many characters of a text are looked at for a pattern: values of metadata have no more."""
+EFFORT_MAX = 10
+REPEAT = 4
+"""So many choices a pattern may leave open: `?` and `|` are one, a repeat is as bad as four."""
+PATTERNS_MAX = 20
+"""Of a plan."""
 _WEIGHT = 10**6
 _COMPARED = re.compile(r"\$(eq|ne|gt|gte|lt|lte|in|nin|regex)")
 
@@ -121,6 +125,12 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.structs.replace(self, target=change(self.target))
         nodes = tuple(it.each(change) for it in self.nodes)
         return msgspec.structs.replace(self, nodes=nodes)
+
+    @property
+    def patterns(self) -> int:
+        """How many patterns its conditions have."""
+        own = sum(_patterns(query) for query, _ in self.conditions)
+        return own + sum(it.patterns for it in self.nodes)
 
     def moves_on(self, status: int) -> bool:
         """Whether a fallback tries its next after such an answer."""
@@ -264,6 +274,12 @@ def _orders(how: str, asked: Any, found: Any) -> bool:
         return False
 
 
+def _patterns(query: Any) -> int:
+    if isinstance(query, Mapping):
+        return ("$regex" in query) + sum(map(_patterns, query.values()))
+    return sum(map(_patterns, query)) if isinstance(query, list) else 0
+
+
 def check_query(query: Any, where: str, depth: int = 0) -> None:
     """Raise InvalidRequest for a condition that means nothing. Patterns are short: they are run on
     what callers send."""
@@ -275,7 +291,7 @@ def check_query(query: Any, where: str, depth: int = 0) -> None:
                 raise _wrong(f"{where}.{key}", "must be a list of conditions")
             for index, it in enumerate(asked):
                 check_query(it, f"{where}.{key}[{index}]", depth + 1)
-        elif key.partition(".")[0] not in ("metadata", "params", "url"):
+        elif not key.startswith(("metadata.", "params.", "url.")):
             raise _wrong(f"{where}.{key}", "must begin with metadata., params. or url.")
         elif isinstance(asked, Mapping):
             for how, it in asked.items():
@@ -293,13 +309,19 @@ def _check_comparison(how: str, asked: Any, where: str) -> None:
 
 
 def _check_pattern(asked: Any, where: str) -> None:
-    """A pattern takes time with each repeat that it has, and callers choose both it and what it is
-    run on: few repeats, of no groups."""
+    """A pattern takes time by the ways in which it may match, and callers choose both it and what
+    it is run on: few choices, and no repeats of groups."""
     if not isinstance(asked, str) or len(asked) > PATTERN_MAX:
         raise _wrong(where, f"must be a pattern of at most {PATTERN_MAX} characters")
     plain = re.sub(r"\\.|\[[^]]*\]", "x", asked)
-    if len(re.findall(r"[*+{]", plain)) > REPEATS_MAX or re.search(r"\)[*+?{]|\(\?", plain):
-        raise _wrong(where, f"may repeat at most {REPEATS_MAX} times, and no groups")
+    plain = re.sub(r"([*+?]|{[0-9,]+})\?", r"\1", plain)  # lazy ones are no further choice
+    effort = REPEAT * len(re.findall(r"[*+{]", plain)) + len(re.findall(r"[?|]", plain))
+    if effort > EFFORT_MAX or re.search(r"\)[*+?{]|\(\?", plain):
+        raise _wrong(
+            where,
+            f"may repeat at most {EFFORT_MAX // REPEAT} times, and no groups, and has at most "
+            f"{EFFORT_MAX} of ? and |, each repeat counting as {REPEAT}",
+        )
     try:
         re.compile(asked)
     except (re.error, RecursionError, OverflowError):

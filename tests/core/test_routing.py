@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -170,6 +171,10 @@ def test_the_first_condition_that_holds_chooses() -> None:
         ({"params.x": {"$regex": "(a|aa)*b"}}, "q.params.x.$regex"),
         ({"params.x": {"$regex": "a*a*a*b"}}, "q.params.x.$regex"),
         ({"params.x": {"$regex": "(?=a)"}}, "q.params.x.$regex"),
+        ({"params.x": {"$regex": "a?" * 40 + "a" * 40}}, "q.params.x.$regex"),
+        ({"params.x": {"$regex": "}?" * 40 + "}" * 40}}, "q.params.x.$regex"),
+        ({"params.x": {"$regex": "(ab|[a])" * 20 + "c"}}, "q.params.x.$regex"),
+        ({"params": {"$eq": {}}}, "q.params"),
         ({"params.x": {"$regex": "x" * 257}}, "q.params.x.$regex"),
         ({"$and": {}}, "q.$and"),
         ({"$or": []}, "q.$or"),
@@ -192,7 +197,27 @@ def test_conditions_within_conditions_have_an_end() -> None:
         check_query(query, "q")
 
 
-@pytest.mark.parametrize("pattern", [r"\*\*\*\(\?", "[*+?]a*b+", "^gpt-(4o|5)$", "a?b?c?"])
+@pytest.mark.parametrize(
+    "pattern", [r"\*\*\*\(\?", "[*+?]a*b+", "^gpt-(4o|5)$", "a?b?c?", ".*?@.*?"]
+)
 def test_patterns_that_are_fine(pattern: str) -> None:
     """What is escaped, or in a class, repeats nothing."""
     check_query({"params.x": {"$regex": pattern}}, "q")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("a*a*a?a?b", "a" * 10_000),
+        ("a*" + "a?" * 6 + "b", "a" * 10_000),
+        ("a?" * 10 + "a" * 10 + "b", "a" * 10_000),
+        ("(ab|[a])" * 10 + "c", "ab" * 10_000),
+    ],
+)
+def test_the_worst_pattern_ends_soon(pattern: str, text: str) -> None:
+    """Whatever it is run on, for all of a worker's calls wait meanwhile."""
+    query = {"params.x": {"$regex": pattern}}
+    check_query(query, "q")
+    began_s = time.process_time()
+    assert not holds(query, {"params": {"x": text}})
+    assert time.process_time() - began_s < 0.5

@@ -199,6 +199,25 @@ def test_a_config_without_end() -> None:
             plan({"config": json.dumps(config)})
 
 
+def test_patterns_are_few() -> None:
+    """All that conditions of one config have, wherever they stand: each takes time."""
+    asked = {"$or": [{"params.model": {"$regex": str(at)}} for at in range(7)]}
+    inner = {
+        "strategy": {"mode": "conditional", "conditions": [{"query": asked, "then": "a"}] * 3},
+        "targets": [{"name": "a"}],
+    }
+    config = {"strategy": {"mode": "single"}, "targets": [inner]}
+    with pytest.raises(InvalidRequest, match="more than 20 patterns"):
+        plan({"config": json.dumps(config)})
+    asked["$or"].pop()
+    assert plan({"config": json.dumps(config)}).patterns == 18
+
+
+def test_a_key_that_is_null_is_none() -> None:
+    """As if it were not there; an empty one would go to the provider."""
+    assert target({"config": '{"provider":"openai","api_key":null}'}).api_key is None
+
+
 def test_what_a_call_says_of_itself() -> None:
     """Metadata are properties, beside our own headers', which count first; so do users."""
     said = [

@@ -32,6 +32,7 @@ from metering.core.credentials import SLUG
 from metering.core.origins import Origin
 from metering.core.routing import (
     MODES,
+    PATTERNS_MAX,
     RETRIED,
     RETRIES_MAX,
     Azure,
@@ -78,6 +79,8 @@ def from_config(text: str, base: Target) -> Node:
             field="x-portkey-config",
         ) from None
     plan = _Reader().node(config, base, "config", 0)
+    if plan.patterns > PATTERNS_MAX:
+        raise wrong("config", f"has more than {PATTERNS_MAX} patterns in its conditions")
     providers = {it.provider for it in plan.targets if it.credential is None}
     if len(providers) < 2:
         return plan
@@ -185,8 +188,8 @@ def _inherited(config: dict[str, Any], above: Target, where: str) -> Target:
             "host": None,
             "azure": Azure(),
         }
-    if "api_key" in config:
-        values["api_key"] = Secret(_text(config, "api_key", where) or "")
+    if (key := _text(config, "api_key", where)) is not None:
+        values["api_key"] = Secret(key)
     if "custom_host" in config:
         values["host"] = host(_text(config, "custom_host", where), f"{where}.custom_host")
     azure = [_text(config, f"azure_{it}", where) for it in _AZURE]
