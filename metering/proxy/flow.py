@@ -98,15 +98,18 @@ class Flow:
             if key is None:
                 await self._make(exchange, call, journey)
             else:
-                await self._make_once(exchange, call, journey, checked(key))
+                body = await request.body()
+                await self._make_once(exchange, call, journey, (checked(key), body))
         finally:
             self._leave(key_id)
 
     async def _make_once(
-        self, exchange: Exchange, call: Call, journey: Journey, key: bytes
+        self, exchange: Exchange, call: Call, journey: Journey, once: tuple[bytes, bytes]
     ) -> None:
-        """A call that is made once, however often it comes: see `replays`."""
-        request = (exchange.method.encode(), exchange.raw_path, exchange.query, call.body)
+        """A call that is made once, however often it comes: see `replays`. `once`: its key, and the
+        body as it came, for what a plan makes of that may differ each time."""
+        key, body = once
+        request = (exchange.method.encode(), exchange.raw_path, exchange.query, body)
         claim = await self._replays.claim(call.row, key, request)
         if isinstance(claim, Answer):
             exchange.respond(claim.status, [*claim.headers, REPLAYED], claim.body)
@@ -127,7 +130,8 @@ class Flow:
         self, exchange: Exchange, call: Call, journey: Journey, *, patient: bool = False
     ) -> bool:
         """Attempt after attempt, until one is answered or none is left, whose failure is the
-        answer; whether that came whole. `patient`: a client that leaves is no reason to stop."""
+        answer, or the client has left meanwhile; whether the answer came whole. `patient`: a client
+        that leaves is no reason to stop an attempt."""
         while True:
             try:
                 failed = await self._attempt(exchange, call, patient=patient)
@@ -135,7 +139,7 @@ class Flow:
                 following = None
                 if not (exchange.started or exchange.gone):
                     following = await journey.after(fault.status)
-                if following is None:
+                if following is None or exchange.gone:
                     raise
             else:
                 if isinstance(failed, bool):
@@ -144,7 +148,7 @@ class Flow:
                 if not exchange.gone:
                     after = dict(failed.headers).get(b"retry-after", b"")
                     following = await journey.after(failed.status, after)
-                if following is None:
+                if following is None or exchange.gone:
                     exchange.respond(*_ended(failed, journey))
                     return True
             call = following

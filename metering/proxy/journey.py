@@ -7,23 +7,51 @@ provider, in another form, within other limits; and has a hold and a row of its 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+from msgspec import Raw
+
 from metering.core.routing import DRAW_MAX, Course, Step
-from metering.errors import CallerFault
+from metering.errors import CallerFault, InvalidRequest
 from metering.meter import Meter
+from metering.providers import request as reading
 from metering.proxy.call import Call
 from metering.proxy.ceiling import bounded
 from metering.proxy.plan import FIRST, Attempt, Planner
 from metering.proxy.request import Request
 
 ATTEMPTS_MAX = 9
-"""So many attempts a call has at most, whatever its plan allows."""
+"""So many attempts a call has at most, whatever its plan allows, with those that cannot be made."""
 PAUSE_S_MAX = 16
 PAUSES_S_MAX = 60
 """How long it waits before a target is tried again, and in all."""
+
+
+PARAM_BYTES_MAX = 64 * 1024
+"""Larger members of a request are none that conditions compare."""
+
+_decode = msgspec.json.Decoder().decode
+
+
+class Params(Mapping[str, Any]):
+    """The members of a request, each decoded when it is first asked for: a request may be large."""
+
+    def __init__(self, members: Mapping[str, Raw]) -> None:
+        self._members = members
+        self._decoded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._decoded:
+            self._decoded[name] = _small(bytes(self._members[name]))
+        return self._decoded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
 
 
 class Journey:
@@ -81,12 +109,20 @@ class Journey:
                 return await self._planned(Attempt(self._number, step.target, step.retries))
             except CallerFault as fault:
                 after = self._course.after(fault.status, again=False) if self._course else None
-                if after is None:
+                if after is None or self._number >= ATTEMPTS_MAX:
                     raise
                 step = after
 
     async def _planned(self, attempt: Attempt) -> Call:
         return await bounded(await self._planner.plan(self._request, attempt), self._meter)
+
+
+def _small(raw: bytes) -> Any:
+    """What a member is; None for what nobody compares."""
+    try:
+        return _decode(raw) if len(raw) <= PARAM_BYTES_MAX else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _pause_s(step: Step, retry_after: bytes) -> int:
@@ -99,8 +135,8 @@ def _pause_s(step: Step, retry_after: bytes) -> int:
 async def _facts(request: Request) -> dict[str, Any]:
     """What conditions ask about."""
     try:
-        params = json.loads(await request.body())
-    except (ValueError, RecursionError):
-        params = {}
+        params = Params(reading.members(await request.body()))
+    except InvalidRequest:  # it is refused where it is read
+        params = Params({})
     metadata = {**request.annotations.properties, "_user": request.annotations.user_id}
     return {"params": params, "metadata": metadata, "url": {"pathname": request.path}}
