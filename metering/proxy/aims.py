@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from metering.core.credentials import Credential
+from metering.core.headers import redacted
 from metering.core.origins import Origin
 from metering.core.routing import Azure, Target
 from metering.directory import Caller
@@ -145,12 +146,13 @@ class Aims:
             found = hosts.dialect_of(named.removeprefix("@"))
             if found is None:
                 raise InvalidRequest(
-                    f"Invalid provider passed: {named[:64]!r} is not served. There are "
+                    f"Invalid provider passed: {_shown(named)!r} is not served. There are "
                     f"{', '.join(hosts.known())}",
                     code="unknown_provider",
                     field="x-portkey-provider",
                 )
             return found
+        model = request.caller.aliases.get(model, model)
         book = self._meter.prices.book
         for provider in ("anthropic", "openai"):
             if model and book.find(provider, model, request.now_ms) is not None:
@@ -159,7 +161,7 @@ class Aims:
             return "anthropic" if request.path.startswith(ANTHROPIC_PATHS) else "openai"
         raise InvalidRequest(
             "Either x-portkey-config or x-portkey-provider header is required: whose model "
-            f"{model[:64]!r} is not known here. Name the provider in x-portkey-provider, a "
+            f"{_shown(model)!r} is not known here. Name the provider in x-portkey-provider, a "
             "virtual key in x-portkey-virtual-key, or both with the model: @provider/model",
             code="provider_is_missing",
             field="x-portkey-provider",
@@ -221,8 +223,8 @@ def _lists_models(request: Request, provider: str) -> bool:
 
 
 def overridden(body: bytes, target: Target) -> bytes:
-    """A request with the members that its target sets."""
-    if not target.override:
+    """A request with the members that its target sets; one without a body has none."""
+    if not target.override or not body:
         return body
     return reading.encode({**reading.members(body), **target.override})
 
@@ -255,12 +257,17 @@ def _split(model: str) -> tuple[str, str]:
     slug, _, name = model.partition("/")
     if not name:
         raise InvalidRequest(
-            f"model {model[:64]!r} names a virtual key or a provider, and no model: send "
-            f"{slug[:64]}/ and the model's name after it",
+            f"model {_shown(model)!r} names a virtual key or a provider, and no model: send "
+            f"{_shown(slug)}/ and the model's name after it",
             code="invalid_request_field",
             field="model",
         )
     return slug, name
+
+
+def _shown(name: str) -> str:
+    """A name as an error repeats it: a key may stand there by mistake."""
+    return redacted(name)[:64]
 
 
 def _not_served(provider: str, path: str) -> NotFound:

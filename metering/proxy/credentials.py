@@ -13,6 +13,7 @@ from metering.core.credentials import (
     may_bring_own,
     may_use,
 )
+from metering.core.headers import redacted
 from metering.core.sealing import Secret
 from metering.directory import Caller, Directory
 from metering.errors import InvalidRequest, NotAllowed
@@ -65,10 +66,11 @@ class Credentials:
             raise _not_permitted(slug)
         found = await self.known(caller, slug)
         if found is None:
+            shown = redacted(slug)[:64]
             raise InvalidRequest(
-                f"Following keys are not valid: {slug[:64]}. {HEADER}, or a virtual key, names a "
+                f"Following keys are not valid: {shown}. {HEADER}, or a virtual key, names a "
                 "credential that does not exist; store one with POST /api/v1/credentials, or: "
-                f"xproxy credentials create {slug[:64]} --provider {provider}",
+                f"xproxy credentials create {shown} --provider {provider}",
                 code="unknown_credential",
                 field=HEADER,
             )
@@ -101,8 +103,9 @@ def _permitted(caller: Caller, slug: str) -> bool:
 
 
 def _not_permitted(slug: str) -> NotAllowed:
+    shown = redacted(slug)[:64]
     return NotAllowed(
-        f"credential {slug!r} needs a key with the permission `credential:{slug}`",
+        f"credential {shown!r} needs a key with the permission `credential:{shown}`",
         code="credential_not_permitted",
         field=HEADER,
     )
