@@ -117,7 +117,9 @@ async def in_time(reply: Awaitable[Reply], timeout_ms: int) -> Reply:
             return await reply
     except TimeoutError:
         raise ProviderLate(
-            f"the provider did not begin its answer within the {timeout_ms} ms that the call allows"
+            f"the provider did not begin its answer within the {timeout_ms} ms that the call "
+            "allows",
+            should_retry=False,  # it may answer, and charge for it
         ) from None
 
 

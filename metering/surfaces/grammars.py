@@ -13,11 +13,13 @@ ANTHROPIC_TYPES: Mapping[int, str] = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    408: "api_error",
     413: "request_too_large",
     429: "rate_limit_error",
 }
 OPENAI_TYPES: Mapping[int, str] = {
     403: "permission_error",
+    408: "api_error",
     429: "rate_limit_error",
     502: "api_error",
     504: "api_error",

@@ -444,6 +444,8 @@ def test_a_call_that_takes_too_long(tenant: Tenant, standin: Standin) -> None:
     answer = ask(tenant, pk_provider="openai", pk_request_timeout="200")
     assert answer.status_code == 408, answer.text
     assert "200 ms" in answer.json()["error"]["message"]
+    assert answer.headers["x-should-retry"] == "false"  # SDKs would pay again, unasked
+    assert answer.json()["error"]["type"] == "api_error"
     assert tenant.row()["status"] == "unresolved"
     standin.wait_idle()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -120,3 +121,34 @@ def test_nobody_waits_for_a_second_try(service: Service, standin: Standin) -> No
     standin.script(default={})
     assert [it.status for it in standin.ledger()] == [503]
     assert [it["status"] for it in tenant.rows(1)] == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        ({"reset_at_byte": 0}, "provider_error"),
+        ({"reset_at_byte": 40}, "provider_error"),
+        ({"cut_at_byte": 40}, "provider_error"),
+        ({"malformed": "garbage_json"}, "provider_error"),
+        ({"delay_ms": 1500}, "request_timeout"),
+    ],
+)
+@pytest.mark.parametrize("named", [GPT, CLAUDE])
+def test_what_nobody_knows_of_one_attempt_is_on_its_row(
+    tenant: Tenant, standin: Standin, told: dict[str, Any], code: str, named: str
+) -> None:
+    """The next one serves the call; the limit has what both rows say, and the answer what its own
+    cost."""
+    limit = tenant.limit("team")
+    second = {"provider": "openai", "override_params": {"model": GPT}}
+    config = json.loads(plan("fallback", {"request_timeout": 700}, second))
+    standin.script(then=[told])
+    answer = ask(tenant, model=named, pk_config=json.dumps(config), xproxy_limit_ids=limit)
+    assert answer.status_code == 200, answer.text
+    first, last = tenant.rows(2)
+    assert (first["attempt"], first["status"], first["error_code"]) == (1, "unresolved", code)
+    assert (last["attempt"], last["status"]) == (2, "ok")
+    cost = int(Decimal(answer.headers["x-portkey-cost"]).scaleb(12))
+    assert int(last["cost_pico"]) == cost == standin.ledger()[-1].cost_pico
+    total = int(tenant.totals(limit)["cost"]["total"]["base"].scaleb(12))
+    assert total == cost + int(first["cost_pico"])
