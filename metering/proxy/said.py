@@ -23,6 +23,10 @@ from metering.surfaces import Surface
 REMEMBERED_MAX = 1_024
 REMEMBERED_BYTES_MAX = 4_096
 """Larger heads are read anew each time."""
+TARGETS_REMEMBERED_MAX = 10
+"""Plans of more targets are, too: a few bytes can say many."""
+PROVIDERS_REMEMBERED_MAX = 4
+"""For so many the headers to send are remembered; with one more all are forgotten."""
 
 
 class Said:
@@ -71,9 +75,12 @@ class Said:
 
     def plan(self) -> Node:
         """Where the call may go; raises InvalidRequest."""
-        if self._plan is None:
-            self._plan = self._surface.plan(self._headers)
-        return self._plan
+        if self._plan is not None:
+            return self._plan
+        plan = self._surface.plan(self._headers)
+        if len(plan.targets) <= TARGETS_REMEMBERED_MAX:
+            self._plan = plan
+        return plan
 
     def provider_key(self) -> str | None:
         """What stands in the provider's slot, if that is not free."""
@@ -123,6 +130,8 @@ class Said:
         if found is None or kept != stored:  # only the latest: a credential that is gone is gone
             passed = to_provider(self._headers, stored, our_keys=self.our_keys)
             found = passed + dialect.default_headers(passed)
+            if len(self._passed) >= PROVIDERS_REMEMBERED_MAX:
+                self._passed.clear()
             self._passed[dialect.category] = stored, found
         return found
 
