@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.litellm import LiteLLM
 from tests.acceptance.tenant import Tenant, new_tenant
 from tests.acceptance.test_unified import CHAT, CLAUDE, GPT, HELLO, OWN, ask, model
 from tests.chaos.rig import until
@@ -152,3 +153,26 @@ def test_what_nobody_knows_of_one_attempt_is_on_its_row(
     assert int(last["cost_pico"]) == cost == standin.ledger()[-1].cost_pico
     total = int(tenant.totals(limit)["cost"]["total"]["base"].scaleb(12))
     assert total == cost + int(first["cost_pico"])
+
+
+@pytest.mark.parametrize("named", [GPT, CLAUDE, f"@openai/{GPT}"])
+@pytest.mark.parametrize("where", ["user", "metadata", "override"])
+def test_what_a_user_may_call_holds_in_any_form(
+    tenant: Tenant, standin: Standin, named: str, where: str
+) -> None:
+    """Whoever says that a call is for him, as it comes, translated, or by what a config sets."""
+    litellm = LiteLLM(tenant)
+    litellm.post("/user/new", user_id="ann", auto_create_key=False, models=["o3"])
+    body: dict[str, Any] = {"model": named, "max_tokens": 5, "messages": HELLO}
+    headers = {"xproxy-api-key": tenant.key}
+    match where:
+        case "user":
+            body["user"] = "ann"
+        case "metadata":
+            headers["x-portkey-metadata"] = json.dumps({"_user": "ann"})
+        case "override":
+            headers["x-portkey-config"] = json.dumps({"override_params": {"user": "ann"}})
+    answer = tenant.service.http.post(CHAT, json=body, headers=headers)
+    assert answer.status_code == 403, answer.text
+    assert answer.json()["xproxy_error"]["code"] == "user_model_access_denied"
+    assert standin.ledger() == []
