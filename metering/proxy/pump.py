@@ -142,23 +142,24 @@ class Pump:
     async def _whole(self, reply: Reply) -> bool:
         """JSON, or a text: read, settled, and given with its result."""
         answers, size_max = self._call.answers, self._settings.json_bytes_max
-        body, whole = await self._source.read(size_max if answers is None else LARGE * size_max)
+        if answers is not None:
+            size_max *= LARGE
+        body, whole = await self._source.read(size_max)
         if not whole and answers is None:
             return await self._large(reply, body)
-        plain = decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
+        plain = decoded(body, _header(reply, b"content-encoding"), size_max)
         usage = self._usage(plain or b"")
         if plain is None or not usage.finished:
             raise ProviderGarbage(should_retry=False)
         outcome = await self._settle(usage, reply.status)
+        off = self._call.annotations.result_off
+        changed = not off
         if answers is not None:
-            body = plain = answers.whole(plain) or b""
-        if not plain:  # it was charged; what came of it cannot be told in the client's form
-            raise ProviderGarbage(should_retry=False)
-        off = self._call.annotations.result_off and answers is None
-        headers = self._headers(reply, changed=not off) + await self._about_cost(outcome)
-        if not self._call.annotations.result_off:
-            body = splice_result(plain, self._result(outcome)) or plain
-        self._client.respond(reply.status, headers, body)
+            body = plain = _translated(answers, plain)
+            changed = True
+        headers = self._headers(reply, changed=changed) + await self._about_cost(outcome)
+        given = body if off else splice_result(plain, self._result(outcome)) or plain
+        self._client.respond(reply.status, headers, given)
         return False
 
     async def _about_cost(self, outcome: Outcome) -> Headers:
@@ -248,7 +249,7 @@ class Pump:
     async def _pass_through(self, reply: Reply) -> bool:
         """An endpoint that is not metered: relayed as it is, recorded at its end."""
         if self._call.answers is not None:
-            return await self._translated(reply, self._call.answers)
+            return await self._listed(reply, self._call.answers)
         self._client.start(reply.status, self._unchanged(reply))
         restates = self._call.endpoint.restates
         kept_max = self._settings.json_bytes_max if restates else 0
@@ -259,14 +260,15 @@ class Pump:
             await self._restate(reply, body)
         return cut
 
-    async def _translated(self, reply: Reply, answers: Answers) -> bool:
+    async def _listed(self, reply: Reply, answers: Answers) -> bool:
         """The same in another form: a list of models."""
-        body, whole = await self._source.read(self._settings.json_bytes_max)
+        size_max = self._settings.json_bytes_max
+        body, whole = await self._source.read(size_max)
         await self._meter.settle_free(self._hold, self._done(reply.status))
-        plain = decoded(body, _header(reply, b"content-encoding"), self._settings.json_bytes_max)
-        given = answers.whole(plain) if plain is not None and whole else None
-        if given is None:
+        plain = decoded(body, _header(reply, b"content-encoding"), size_max)
+        if plain is None or not whole:
             raise ProviderGarbage(should_retry=False)
+        given = _translated(answers, plain)
         self._client.respond(reply.status, self._headers(reply, changed=True), given)
         return False
 
@@ -371,6 +373,14 @@ def cost_headers(outcome: Outcome) -> Headers:
     if outcome.resets_at:
         headers.append(resets_header(outcome.resets_at))
     return headers
+
+
+def _translated(answers: Answers, plain: bytes) -> bytes:
+    """An answer in the client's form. What it was charged for stays charged if it has none."""
+    given = answers.whole(plain)
+    if given is None:
+        raise ProviderGarbage(should_retry=False)
+    return given
 
 
 def _header(reply: Reply, name: bytes) -> bytes:

@@ -202,6 +202,18 @@ def test_transcripts(
     assert "xproxy_result" not in heard.text
 
 
+def test_silence_is_an_answer(caller: Tenant) -> None:
+    """A transcript of nothing has no text, and is charged for how long that lasted."""
+    answer = caller.post(
+        TRANSCRIBE,
+        headers=control(body_bytes=0, content_type="text/plain"),
+        data={"model": "whisper-1", "response_format": "text"},
+        files={"file": ("a.wav", tone(20))},
+    )
+    assert (answer.status_code, answer.content) == (200, b""), answer.text
+    assert caller.row()["units"] == {"audio_seconds": 20}
+
+
 def test_a_duration_without_usage(caller: Tenant, standin: Standin) -> None:
     """An answer that says how long the recording is says what it costs: begun seconds."""
     answer = caller.post(
