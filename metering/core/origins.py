@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TypeVar
 
 import idna
 import msgspec
 
-from metering.errors import CallerFault, InvalidRequest
+from metering.errors import InvalidRequest, XproxyError
 from metering.settings import Settings
 
+Fault = TypeVar("Fault", bound=XproxyError)
 HEADER = "xProxy-Provider-BaseUri"
 EXAMPLE = "https://my-resource.openai.azure.com"
 URI_MAX = 1024
@@ -140,20 +142,14 @@ def _wrong_uri(problem: str) -> InvalidRequest:
     return InvalidRequest(f"Header {HEADER} {problem}", code="invalid_provider_uri", field=HEADER)
 
 
-def of_field(fault: CallerFault, field: str) -> CallerFault:
+def of_field(fault: Fault, field: str) -> Fault:
     """The same fault of a base URI that did not come in our header, but in another or in a member
     of a body."""
-    if HEADER not in fault.message:
-        return fault
-    message = fault.message.replace(f"Header {HEADER}:", f"{field}:").replace(
-        f"Header {HEADER}", field
-    )
-    return type(fault)(
-        message.replace(HEADER, field),
-        code=fault.code,
-        field=field,
-        should_retry=fault.should_retry,
-    )
+    if HEADER in fault.message:
+        message = fault.message.replace(f"Header {HEADER}:", f"{field}:")
+        message = message.replace(f"Header {HEADER}", field).replace(HEADER, field)
+        fault.message, fault.field, fault.args = message, field, (message,)
+    return fault
 
 
 def _quoted(text: str) -> str:

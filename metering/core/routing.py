@@ -28,6 +28,8 @@ Mode = Literal["single", "fallback", "loadbalance", "conditional"]
 MODES: tuple[Mode, ...] = ("single", "fallback", "loadbalance", "conditional")
 RETRIED = (429, 500, 502, 503, 504, 529)
 """What is tried again where nothing else is said: 529 is Anthropic's `overloaded`."""
+CONFIG = "x-portkey-config"
+"""The header that has a plan."""
 RETRIES_MAX = 5
 DRAW_MAX = 2**32
 """Draws are whole numbers below this."""
@@ -58,6 +60,10 @@ class Azure(msgspec.Struct, frozen=True):
     resource: str | None = None
     deployment: str | None = None
     api_version: str | None = None
+    model: str | None = None
+    """What the deployed model is: it is priced as that."""
+    token: Secret | None = None
+    """Entra's, in place of the resource's key."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +85,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the key that stands in the provider's slot of the call may go there."""
     host: Origin | None = None
     """Where to, in place of the provider's own host."""
+    host_field: str = "x-portkey-custom-host"
+    """Where that was said."""
     azure: Azure = Azure()
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """More headers for the provider."""
@@ -160,7 +168,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
                 "no condition of the config holds for this request, and strategy.default is not "
                 "set: name a target there",
                 code="no_matching_condition",
-                field="x-portkey-config.strategy.conditions",
+                field=CONFIG,
             )
         return named[self.default]
 
@@ -284,15 +292,15 @@ def check_query(query: Any, where: str, depth: int = 0) -> None:
     """Raise InvalidRequest for a condition that means nothing. Patterns are short: they are run on
     what callers send."""
     if not isinstance(query, Mapping) or not query or depth > 8:
-        raise _wrong(where, 'must be an object such as {"metadata.plan": {"$eq": "paid"}}')
+        raise wrong(where, 'must be an object such as {"metadata.plan": {"$eq": "paid"}}')
     for key, asked in query.items():
         if key in ("$and", "$or"):
             if not isinstance(asked, Sequence) or isinstance(asked, str) or not asked:
-                raise _wrong(f"{where}.{key}", "must be a list of conditions")
+                raise wrong(f"{where}.{key}", "must be a list of conditions")
             for index, it in enumerate(asked):
                 check_query(it, f"{where}.{key}[{index}]", depth + 1)
         elif not key.startswith(("metadata.", "params.", "url.")):
-            raise _wrong(f"{where}.{key}", "must begin with metadata., params. or url.")
+            raise wrong(f"{where}.{key}", "must begin with metadata., params. or url.")
         elif isinstance(asked, Mapping):
             for how, it in asked.items():
                 _check_comparison(how, it, f"{where}.{key}.{how}")
@@ -301,9 +309,9 @@ def check_query(query: Any, where: str, depth: int = 0) -> None:
 def _check_comparison(how: str, asked: Any, where: str) -> None:
     if not _COMPARED.fullmatch(how):
         known = "$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $regex"
-        raise _wrong(where, f"is no comparison; there are {known}")
+        raise wrong(where, f"is no comparison; there are {known}")
     if how in ("$in", "$nin") and not isinstance(asked, list):
-        raise _wrong(where, "must be a list")
+        raise wrong(where, "must be a list")
     if how == "$regex":
         _check_pattern(asked, where)
 
@@ -312,12 +320,12 @@ def _check_pattern(asked: Any, where: str) -> None:
     """A pattern takes time by the ways in which it may match, and callers choose both it and what
     it is run on: few choices, and no repeats of groups."""
     if not isinstance(asked, str) or len(asked) > PATTERN_MAX:
-        raise _wrong(where, f"must be a pattern of at most {PATTERN_MAX} characters")
+        raise wrong(where, f"must be a pattern of at most {PATTERN_MAX} characters")
     plain = re.sub(r"\\.|\[[^]]*\]", "x", asked)
     plain = re.sub(r"([*+?]|{[0-9,]+})\?", r"\1", plain)  # lazy ones are no further choice
     effort = REPEAT * len(re.findall(r"[*+{]", plain)) + len(re.findall(r"[?|]", plain))
     if effort > EFFORT_MAX or re.search(r"\)[*+?{]|\(\?", plain):
-        raise _wrong(
+        raise wrong(
             where,
             f"may repeat at most {EFFORT_MAX // REPEAT} times, and no groups, and has at most "
             f"{EFFORT_MAX} of ? and |, each repeat counting as {REPEAT}",
@@ -325,12 +333,13 @@ def _check_pattern(asked: Any, where: str) -> None:
     try:
         re.compile(asked)
     except (re.error, RecursionError, OverflowError):
-        raise _wrong(where, "is no regular expression") from None
+        raise wrong(where, "is no regular expression") from None
 
 
-def _wrong(where: str, problem: str) -> InvalidRequest:
+def wrong(where: str, problem: str) -> InvalidRequest:
+    """The fault of a member of a config, in Portkey's words."""
     return InvalidRequest(
         f"Invalid config passed. path: {where}, message: {problem}",
         code="invalid_config",
-        field=f"x-portkey-config.{where}",
+        field=f"{CONFIG}: {where}",
     )

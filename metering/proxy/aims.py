@@ -17,11 +17,12 @@ from functools import lru_cache
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
+from msgspec.structs import replace
 
-from metering.core.credentials import Credential
+from metering.core.credentials import NO_CONFIG, Credential
 from metering.core.headers import redacted
 from metering.core.origins import Origin
-from metering.core.routing import Azure, Target
+from metering.core.routing import CONFIG, Azure, Target
 from metering.directory import Caller
 from metering.errors import InvalidRequest, NotFound
 from metering.meter import Meter
@@ -35,7 +36,6 @@ from metering.translate import MODELS, WAYS, Answers, Translate
 
 HOSTED = ("@cf/", "@hf/")
 """What names of models begin with that have an `@` of their own."""
-NO_DEPLOYMENT = Azure()
 ANTHROPIC_PATHS = ("/v1/messages", "/v1/complete")
 
 
@@ -59,6 +59,10 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
     """The slug of the stored credential that the call names."""
     key: str | None = None
     """The provider's key that the caller brings, to be sent as that provider has it."""
+    sent: tuple[bytes, bytes] | None = None
+    """The header that key is sent in, if not in the provider's usual one."""
+    deployed_model: str | None = None
+    """What the deployed model is, as the call says."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     translate: Translate | None = None
     answers: Answers | None = None
@@ -112,9 +116,7 @@ class Aims:
         credential = await self._virtual_key(request.caller, slug, provider, key)
         if credential is not None:
             slug, provider = credential.slug, credential.provider
-            if target.azure == NO_DEPLOYMENT:
-                known = credential.model_config.azure(name)
-                target = msgspec.structs.replace(target, azure=known)
+            target = replace(target, azure=_known(target.azure, credential, name))
         else:
             provider = self._provider(request, provider, name)
         return _aimed(
@@ -168,6 +170,15 @@ class Aims:
         )
 
 
+def _known(said: Azure, credential: Credential, model: str) -> Azure:
+    """A deployment: what the call says of it, and what its credential knows."""
+    if credential.model_config == NO_CONFIG:
+        return said
+    its = credential.model_config.azure(model)
+    both = {it: getattr(said, it) or getattr(its, it) for it in Azure.__struct_fields__}
+    return Azure(**both)
+
+
 def _aimed(
     request: Request,
     target: Target,
@@ -177,27 +188,11 @@ def _aimed(
     slug: str | None,
     key: str | None,
 ) -> Aim:
-    """The aim at a provider: its own endpoint of this path, or one that the call is translated
-    for."""
+    """The aim at a provider."""
     model, body, query = asked
     dialect = DIALECTS[provider]
-    path, translate = request.path, None
-    endpoint = dialect.endpoint(request.method, path, query)
-    way = WAYS.get(path.rstrip("/"))
-    if endpoint.kind == "unmetered" and request.method == "POST":
-        there = None if way is None else dialect.endpoint("POST", way.path, query)
-        if way is not None and there is not None and there.kind == "metered":
-            path, endpoint, translate = way.path, there, way.translate
-        elif way is not None or DIALECTS["openai"].endpoint("POST", path).kind == "metered":
-            raise _not_served(provider, path)
-    host = target.host
-    if provider == "azure.openai":
-        said = target.azure
-        host, path, query = hosts.azure(said, host, path, query, model)
-        if said.deployment and said.api_version in hosts.VERSIONLESS and model:
-            body = reading.renamed(body, said.deployment)  # whose name the path does not have
-        endpoint = dialect.endpoint(request.method, path, query)
-    return Aim(
+    path, endpoint, translate = _form(request, provider, dialect, query)
+    aim = Aim(
         provider=provider,
         dialect=dialect,
         endpoint=endpoint,
@@ -205,13 +200,58 @@ def _aimed(
         query=query,
         body=body,
         model=model,
-        host=host,
+        host=target.host,
         credential=slug,
         key=key if slug is None else None,
         headers=target.headers,
         translate=translate,
         answers=MODELS if _lists_models(request, provider) else None,
         target=target,
+    )
+    return _at_azure(request, aim, body) if provider == "azure.openai" else aim
+
+
+def _form(
+    request: Request, provider: str, dialect: Dialect, query: bytes
+) -> tuple[str, Endpoint, Translate | None]:
+    """The provider's own endpoint of a path, or one that the call is translated for. Raises
+    NotFound where there is neither."""
+    path = request.path
+    endpoint = dialect.endpoint(request.method, path, query)
+    if endpoint.kind != "unmetered" or request.method != "POST":
+        return path, endpoint, None
+    way = WAYS.get(path.rstrip("/"))
+    if way is not None:
+        there = dialect.endpoint("POST", way.path, query)
+        if there.kind == "metered":
+            return way.path, there, way.translate
+    if way is not None or DIALECTS["openai"].endpoint("POST", path).kind == "metered":
+        raise NotFound(
+            f"{provider} has no {path}, and nothing that it could be translated to: call a model "
+            "of another provider",
+            code="not_served_by_provider",
+        )
+    return path, endpoint, None
+
+
+def _at_azure(request: Request, aim: Aim, body: bytes) -> Aim:
+    """An aim at Azure: which resource's, which deployment's, and by whose word."""
+    said = aim.target.azure
+    host, path, query = hosts.azure(said, aim.host, aim.path, aim.query, aim.model)
+    if said.deployment and said.api_version in hosts.VERSIONLESS and aim.model:
+        body = reading.renamed(body, said.deployment)  # whose name the path does not have
+    token = None if said.token is None else request.said.foreign(said.token.reveal())
+    own = token is not None and aim.credential is None
+    return replace(
+        aim,
+        host=host,
+        path=path,
+        query=query,
+        body=body,
+        endpoint=aim.dialect.endpoint(request.method, path, query),
+        key=token if own else aim.key,
+        sent=(b"authorization", f"Bearer {token}".encode()) if own else None,
+        deployed_model=said.model,
     )
 
 
@@ -222,10 +262,29 @@ def _lists_models(request: Request, provider: str) -> bool:
     return request.path.startswith("/v1/models") and not request.said.has(b"anthropic-version")
 
 
+def check_named(model: str) -> None:
+    """Raise InvalidRequest for a form's model with somebody before it."""
+    if model.startswith("@") and not model.startswith(HOSTED):
+        raise InvalidRequest(
+            f"model {model[:64]!r} names a virtual key or a provider, and a form is sent as it "
+            "comes: name that in x-portkey-virtual-key or x-portkey-provider, and the model alone "
+            "in the form",
+            code="invalid_request_field",
+            field="model",
+        )
+
+
 def overridden(body: bytes, target: Target) -> bytes:
     """A request with the members that its target sets; one without a body has none."""
     if not target.override or not body:
         return body
+    if not body.lstrip().startswith(b"{"):
+        raise InvalidRequest(
+            "override_params sets members of JSON requests, and this is none: a form is sent as it "
+            "comes. Leave it out, or send JSON",
+            code="invalid_config",
+            field=f"{CONFIG}: {target.index}.override_params",
+        )
     return reading.encode({**reading.members(body), **target.override})
 
 
@@ -237,7 +296,7 @@ def _model(body: bytes, query: bytes) -> tuple[str, bytes | None]:
         if named and named[0].startswith("@"):
             rest = [(name, value) for name, value in pairs if name != "model"]
             return named[0], urlencode(rest).encode()
-    if b'"model"' not in body:
+    if not body.lstrip().startswith(b"{"):  # a form, which is read where it is metered, or nothing
         return "", None
     try:
         return _model_of(body).model or "", None
@@ -268,11 +327,3 @@ def _split(model: str) -> tuple[str, str]:
 def _shown(name: str) -> str:
     """A name as an error repeats it: a key may stand there by mistake."""
     return redacted(name)[:64]
-
-
-def _not_served(provider: str, path: str) -> NotFound:
-    return NotFound(
-        f"{provider} has no {path}, and nothing that it could be translated to: call a model of "
-        "another provider",
-        code="not_served_by_provider",
-    )

@@ -44,6 +44,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What comes back, in the form that the client speaks; None: as it comes."""
     timeout_ms: int | None = None
     """How long the provider may take to begin its answer, if the caller says so."""
+    host_field: str | None = None
+    """Where the host was said, if not in our own header."""
     stored_key: bytes | None
     """The stored key that serves the call, if one does: neither it nor its account is shown."""
     tokens_asked: int = 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from metering.core.annotations import Annotations
 from metering.core.limits import Limit
 from metering.directory import Caller, Directory, Held
@@ -13,24 +11,15 @@ from metering.errors import InvalidRequest, NotAllowed
 from metering.meter import Meter, Priced, price_of
 from metering.providers import provider_of
 from metering.providers.base import NOTHING, Ask, Dialect, Endpoint
+from metering.proxy.aims import Aim
 from metering.proxy.permitted import check_not_blocked
+from metering.proxy.request import Request
 from metering.settings import Settings
 
 HELD_AT_ONCE = 8
 """So many calls that set no cap are to fit under a hard cap together."""
 OUTPUT_MIN = 256
 """The least that such a call is given, in tokens: if that does not fit either, it is refused."""
-
-
-class Prospect(msgspec.Struct, frozen=True, gc=False):
-    """A call before its request is read: who asks, whose model, within what."""
-
-    caller: Caller
-    annotations: Annotations
-    provider: str
-    model: str
-    endpoint: Endpoint
-    credential: str | None
 
 
 class Conditions:
@@ -77,18 +66,24 @@ class Conditions:
         return known
 
     async def most_output(
-        self, call: Prospect, spent: Callable[[Limit], int | None], now_ms: int
+        self,
+        request: Request,
+        aim: Aim,
+        annotations: Annotations,
+        *,
+        credential: str | None,
+        spent: Callable[[Limit], int | None],
     ) -> int | None:
         """How many tokens the answer to a call has at most that sets no cap itself: as many as the
         model writes, but under hard caps no more than a share of what is left, for a call holds
         all that it may come to. None: that is not known."""
-        caller, model = call.caller, call.model
-        model = caller.aliases.get(model, model) if caller.aliases else model
-        rates = self._meter.prices.book.find(call.provider, model, now_ms)
+        caller = request.caller
+        model = caller.aliases.get(aim.model, aim.model) if caller.aliases else aim.model
+        rates = self._meter.prices.book.find(aim.dialect.name, model, request.now_ms)
         if rates is None or not rates.max_output_tokens:
             return None
         most = rates.max_output_tokens
-        for limit in await self.limits(caller, call.annotations, call.endpoint, call.credential):
+        for limit in await self.limits(caller, annotations, aim.endpoint, credential):
             if limit.mode == "hard" and limit.unit in ("usd", "tokens"):
                 share = (limit.max - (spent(limit) or 0)) // HELD_AT_ONCE
                 if limit.unit == "usd":

@@ -26,6 +26,7 @@ from metering.proxy.exchange import ClientLeft, Copy, Exchange
 from metering.proxy.journey import Journey
 from metering.proxy.plan import Planner
 from metering.proxy.pump import Pump, Unserved
+from metering.proxy.request import Request
 from metering.replays import ANSWER_BYTES_MAX, REPLAYED, Answer, Replays, checked
 from metering.settings import Settings
 from metering.surfaces.portkey import RETRIES
@@ -86,6 +87,7 @@ class Flow:
     async def _serve(
         self, exchange: Exchange, request_id: str, now_ms: int, started_s: float
     ) -> None:
+        exchange.told = exchange.surface.about_request(exchange.headers, request_id)
         request = await self._planner.hear(
             exchange, request_id=request_id, now_ms=now_ms, started_s=started_s
         )
@@ -98,18 +100,22 @@ class Flow:
             if key is None:
                 await self._make(exchange, call, journey)
             else:
-                body = await request.body()
-                await self._make_once(exchange, call, journey, (checked(key), body))
+                once = checked(key), await _asked(request, call)
+                await self._make_once(exchange, call, journey, once)
         finally:
             self._leave(key_id)
 
     async def _make_once(
-        self, exchange: Exchange, call: Call, journey: Journey, once: tuple[bytes, bytes]
+        self,
+        exchange: Exchange,
+        call: Call,
+        journey: Journey,
+        once: tuple[bytes, tuple[bytes, ...]],
     ) -> None:
-        """A call that is made once, however often it comes: see `replays`. `once`: its key, and the
-        body as it came, for what a plan makes of that may differ each time."""
-        key, body = once
-        request = (exchange.method.encode(), exchange.raw_path, exchange.query, body)
+        """A call that is made once, however often it comes: see `replays`. `once`: its key, and
+        what it asks for."""
+        key, asked = once
+        request = (exchange.method.encode(), exchange.raw_path, exchange.query, *asked)
         claim = await self._replays.claim(call.row, key, request)
         if isinstance(claim, Answer):
             exchange.respond(claim.status, [*claim.headers, REPLAYED], claim.body)
@@ -245,6 +251,14 @@ def _idempotency_key(call: Call, exchange: Exchange) -> bytes | None:
     if not call.caller.idempotent or call.method in ("GET", "HEAD"):
         return None
     return next((value for name, value in exchange.headers if name == b"idempotency-key"), None)
+
+
+async def _asked(request: Request, call: Call) -> tuple[bytes, ...]:
+    """What tells one call from another beside its path. Where a plan makes something of it, that
+    may differ each time: then it is what came, and what headers say of where it goes."""
+    if request.provider:
+        return (call.body,)
+    return await request.body(), request.said.where()
 
 
 def _ended(failed: Unserved, journey: Journey) -> Unserved:

@@ -27,8 +27,6 @@ ATTEMPTS_MAX = 9
 PAUSE_S_MAX = 16
 PAUSES_S_MAX = 60
 """How long it waits before a target is tried again, and in all."""
-
-
 PARAM_BYTES_MAX = 64 * 1024
 """Larger members of a request are none that conditions compare."""
 

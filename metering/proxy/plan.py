@@ -18,10 +18,10 @@ from metering.directory import Caller, Directory
 from metering.errors import CallerFault, InvalidApiKey, NotAllowed, NotFound
 from metering.meter import Meter
 from metering.providers.base import Ask, Dialect, Endpoint
-from metering.proxy.aims import Aim, Aims, fixed
+from metering.proxy.aims import Aim, Aims, check_named, fixed
 from metering.proxy.call import Call
 from metering.proxy.callers import Callers
-from metering.proxy.conditions import Conditions, Prospect, refuse_unmetered
+from metering.proxy.conditions import Conditions, refuse_unmetered
 from metering.proxy.credentials import Credentials
 from metering.proxy.destination import Destinations, missing, no_stored_key
 from metering.proxy.exchange import Exchange
@@ -45,8 +45,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 
 
 FIRST = Attempt()
-CUSTOM_HOST = "x-portkey-custom-host"
-"""Where a target's host is from, as errors name it."""
+JSON = (b"content-type", b"application/json")
 
 
 class _Who(msgspec.Struct, frozen=True, gc=False):
@@ -111,7 +110,7 @@ class Planner:
         try:
             return await self._plan(request, attempt)
         except CallerFault as fault:
-            raise origins.of_field(fault, CUSTOM_HOST) from None
+            raise origins.of_field(fault, attempt.target.host_field) from None
 
     async def _plan(self, request: Request, attempt: Attempt) -> Call:
         surface, conditions = request.surface, self._conditions
@@ -130,6 +129,8 @@ class Planner:
             translated = await self._translated(request, aim, who, body, aim.translate)
             body = translated.body
         ask, body = await _asked(request.caller, dialect, endpoint, body, request.said.content_type)
+        if not request.provider:
+            check_named(ask.model)
         annotations = who.annotations
         if surface.members:
             annotations = surface.complete(
@@ -171,6 +172,7 @@ class Planner:
             body=dialect.upstream_body(ask, body) if metered else body,
             answers=aim.answers if translated is None else translated.answers,
             timeout_ms=aim.target.timeout_ms,
+            host_field=None if aim.target.host is None else aim.target.host_field,
             stored_key=None if who.secret is None else who.secret.encode(),
             tokens_asked=ask.tokens + await tokens.count_all(ask.texts, priced.model),
             started_s=request.started_s,
@@ -179,7 +181,10 @@ class Planner:
     async def _who(self, request: Request, aim: Aim) -> _Who:
         """With whose key a call goes, and where to."""
         caller, dialect = request.caller, aim.dialect
-        annotations = _permitted(caller, dialect, request.annotations)
+        annotations = request.annotations
+        if aim.deployed_model and annotations.price_as_resource is None:
+            annotations = msgspec.structs.replace(annotations, price_as_resource=aim.deployed_model)
+        annotations = _permitted(caller, dialect, annotations)
         slot_is_free = request.said.slot_is_free if request.provider else aim.key is None
         credential = await self._credentials.serving(
             caller,
@@ -195,27 +200,18 @@ class Planner:
             return _Who(annotations, chosen, credential.slug, secret, header)
         if slot_is_free:
             raise _no_key(aim.provider) if chosen is None else no_stored_key(chosen)
-        sent = None if aim.key is None else dialect.credential(aim.key)
+        sent = aim.sent or (None if aim.key is None else dialect.credential(aim.key))
         return _Who(annotations, chosen, None, None, sent)
 
     async def _translated(
         self, request: Request, aim: Aim, who: _Who, body: bytes, translate: Translate
     ) -> Translated:
         """The request in the provider's form."""
-        prospect = Prospect(
-            request.caller,
-            who.annotations,
-            aim.dialect.name,
-            aim.model,
-            aim.endpoint,
-            who.slug,
+        most = await self._conditions.most_output(
+            request, aim, who.annotations, credential=who.slug, spent=self._spends.of
         )
         options = Options(
-            created_s=request.now_ms // 1000,
-            max_output_tokens=await self._conditions.most_output(
-                prospect, self._spends.of, request.now_ms
-            ),
-            strict=aim.target.strict,
+            created_s=request.now_ms // 1000, max_output_tokens=most, strict=aim.target.strict
         )
         if len(body) < THREAD_FROM_BYTES:
             return translate(body, options)
@@ -236,7 +232,9 @@ def _headers(
     passed = request.said.passed(aim.dialect, who.sent)
     if request.provider:
         return passed
-    more = aim.headers if translated is None else (*aim.headers, *translated.headers)
+    more = aim.headers
+    if translated is not None:
+        more = (*more, *translated.headers, JSON)
     for name, value in without_our_keys(more, request.said.our_keys) if more else ():
         before = [it for key, it in passed if key == name]
         passed = [header for header in passed if header[0] != name]

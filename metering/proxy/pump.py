@@ -16,6 +16,7 @@ import structlog
 
 from metering.core.headers import from_provider, scrub
 from metering.core.limits import Floor
+from metering.core.origins import of_field
 from metering.core.record import UsageRow
 from metering.core.result import digits, splice_result, with_budgets
 from metering.errors import (
@@ -116,6 +117,8 @@ class Pump:
                 await reply.stream.aclose()
         except ProviderFault as fault:
             await self._no_answer(fault)
+            if self._call.host_field is not None:
+                raise of_field(fault, self._call.host_field) from fault.__cause__
             raise
 
     def _sent(self) -> Awaitable[Reply]:

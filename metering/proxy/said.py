@@ -92,6 +92,11 @@ class Said:
         """A key, if it is none of ours: as in a slot, ours stands for a stored one."""
         return None if looks_ours(key) or key in self.our_keys else key
 
+    def where(self) -> bytes:
+        """What the headers say of where the call goes, as it came."""
+        names = self._surface.where_headers
+        return b"\n".join([b": ".join(it) for it in sorted(self._headers) if it[0] in names])
+
     def has(self, name: bytes) -> bool:
         """Whether a header is there."""
         return any(it == name for it, _ in self._headers)

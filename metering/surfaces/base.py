@@ -116,12 +116,12 @@ class Surface(ABC):
     """Where to send it who sends none."""
     members: tuple[str, ...] = ()
     """The members of a body that are for us, and stay here."""
+    where_headers: frozenset[bytes] = frozenset()
+    """Headers that say where a call goes."""
     any_provider = False
     """Whether its paths are no provider's own: what a call says tells where it goes."""
     tells_what_is_left = False
     """Whether `about_cost` is to know what is left of limits."""
-    refused_status = 400
-    """Of calls that limits refuse, unless a setting says otherwise."""
     permanent: Sequence[tuple[bytes, bytes]] = ()
     """Headers of each of its answers."""
 
@@ -195,6 +195,14 @@ class Surface(ABC):
 
     # What it is answered
 
+    def about_request(
+        self,
+        headers: Sequence[tuple[bytes, bytes]],  # noqa: ARG002
+        request_id: str,  # noqa: ARG002
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """Headers of every answer to such a request, also of one that is no call yet."""
+        return ()
+
     def about_key(
         self,
         limits: Sequence[Limit],  # noqa: ARG002
@@ -242,6 +250,10 @@ class Surface(ABC):
         headers = [*_headers(request_id), *self.permanent, *_fault_headers(fault)]
         return fault.status, headers, self.body(shown)
 
+    def refused_status(self, refused: Refused, wanted: int | None) -> int:  # noqa: ARG002
+        """The status of the answer to a call that limits refuse; `wanted` is the operator's."""
+        return wanted or 400
+
     def refusal(
         self,
         refused: Refused,
@@ -255,7 +267,7 @@ class Surface(ABC):
         """The answer to a call that limits refuse, or, as the first SDKs have it, `budgets`.
         `status`: the operator's in place of ours; `limit_ids` are those of the caller's key."""
         code, what = REACHED_BUDGET if budgets else REACHED
-        status = status or self.refused_status
+        status = self.refused_status(refused, status)
         shown = Shown(
             status=status,
             message=f"{what}: {_reason(refused)}",

@@ -251,6 +251,48 @@ def test_a_deployment_of_azures(open_service: Service, standin: Standin) -> None
     came_with(standin, path, SECRET, "api-key")
 
 
+def test_a_token_of_entras(open_service: Service, standin: Standin) -> None:
+    """In place of a resource's key; what the deployment is prices it."""
+    standin.wait_idle()
+    standin.reset()
+    tenant = new_tenant(open_service, permissions=["base_uri", "own_credential"])
+    said = {"pk_provider": "azure-openai", "pk_azure_deployment_id": "mine"}
+    token = "ey-entras-token-0123456789"
+    answer = ask(
+        tenant,
+        model="mine",
+        pk_custom_host=standin.url,
+        pk_azure_ad_token=token,
+        pk_azure_model_name="gpt-4o-2024-08-06",
+        **said,
+    )
+    assert answer.status_code == 200, answer.text
+    came_with(standin, "/openai/deployments/mine/chat/completions", token, "authorization")
+    assert tenant.row()["price_as_resource"] == "gpt-4o-2024-08-06"
+
+
+def test_a_form_names_whom_it_is_for_in_headers(tenant: Tenant, standin: Standin) -> None:
+    """It is sent as it comes: what stands before its model could not be taken off."""
+    body = {"model": "@openai/whisper-1"}
+    headers = {"xproxy-api-key": tenant.key}
+    files = {"file": ("a.wav", b"RIFF")}
+    answer = tenant.service.http.post(
+        "/v1/audio/transcriptions", data=body, files=files, headers=headers
+    )
+    assert answer.status_code == 400, answer.text
+    assert "x-portkey-virtual-key" in answer.json()["error"]["message"]
+    plan = json.dumps({"provider": "openai", "override_params": {"model": "whisper-1"}})
+    answer = tenant.service.http.post(
+        "/v1/audio/transcriptions",
+        data=body,
+        files=files,
+        headers=headers | {"x-portkey-config": plan},
+    )
+    assert answer.status_code == 400, answer.text
+    assert "a form is sent as it comes" in answer.json()["error"]["message"]
+    assert standin.ledger() == []
+
+
 # What comes back
 
 
@@ -319,6 +361,8 @@ def test_a_wrong_key(tenant: Tenant, portkey: bool) -> None:  # noqa: FBT001
     answer = ask(tenant, **headers)
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == ("03" if portkey else "invalid_api_key")
+    named = answer.headers.get("x-portkey-trace-id")
+    assert named == (answer.headers["xproxy-request-id"] if portkey else None)
 
 
 # Attempts

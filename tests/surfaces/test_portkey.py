@@ -58,6 +58,11 @@ def test_whose_call_it_is() -> None:
             {"azure-resource-name": "r", "azure-deployment-id": "d", "azure-api-version": "v1"},
             Target(azure=Azure("r", "d", "v1")),
         ),
+        ({"mode": "proxy groq"}, Target(provider="groq")),
+        ({"mode": "proxy groq", "provider": "openai"}, Target(provider="openai")),
+        ({"mode": "single"}, Target()),
+        ({"azure-model-name": "gpt-4o"}, Target(azure=Azure(model="gpt-4o"))),
+        ({"azure-auth-mode": "apiKey"}, Target()),
         (
             {"anthropic-beta": "files", "openai-organization": "org"},
             Target(headers=((b"anthropic-beta", b"files"), (b"openai-organization", b"org"))),
@@ -68,6 +73,26 @@ def test_whose_call_it_is() -> None:
 def test_headers(said: Headers, expected: Target) -> None:
     """Each says its part of the one target; those that are not ours to read say nothing."""
     assert target(said) == expected
+
+
+def test_an_identity_that_nobody_here_has() -> None:
+    """Ignoring it would call as somebody else: it is refused, and says what helps."""
+    for said in (
+        {"azure-auth-mode": "entra"},
+        {"config": '{"azure_auth_mode":"managed"}'},
+    ):
+        with pytest.raises(InvalidRequest, match="x-portkey-azure-ad-token") as caught:
+            plan(said)
+        assert (caught.value.field or "").replace("_", "-").endswith("azure-auth-mode")
+
+
+def test_a_token_of_entras_does_not_show() -> None:
+    """By either way to say it."""
+    for said in ({"azure-ad-token": "ey.secret"}, {"config": '{"azure_ad_token":"ey.secret"}'}):
+        token = target(said).azure.token
+        assert token is not None
+        assert token.reveal() == "ey.secret"
+        assert "ey.secret" not in repr(target(said))
 
 
 CONFIGS: list[tuple[dict[str, Any], Any]] = [
@@ -259,6 +284,10 @@ def test_traces() -> None:
     own = PLAIN.annotate([*headers({"trace-id": "mine"}), parent]).properties
     assert own["trace_id"] == "mine"
     assert PLAIN.annotate([parent]) is NONE
+    baggage = (b"baggage", b"team=blue;x=1, a%20b=c%20d , _user=eve, bad=" + b"x" * 129 + b", =y")
+    both = PLAIN.annotate([*headers({"metadata": '{"team":"red"}'}), baggage])
+    assert both.properties == {"team": "red", "a b": "c d"}
+    assert both.user_id is None
     assert PLAIN.annotate([*headers({"provider": "x"}), (b"traceparent", b"00-zz")]) is NONE
 
 
@@ -350,6 +379,33 @@ def test_faults(fault: Any, status: int, code: str | None, kind: str) -> None:
     assert error["code"] == (code or fault.code)
     assert "status" not in json.loads(PLAIN.error(fault, "r")[2])
     assert json.loads(PORTKEY_MESSAGES.error(fault, "r")[2])["type"] == "error"
+
+
+def test_what_every_answer_says() -> None:
+    """A trace, the client's own if it is text; of a fault of ours that it is no provider's."""
+    assert dict(PORTKEY.about_request(headers({"trace-id": "t"}), "r")) == {
+        b"x-portkey-trace-id": b"t",
+        b"x-portkey-cache-status": b"DISABLED",
+    }
+    for odd in ("", "x" * 300, "a\x07"):
+        told = dict(PORTKEY.about_request(headers({"trace-id": odd}), "r"))
+        assert told[b"x-portkey-trace-id"] == b"r"
+    assert PLAIN.about_request([], "r") == ()
+    gateway = (b"x-portkey-gateway-exception", b"true")
+    assert gateway in PORTKEY.error(OurFault(), "r")[1]
+    assert gateway not in PORTKEY.error(InvalidRequest("no"), "r")[1]
+    assert gateway not in PLAIN.error(OurFault(), "r")[1]
+
+
+def test_whose_list_of_models() -> None:
+    """Ours, of a client that names nobody: else a provider's, as any call."""
+    path = b"/v1/models"
+    assert PLAIN.lists(b"GET", path, [(b"x-portkey-api-key", b"k")])
+    assert not PLAIN.lists(b"HEAD", path, [])
+    assert not PLAIN.lists(b"GET", path + b"/x", [])
+    assert not PLAIN.lists(b"GET", path, [(b"anthropic-version", b"1")])
+    for name in ("provider", "virtual-key", "config", "custom-host"):
+        assert not PLAIN.lists(b"GET", path, headers({name: "x"}))
 
 
 def test_what_answers_say_of_their_way() -> None:

@@ -30,7 +30,7 @@ from metering.core.limits import Limit, Refused
 from metering.core.result import digits, splice_result
 from metering.core.routing import Node
 from metering.core.virtual_keys import PREFIX
-from metering.errors import InvalidApiKey
+from metering.errors import InvalidApiKey, OurFault, XproxyError
 from metering.surfaces.base import Answer, Problem, Route, Shown, Surface
 from metering.surfaces.grammars import Coded, anthropic_body, openai_body, openai_error
 from metering.surfaces.portkey import said
@@ -50,6 +50,7 @@ OPENAI_ROOTS = tuple(
 )
 RATE = ":rate:"
 """What is in ids of limits that are rates of virtual keys."""
+TRACE_ID = b"x-portkey-trace-id"
 RETRIES = b"x-portkey-retry-attempt-count"
 INVALID, EXPIRED, EXHAUSTED, TOO_MANY = "03", "01", "04", "05"
 
@@ -66,6 +67,7 @@ class Unified(Surface):
     key_headers = (b"xproxy-api-key", b"x-portkey-api-key")
     key_name = "x-portkey-api-key"
     members = MEMBERS
+    where_headers = said.WHERE
     any_provider = True
 
     def __init__(self, roots: tuple[str, ...], portkey: Unified | None = None) -> None:
@@ -82,9 +84,11 @@ class Unified(Surface):
 
     def lists(self, method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """See `base.Surface`. Models, of a client that names no provider."""
-        if method not in (b"GET", b"HEAD") or path != b"/v1/models":
+        if method != b"GET" or path != b"/v1/models":
             return False
-        return not any(name in said.WHERE or name == b"anthropic-version" for name, _ in headers)
+        return not any(
+            name in self.where_headers or name == b"anthropic-version" for name, _ in headers
+        )
 
     def _find(self, raw_path: bytes | str) -> tuple[str, str] | None:
         path = raw_path.decode("latin-1") if isinstance(raw_path, bytes) else raw_path
@@ -138,13 +142,20 @@ class Unified(Surface):
 class Portkey(Unified):
     """Calls with `x-portkey-*` headers."""
 
-    refused_status = 412
     tells_what_is_left = True
+
+    def about_request(
+        self, headers: Sequence[tuple[bytes, bytes]], request_id: str
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """See `base.Surface`."""
+        told = next((header_text(it) for name, it in headers if name == TRACE_ID), "")
+        trace_id = told if told and is_text(told) else request_id
+        return [(TRACE_ID, trace_id.encode()), (b"x-portkey-cache-status", b"DISABLED")]
 
     def about_route(self, route: Route) -> Sequence[tuple[bytes, bytes]]:
         """See `base.Surface`."""
         return [
-            (b"x-portkey-trace-id", route.trace_id.encode()),
+            (TRACE_ID, route.trace_id.encode()),
             (b"x-portkey-provider", route.provider.encode()),
             (b"x-portkey-last-used-option-index", route.index.encode()),
             (RETRIES, str(route.retries).encode()),
@@ -176,22 +187,18 @@ class Portkey(Unified):
         left = [(it, it.max - settled[it.limit_id]) for it in limits if it.limit_id in settled]
         return self.about_cost(None, left)
 
-    def refusal(
-        self,
-        refused: Refused,
-        request_id: str,
-        result: bytes,
-        status: int | None = None,
-        *,
-        budgets: bool = False,
-        limit_ids: Sequence[str] = (),
-    ) -> Answer:
+    def refused_status(self, refused: Refused, wanted: int | None) -> int:
         """See `base.Surface`."""
         if all(_is_rate(it) for it in refused.blocked_limit_ids):
-            status = 429
-        return super().refusal(
-            refused, request_id, result, status, budgets=budgets, limit_ids=limit_ids
-        )
+            return 429
+        return wanted or 412
+
+    def error(self, fault: XproxyError, request_id: str, result: bytes | None = None) -> Answer:
+        """See `base.Surface`. A fault of ours is no provider's."""
+        status, headers, body = super().error(fault, request_id, result)
+        if isinstance(fault, OurFault):
+            headers.append((b"x-portkey-gateway-exception", b"true"))
+        return status, headers, body
 
     def body(self, shown: Shown) -> bytes:
         """See `base.Surface`."""

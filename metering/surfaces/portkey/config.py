@@ -31,6 +31,7 @@ from metering.core import origins
 from metering.core.credentials import SLUG
 from metering.core.origins import Origin
 from metering.core.routing import (
+    CONFIG,
     MODES,
     PATTERNS_MAX,
     RETRIED,
@@ -41,6 +42,7 @@ from metering.core.routing import (
     Retry,
     Target,
     check_query,
+    wrong,
 )
 from metering.core.sealing import Secret
 from metering.errors import InvalidRequest
@@ -68,7 +70,7 @@ def from_config(text: str, base: Target) -> Node:
         raise InvalidRequest(
             "Invalid config id passed: configs are not stored here; send the config itself as JSON",
             code="invalid_config",
-            field="x-portkey-config",
+            field=CONFIG,
         )
     try:
         config = _snake(_decode(text.encode()))
@@ -76,7 +78,7 @@ def from_config(text: str, base: Target) -> Node:
         raise InvalidRequest(
             "Invalid config passed. You need to pass a valid json",
             code="invalid_config",
-            field="x-portkey-config",
+            field=CONFIG,
         ) from None
     plan = _Reader().node(config, base, "config", 0)
     if plan.patterns > PATTERNS_MAX:
@@ -191,10 +193,13 @@ def _inherited(config: dict[str, Any], above: Target, where: str) -> Target:
     if (key := _text(config, "api_key", where)) is not None:
         values["api_key"] = Secret(key)
     if "custom_host" in config:
-        values["host"] = host(_text(config, "custom_host", where), f"{where}.custom_host")
-    azure = [_text(config, f"azure_{it}", where) for it in _AZURE]
-    if any(azure):
-        values["azure"] = Azure(*azure)
+        field = f"{CONFIG}: {where}.custom_host"
+        values |= {"host": host(_text(config, "custom_host", where), field), "host_field": field}
+    names = {it: f"azure_{name.replace('-', '_')}" for it, name in AZURE.items()}
+    if any(config.get(it) is not None for it in (*names.values(), "azure_auth_mode")):
+        texts = {it: _text(config, name, where) for it, name in names.items()}
+        check_mode(_text(config, "azure_auth_mode", where), f"{CONFIG}: {where}.azure_auth_mode")
+        values["azure"] = deployment(texts)
     if "override_params" in config:
         values["override"] = {**above.override, **_override(config["override_params"], where)}
     if "retry" in config:
@@ -207,7 +212,31 @@ def _inherited(config: dict[str, Any], above: Target, where: str) -> Target:
     return replace(above, **values)
 
 
-_AZURE = ("resource_name", "deployment_id", "api_version")
+AZURE = {
+    "resource": "resource-name",
+    "deployment": "deployment-id",
+    "api_version": "api-version",
+    "model": "model-name",
+    "token": "ad-token",
+}
+"""What a call says of a deployment, and by which words: the header's, after `x-portkey-azure-`."""
+
+
+def deployment(texts: Mapping[str, str | None]) -> Azure:
+    """A deployment of what is said, by `AZURE`'s names."""
+    token = texts.get("token")
+    return Azure(**{**texts, "token": None if token is None else Secret(token)})  # type: ignore[arg-type]
+
+
+def check_mode(text: str | None, field: str) -> None:
+    """Raise InvalidRequest for an identity that nobody here can take on."""
+    if text is not None and text.lower() not in ("apikey", "api-key", "default"):
+        raise InvalidRequest(
+            f"{field}: {text[:32]!r} is not served; send the resource's key, or a token of Entra's "
+            "in x-portkey-azure-ad-token",
+            code="invalid_header",
+            field=field,
+        )
 
 
 def _override(value: Any, where: str) -> dict[str, Raw]:
@@ -273,12 +302,3 @@ def host(text: str | None, field: str) -> Origin | None:
         return origins.parse(text)
     except InvalidRequest as fault:
         raise origins.of_field(fault, field) from None
-
-
-def wrong(where: str, problem: str) -> InvalidRequest:
-    """The fault of a member of a config, in Portkey's words."""
-    return InvalidRequest(
-        f"Invalid config passed. path: {where}, message: {problem}",
-        code="invalid_config",
-        field=f"x-portkey-config: {where}",
-    )

@@ -3,16 +3,16 @@
 | header, after `x-portkey-`               | means                                                |
 |------------------------------------------|------------------------------------------------------|
 | api-key                                  | our key; see `Surface.key_headers`                   |
-| provider                                 | a provider's name, or `@slug` of a virtual key       |
+| provider (first: mode `proxy openai`)    | a provider's name, or `@slug` of a virtual key       |
 | virtual-key                              | the slug of a stored credential                      |
 | config                                   | targets, and how they are chosen from: `config`      |
 | custom-host                              | where to, in place of the provider's own host        |
-| azure-resource-name, -deployment-id,     | a deployment                                         |
-| -api-version                             |                                                      |
+| azure-resource-name, -deployment-id,     | a deployment; what it is; a token of Entra's in      |
+| -api-version, -model-name, -ad-token     | place of the resource's key                          |
 | retry-count, request-timeout             | how often it is tried again, ms to the answer's head |
 | strict-open-ai-compliance                | `false`: answers have more than OpenAI's members     |
 | metadata                                 | properties; of these `_user` is whom the call is for |
-| trace-id, span-id, span-name,            | properties; `traceparent` says the first, too        |
+| trace-id, span-id, span-name,            | properties; `traceparent` and `baggage` say some too |
 | parent-span-id, prompt-id, -version-id   |                                                      |
 | anthropic-beta, -version,                | go to the provider, without the prefix               |
 | openai-organization, -project, -beta     |                                                      |
@@ -26,6 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -37,9 +38,16 @@ from metering.core.annotations import (
     is_text,
 )
 from metering.core.headers import header_text
-from metering.core.routing import RETRIES_MAX, Azure, Node, Retry, Target, leaf
+from metering.core.routing import RETRIES_MAX, Node, Retry, Target, leaf
 from metering.errors import InvalidRequest
-from metering.surfaces.portkey.config import TIMEOUT_MS_MAX, from_config, host
+from metering.surfaces.portkey.config import (
+    AZURE,
+    TIMEOUT_MS_MAX,
+    check_mode,
+    deployment,
+    from_config,
+    host,
+)
 
 PREFIX = b"x-portkey-"
 WHERE = frozenset(PREFIX + it for it in (b"provider", b"virtual-key", b"config", b"custom-host"))
@@ -48,10 +56,14 @@ METADATA_CHARS_MAX = 128
 """The longest value of metadata."""
 TRACE = ("trace-id", "span-id", "span-name", "parent-span-id", "prompt-id", "prompt-version-id")
 """Headers that become properties of the call, with `_` for `-`."""
-_FORWARDED = {
-    "anthropic": ("anthropic-beta", "anthropic-version"),
-    "openai": ("openai-organization", "openai-project", "openai-beta"),
-}
+FORWARDED = (
+    *("anthropic-beta", "anthropic-version"),
+    *("openai-organization", "openai-project", "openai-beta"),
+)
+"""Headers that go to the provider, without Portkey's prefix."""
+LEGACY_MODE = "proxy "
+"""What stood before a provider's name in the header `mode`, the first that named one."""
+BAGGAGE_MAX = 64
 _PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _metadata = msgspec.json.Decoder(dict[str, Any])
 
@@ -77,7 +89,7 @@ def annotated(headers: Headers) -> Annotations:
         return said
     metadata = _read_metadata(values.get("metadata"))
     traced = {it.replace("-", "_"): _traced(it, values[it]) for it in TRACE if it in values}
-    traced = _trace_context(headers) | traced
+    traced = _baggage(headers) | _trace_context(headers) | traced
     if not metadata and not traced:
         return said
     user = metadata.pop("_user", None)
@@ -95,6 +107,20 @@ def _trace_context(headers: Headers) -> dict[str, str]:
     parents = [header_text(value) for name, value in headers if name == b"traceparent"]
     match = _PARENT.fullmatch(parents[0]) if len(parents) == 1 else None
     return {} if match is None else {"trace_id": match[1], "parent_span_id": match[2]}
+
+
+def _baggage(headers: Headers) -> dict[str, str]:
+    """What W3C's `baggage` says, as metadata: instrumentation sets it, so that what could not be
+    kept is left out and not refused."""
+    pairs = [pair for name, value in headers if name == b"baggage" for pair in value.split(b",")]
+    found: dict[str, str] = {}
+    for pair in pairs[:BAGGAGE_MAX]:
+        key, _, value = header_text(pair.partition(b";")[0]).partition("=")
+        key, text = unquote(key.strip()), unquote(value.strip())
+        if key and all(len(it) <= METADATA_CHARS_MAX and is_text(it) for it in (key, text)):
+            found.setdefault(key, text)
+    found.pop("_user", None)  # whom a call is for its own headers say
+    return found
 
 
 def _traced(name: str, value: str) -> str:
@@ -132,25 +158,24 @@ def plan(headers: Headers) -> Node:
 
 def _target(values: dict[str, str]) -> Target:
     text = values.get
-    more = [
-        (name.encode(), values[name].encode())
-        for names in _FORWARDED.values()
-        for name in names
-        if name in values
-    ]
+    more = [(it.encode(), values[it].encode()) for it in FORWARDED if it in values]
     retries = _count(values, "retry-count", RETRIES_MAX)
+    check_mode(text("azure-auth-mode"), "x-portkey-azure-auth-mode")
     return Target(
-        provider=text("provider"),
+        provider=text("provider") or _legacy_provider(text("mode", "")),
         credential=text("virtual-key"),
         host=host(text("custom-host"), "x-portkey-custom-host"),
-        azure=Azure(
-            text("azure-resource-name"), text("azure-deployment-id"), text("azure-api-version")
-        ),
+        azure=deployment({it: text(f"azure-{name}") for it, name in AZURE.items()}),
         headers=tuple(more),
         strict=text("strict-open-ai-compliance", "").lower() != "false",
         retry=Retry(retries or 0),
         timeout_ms=_count(values, "request-timeout", TIMEOUT_MS_MAX),
     )
+
+
+def _legacy_provider(mode: str) -> str | None:
+    """The provider that `proxy openai` names."""
+    return mode.removeprefix(LEGACY_MODE).strip() or None if mode.startswith(LEGACY_MODE) else None
 
 
 def _count(values: dict[str, str], name: str, most: int) -> int | None:
