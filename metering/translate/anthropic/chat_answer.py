@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from metering.translate.anthropic import faults, reading
+from metering.translate import reading
+from metering.translate.anthropic import faults
 from metering.translate.anthropic.chat_stream import ChatStream
 from metering.translate.anthropic.chat_usage import Used
 from metering.translate.anthropic.finish import finish_reason, refusal

@@ -17,11 +17,12 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from metering.errors import InvalidRequest
-from metering.translate.anthropic import chat_parts, reading
+from metering.translate import reading
+from metering.translate.anthropic import chat_parts
 from metering.translate.anthropic.blocks import Content, ToolResult, ToolUse
 from metering.translate.anthropic.chat_parts import cached
-from metering.translate.anthropic.reading import Lost, is_object, is_text, missing, wrong
 from metering.translate.anthropic.turns import EMPTY, Turns
+from metering.translate.reading import Lost, is_object, is_text, missing, wrong
 
 _NO_INPUT = Raw(b"{}")
 _NOTHING = Raw(b"[]")
@@ -95,7 +96,7 @@ class Conversation(Turns):
             if "thinking_blocks" in message:
                 found, _ = _verbatim(message["thinking_blocks"], f"{path}.thinking_blocks")
             elif "reasoning_content" in message:
-                self._lost.dropped.append(f"{path}.reasoning_content")
+                self._lost.drop(f"{path}.reasoning_content")
             for name in ("content", "refusal"):
                 if name in message:
                     found += chat_parts.content(message[name], f"{path}.{name}", self._lost)
@@ -167,7 +168,7 @@ class Conversation(Turns):
         if mark is None:
             return
         if last is None or isinstance(last, Raw):
-            self._lost.dropped.append(f"{path}.cache_control")
+            self._lost.drop(f"{path}.cache_control")
         elif last.cache_control is UNSET:
             last.cache_control = mark
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from msgspec import UNSET, Raw
 
 from metering.errors import InvalidRequest
-from metering.translate.anthropic import reading
+from metering.translate import reading
 from metering.translate.anthropic.blocks import (
     Base64,
     Content,
@@ -28,7 +28,7 @@ from metering.translate.anthropic.blocks import (
     Uploaded,
     Url,
 )
-from metering.translate.anthropic.reading import Lost, is_list, is_object, is_text, missing, wrong
+from metering.translate.reading import Lost, is_list, is_object, is_text, missing, wrong
 
 _POSSIBLE = "'text', 'image_url' or 'file': the models take no audio and no video"
 _EMPTY, _AUTO = Raw(b'""'), Raw(b'"auto"')
@@ -108,7 +108,7 @@ def cached(members: dict[str, Raw], path: str, lost: Lost) -> Given:
     """The `cache_control` of a part; OpenAI's own mark of a prefix becomes the plainest one."""
     given = members.get("cache_control")
     if given is None and "prompt_cache_breakpoint" in members:
-        lost.changed.append(f"{path}.prompt_cache_breakpoint")
+        lost.change(f"{path}.prompt_cache_breakpoint")
         return _EPHEMERAL
     return UNSET if given is None else given
 
@@ -170,7 +170,7 @@ def _image(part: dict[str, Raw], path: str, lost: Lost) -> Made:
             raise missing(place, "it is where the image is, or a data: URL with it")
         url = image["url"]
         if image.get("detail", _AUTO) != _AUTO:
-            lost.dropped.append(f"{path}.image_url.detail")
+            lost.drop(f"{path}.image_url.detail")
     lost.unknown(part, _IMAGE, path)
     return media_block(url, place, cached(part, path, lost))
 

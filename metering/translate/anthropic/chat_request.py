@@ -8,14 +8,15 @@ from typing import Any
 from msgspec import Raw
 
 from metering.errors import InvalidRequest
-from metering.translate.anthropic import capabilities, chat_thinking, reading
+from metering.translate import reading
+from metering.translate.anthropic import capabilities, chat_thinking
 from metering.translate.anthropic.blocks import Text
 from metering.translate.anthropic.capabilities import Capabilities
 from metering.translate.anthropic.chat_answer import ChatAnswers
 from metering.translate.anthropic.chat_messages import Conversation
 from metering.translate.anthropic.chat_tools import Tools
-from metering.translate.anthropic.reading import Lost, is_text, missing, wrong
 from metering.translate.base import Options, Translated
+from metering.translate.reading import Lost, is_text, missing, wrong
 
 PASSED = frozenset(
     {
@@ -97,8 +98,8 @@ def chat_to_messages(body: bytes, options: Options) -> Translated:
             include_usage=streamed and _include_usage(fields, lost),
             legacy=tools.legacy,
         ),
-        dropped=tuple(dict.fromkeys(lost.dropped)),
-        changed=tuple(dict.fromkeys(lost.changed)),
+        dropped=lost.dropped,
+        changed=lost.changed,
         headers=headers(fields),
     )
 
@@ -152,7 +153,7 @@ def _format(fields: dict[str, Raw], able: Capabilities, lost: Lost) -> Raw | Non
     if kind not in {"text", "json_object", "json_schema"}:
         raise wrong("response_format.type", "'text', 'json_object' or 'json_schema'")
     if kind == "json_object" or (kind == "json_schema" and not able.schemas):
-        lost.dropped.append("response_format")
+        lost.drop("response_format")
     if kind != "json_schema":
         return None
     path = "response_format.json_schema"
@@ -174,7 +175,7 @@ def stops(made: dict[str, Any], fields: dict[str, Raw], lost: Lost) -> None:
             if text.strip():
                 kept.append(text)
             else:
-                lost.dropped.append(path)
+                lost.drop(path)
     if kept:
         made["stop_sequences"] = kept
 
@@ -192,8 +193,8 @@ def user(made: dict[str, Any], fields: dict[str, Raw], lost: Lost) -> None:
             raise wrong(path, "a string")
     if named:
         made["metadata"] = {"user_id": named[0][1]}
-        lost.dropped += [path for path, raw in named[1:] if raw != named[0][1]]
-    lost.dropped += [f"metadata.{name}" for name in metadata]
+        lost.drop(*(path for path, raw in named[1:] if raw != named[0][1]))
+    lost.drop(*(f"metadata.{name}" for name in metadata))
 
 
 def tier(made: dict[str, Any], fields: dict[str, Raw], lost: Lost) -> None:
@@ -202,12 +203,12 @@ def tier(made: dict[str, Any], fields: dict[str, Raw], lost: Lost) -> None:
         return
     asked = reading.text(fields["service_tier"], "service_tier")
     if asked in _PRIORITY:
-        lost.changed.append("service_tier")
+        lost.change("service_tier")
         asked = "auto"
     if asked in _TIERS:
         made["service_tier"] = _TIERS[asked]
     else:
-        lost.dropped.append("service_tier")
+        lost.drop("service_tier")
 
 
 _OTHERS: tuple[Callable[[dict[str, Any], dict[str, Raw], Lost], None], ...] = (stops, user, tier)

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET, Raw
 
-from metering.translate.anthropic import faults, reading
+from metering.translate import reading
+from metering.translate.anthropic import faults
 from metering.translate.anthropic.finish import finish_reason, refusal
 from metering.translate.anthropic.message_stream import (
     Block,

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from metering.translate.anthropic import reading
+from metering.translate import reading
 from metering.translate.anthropic.capabilities import Capabilities
-from metering.translate.anthropic.reading import Lost, wrong
+from metering.translate.reading import Lost, wrong
 
 OUTPUT_DEFAULT = 4096
 """The cap where neither the client nor the model's entry in the price list says one."""
@@ -72,7 +72,7 @@ def plan(
     if effort in BUDGETS and model.efforts:
         made.effort = _nearest(effort, path, model.efforts, lost)
     elif effort is not None and ("thinking" in fields or (effort in BUDGETS and not made.thinking)):
-        lost.dropped.append(path)
+        lost.drop(path)
     return made
 
 
@@ -87,21 +87,21 @@ def sampling(
         if free:
             kept["temperature"] = fields["temperature"] if 0 <= given <= 1 else _clamped(given)
             if not 0 <= given <= 1:
-                lost.changed.append("temperature")
+                lost.change("temperature")
         elif given != 1:
-            lost.dropped.append("temperature")
+            lost.drop("temperature")
     if "top_p" in fields:
         given = reading.number(fields["top_p"], "top_p")
         takes = free or (model.sampling and given >= _TOP_P_THINKING)
         if takes and not ("temperature" in kept and model.one_sampling):
             kept["top_p"] = fields["top_p"]
         elif given != 1:
-            lost.dropped.append("top_p")
+            lost.drop("top_p")
     if "top_k" in fields:
         if free:
             kept["top_k"] = fields["top_k"]
         else:
-            lost.dropped.append("top_k")
+            lost.drop("top_k")
     return kept
 
 
@@ -117,7 +117,7 @@ def _cap(fields: dict[str, Raw], lost: Lost) -> int | None:
         if name in fields
     ]
     if len(found) > 1 and found[0][1] != found[1][1]:
-        lost.dropped.append("max_tokens")
+        lost.drop("max_tokens")
     return found[0][1] if found else None
 
 
@@ -139,7 +139,7 @@ def _effort(fields: dict[str, Raw], lost: Lost) -> tuple[str | None, str]:
 def _off(made: Plan, path: str, model: Capabilities, lost: Lost) -> None:
     if model.off == "never":  # the least that there is
         made.effort = model.efforts[0]
-        lost.changed.append(path)
+        lost.change(path)
     elif model.off != "omit":
         made.thinking = {"type": model.off}
 
@@ -169,17 +169,17 @@ def _verbatim(made: Plan, raw: Raw, asked: int | None, output_max: int | None, l
     made.thinking = None
     _budget(made, budget, asked, output_max)
     if made.thinking is None:
-        lost.dropped.append("thinking")
+        lost.drop("thinking")
     elif made.thinking["budget_tokens"] == budget:
         made.thinking = raw
     else:
         made.thinking = {**reading.members(raw, "thinking"), **made.thinking}
-        lost.changed.append("thinking.budget_tokens")
+        lost.change("thinking.budget_tokens")
 
 
 def _nearest(effort: str, path: str, efforts: tuple[str, ...], lost: Lost) -> str:
     """The effort, or the one next to it that the model has: `max` stands in for `xhigh`."""
     if effort in efforts:
         return effort
-    lost.changed.append(path)
+    lost.change(path)
     return efforts[-1]

@@ -13,9 +13,9 @@ from msgspec import UNSET, Raw
 
 from metering.core.result import splice_json
 from metering.errors import InvalidRequest
-from metering.translate.anthropic import reading
+from metering.translate import reading
 from metering.translate.anthropic.blocks import Given
-from metering.translate.anthropic.reading import Lost, is_object, is_text, missing, wrong
+from metering.translate.reading import Lost, is_object, is_text, missing, wrong
 
 _ANY_INPUT = Raw(b'{"type":"object","properties":{}}')
 _FALSE = Raw(b"false")
@@ -107,7 +107,7 @@ class Tools:
     def free(self) -> None:
         """Leaves it to the model whether it calls a tool, as it cannot be made to."""
         if self.forced and self.choice:
-            self._lost.changed.append("tool_choice")
+            self._lost.change("tool_choice")
             self.choice = {**self.choice, "type": "auto"}
             self.choice.pop("name", None)
 
@@ -150,7 +150,7 @@ class Tools:
         strict = function.get("strict", UNSET)
         if not self._schemas and strict is not UNSET:
             if strict != _FALSE:
-                self._lost.dropped.append(f"{path}.strict")
+                self._lost.drop(f"{path}.strict")
             strict = UNSET
         made = _Tool(
             function["name"],

@@ -12,13 +12,14 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from metering.core.sse import MEDIA_BYTES_MAX, Event, Parser
-from metering.translate.anthropic import faults, reading
+from metering.translate import reading
+from metering.translate.anthropic import faults
 from metering.translate.anthropic.chat_request import stops, user
 from metering.translate.anthropic.chat_stream import DONE
 from metering.translate.anthropic.finish import finish_reason
 from metering.translate.anthropic.message_stream import PING
-from metering.translate.anthropic.reading import Lost, is_list, is_text, missing, wrong
 from metering.translate.base import Options, Translated
+from metering.translate.reading import Lost, is_list, is_text, missing, wrong
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 OUTPUT_DEFAULT = 16
@@ -72,7 +73,7 @@ def completions_to_complete(body: bytes, options: Options) -> Translated:
         given = reading.number(fields["temperature"], "temperature")
         made["temperature"] = fields["temperature"] if 0 <= given <= 1 else min(1, max(0, given))
         if not 0 <= given <= 1:
-            lost.changed.append("temperature")
+            lost.change("temperature")
     made |= {name: fields[name] for name in _PASSED if name in fields}
     if "stream" in fields and reading.flag(fields["stream"], "stream"):
         made["stream"] = True
@@ -80,8 +81,8 @@ def completions_to_complete(body: bytes, options: Options) -> Translated:
     return Translated(
         body=reading.encode(made),
         answers=CompleteAnswers(options),
-        dropped=tuple(dict.fromkeys(lost.dropped)),
-        changed=tuple(dict.fromkeys(lost.changed)),
+        dropped=lost.dropped,
+        changed=lost.changed,
     )
 
 

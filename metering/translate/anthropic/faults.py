@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from metering.translate.anthropic import reading
+from metering.translate import reading
 
 PROVIDER = "anthropic"
 MESSAGE_MAX = 500

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
-from metering.translate.anthropic import reading
+from metering.translate import reading
 
 FINISH_REASONS = {
     "end_turn": "stop",

@@ -14,7 +14,8 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from metering.core.sse import MEDIA_BYTES_MAX, Event, Parser
-from metering.translate.anthropic import faults, reading
+from metering.translate import reading
+from metering.translate.anthropic import faults
 from metering.translate.anthropic.chat_usage import Used
 
 PING = b": ping\n\n"

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from metering.translate.anthropic import faults, reading
+from metering.translate import reading
+from metering.translate.anthropic import faults
 from metering.translate.base import Stream
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from metering.translate.anthropic import faults, reading
+from metering.translate import reading
+from metering.translate.anthropic import faults
 from metering.translate.anthropic.chat_usage import Used
 from metering.translate.anthropic.finish import refusal
 from metering.translate.anthropic.message_stream import block_decoder

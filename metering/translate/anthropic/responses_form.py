@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from metering.translate.anthropic import reading
+from metering.translate import reading
 from metering.translate.anthropic.chat_usage import Used
 from metering.translate.anthropic.finish import finish_reason
 

@@ -17,13 +17,14 @@ from typing import ClassVar
 from msgspec import UNSET, Raw
 
 from metering.errors import InvalidRequest
-from metering.translate.anthropic import chat_parts, reading
+from metering.translate import reading
+from metering.translate.anthropic import chat_parts
 from metering.translate.anthropic.blocks import Content, Image, Made, ToolResult, Uploaded
 from metering.translate.anthropic.chat_messages import use
 from metering.translate.anthropic.chat_parts import cached, file_block, media_block, text_block
-from metering.translate.anthropic.reading import Lost, is_text, missing, wrong
 from metering.translate.anthropic.responses_reasoning import unsealed
 from metering.translate.anthropic.turns import Turns
+from metering.translate.reading import Lost, is_text, missing, wrong
 
 _NONE = Raw(b"[]")
 _AUTO = Raw(b'"auto"')
@@ -79,7 +80,7 @@ class Input(Turns):
         if take is not None:
             take(self, item, path)
         elif kind in _THEIRS:
-            self._lost.dropped.append(path)
+            self._lost.drop(path)
         else:
             raise wrong(f"{path}.type", f"one of {', '.join(self._kinds)}")
 
@@ -87,7 +88,7 @@ class Input(Turns):
         """The assistant's turn is over. It cannot end with thinking."""
         if self._thoughts:
             del self._said[-len(self._thoughts) :]
-            self._lost.dropped += self._thoughts
+            self._lost.drop(*self._thoughts)
             self._thoughts = []
         if self._said:
             self.answer(self._said)
@@ -120,7 +121,7 @@ class Input(Turns):
     def _reasoning(self, item: dict[str, Raw], path: str) -> None:
         block = unsealed(item.get("encrypted_content"))
         if block is None:
-            self._lost.dropped.append(path)
+            self._lost.drop(path)
         else:
             self._said.append(block)
             self._thoughts.append(path)
@@ -202,4 +203,4 @@ def _image(part: dict[str, Raw], path: str, lost: Lost) -> Made:
 def _detail(part: dict[str, Raw], known: frozenset[str], path: str, lost: Lost) -> None:
     lost.unknown(part, known, path)
     if part.get("detail", _AUTO) != _AUTO:
-        lost.dropped.append(f"{path}.detail")
+        lost.drop(f"{path}.detail")

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Raw
 
-from metering.translate.anthropic import reading
+from metering.translate import reading
 from metering.translate.anthropic.responses_reasoning import sealed_redacted, sealed_thinking
 
 Tell = Callable[[str, dict[str, Any]], None]

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Raw
 
-from metering.translate.anthropic import reading
+from metering.translate import reading
 from metering.translate.anthropic.chat_tools import WEB_SEARCH
 from metering.translate.anthropic.message_stream import Block, Delta
 from metering.translate.anthropic.responses_items import (

@@ -11,16 +11,17 @@ from typing import Any
 from msgspec import Raw
 
 from metering.errors import InvalidRequest
-from metering.translate.anthropic import capabilities, chat_request, chat_thinking, reading
+from metering.translate import reading
+from metering.translate.anthropic import capabilities, chat_request, chat_thinking
 from metering.translate.anthropic.blocks import Text
 from metering.translate.anthropic.capabilities import Capabilities
 from metering.translate.anthropic.chat_thinking import Plan
-from metering.translate.anthropic.reading import Lost, is_text, missing, wrong
 from metering.translate.anthropic.responses_answer import ResponsesAnswers
 from metering.translate.anthropic.responses_input import Input
 from metering.translate.anthropic.responses_tools import ResponsesTools
 from metering.translate.anthropic.turns import EMPTY
 from metering.translate.base import Options, Translated
+from metering.translate.reading import Lost, is_text, missing, wrong
 
 _STORED = {
     "previous_response_id": "send the whole conversation in 'input'",
@@ -81,8 +82,8 @@ def responses_to_messages(body: bytes, options: Options) -> Translated:
     return Translated(
         body=reading.encode(made),
         answers=ResponsesAnswers(options, fields),
-        dropped=tuple(dict.fromkeys(lost.dropped)),
-        changed=tuple(dict.fromkeys(lost.changed)),
+        dropped=lost.dropped,
+        changed=lost.changed,
         headers=chat_request.headers({**passed, **_betas(fields)}),
     )
 
@@ -143,7 +144,7 @@ def _plan(
     if summaries and plan.thinking == {"type": "adaptive"}:
         plan.thinking = {"type": "adaptive", "display": "summarized"}
     elif not plan.thinks:
-        lost.dropped += [f"reasoning.{name}" for name in summaries]
+        lost.drop(*(f"reasoning.{name}" for name in summaries))
     return plan
 
 
@@ -152,7 +153,7 @@ def _schema(fields: dict[str, Raw], able: Capabilities, lost: Lost) -> Raw | Non
     text = reading.members(fields["text"], "text") if "text" in fields else {}
     lost.unknown(text, _TEXT, "text")
     if text.get("verbosity", _VERBOSITY) != _VERBOSITY:
-        lost.dropped.append("text.verbosity")
+        lost.drop("text.verbosity")
     asked = reading.members(text["format"], "text.format") if "format" in text else {}
     kind = reading.text(asked["type"], "text.format.type") if "type" in asked else "text"
     if kind not in {"text", "json_object", "json_schema"}:
@@ -160,7 +161,7 @@ def _schema(fields: dict[str, Raw], able: Capabilities, lost: Lost) -> Raw | Non
     if kind == "json_schema" and "schema" not in asked:
         raise missing("text.format.schema", "it is the JSON schema to keep to")
     if kind == "json_object" or (kind == "json_schema" and not able.schemas):
-        lost.dropped.append("text.format")
+        lost.drop("text.format")
     elif kind == "json_schema":
         return asked["schema"]
     return None
@@ -178,4 +179,4 @@ def _include(fields: dict[str, Raw], lost: Lost) -> None:
     given = reading.items(fields["include"], "include") if "include" in fields else []
     for index, raw in enumerate(given):
         if reading.text(raw, f"include[{index}]") != "reasoning.encrypted_content":
-            lost.dropped.append(f"include[{index}]")
+            lost.drop(f"include[{index}]")

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from msgspec import UNSET
 
-from metering.translate.anthropic import faults, reading
+from metering.translate import reading
+from metering.translate.anthropic import faults
 from metering.translate.anthropic.finish import refusal
 from metering.translate.anthropic.message_stream import (
     Delta,

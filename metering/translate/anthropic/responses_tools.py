@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import UNSET, Raw
 
-from metering.translate.anthropic import reading
+from metering.translate import reading
 from metering.translate.anthropic.chat_tools import WEB_SEARCH, Tools, WebSearch
-from metering.translate.anthropic.reading import is_object, missing, wrong
+from metering.translate.reading import is_object, missing, wrong
 
 _SEARCHES = frozenset(
     {
@@ -49,7 +49,7 @@ class ResponsesTools(Tools):
         """Leaves out what cannot be carried."""
         for name, nothing in plain.items():
             if name in tool and tool.pop(name) != nothing:
-                self._lost.dropped.append(f"{path}.{name}")
+                self._lost.drop(f"{path}.{name}")
 
     def _searching(self, tool: dict[str, Raw], path: str) -> WebSearch:
         self._leave(tool, _PLAIN_SEARCH, path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec import UNSET, Raw
 
 from metering.translate.anthropic.blocks import Content, Text, ToolResult, Turn
-from metering.translate.anthropic.reading import Lost, wrong
+from metering.translate.reading import Lost, wrong
 
 EMPTY = Raw(b'""')
 
@@ -80,7 +80,7 @@ class Turns:
         if not self.turns and self.system:
             self._turn("user", self.system)
             self.system = []
-            self._lost.changed.append(path)
+            self._lost.change(path)
         if not self.turns:
             raise wrong(path, "a list with at least one message of a user that says something")
 
@@ -90,7 +90,7 @@ class Turns:
 
     def _overtaken(self) -> None:
         """The user goes on after system messages, which have to wait for the end of the turn."""
-        self._lost.changed += [path for path, _ in self._late[self._moved :]]
+        self._lost.change(*(path for path, _ in self._late[self._moved :]))
         self._moved = len(self._late)
 
     def _place_late(self) -> None:
@@ -101,6 +101,6 @@ class Turns:
                 self._turn("system", found)
             else:
                 self.system += found
-                self._lost.changed.append(path)
+                self._lost.change(path)
         self._late.clear()
         self._moved = 0

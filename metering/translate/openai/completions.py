@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
+from metering.translate import reading
 from metering.translate.openai import members
 
 What = TypeVar("What")
@@ -182,7 +183,7 @@ def arguments(function: Function | None) -> Raw | None:
     if function is None or not (raw := function.arguments):
         return None
     if members.opening(raw) == members.OBJECT:  # as some hosts send them
-        return Raw(members.encode(bytes(raw).decode()))
+        return Raw(reading.encode(bytes(raw).decode()))
     return text(raw)
 
 
@@ -200,7 +201,7 @@ def tool_input(function: Function | None) -> Raw:
         return Raw(b"{}")
     if members.is_object(inner):
         return inner
-    return Raw(members.encode({"_raw": said}))
+    return Raw(reading.encode({"_raw": said}))
 
 
 def call_id(said: Raw | None, answer: Raw, number: int) -> Raw:

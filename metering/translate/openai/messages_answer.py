@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from msgspec import Raw
 
+from metering.translate import reading
 from metering.translate.base import Stream
-from metering.translate.openai import completions, members
+from metering.translate.openai import completions
 from metering.translate.openai.completions import Completion, Said
 from metering.translate.openai.messages_stream import MessagesStream
 
@@ -36,11 +37,11 @@ class MessagesAnswers:
             ),
             "usage": completions.usage(answer.usage) | completions.tier(answer.service_tier),
         }
-        return members.encode(message)
+        return reading.encode(message)
 
     def error(self, status: int, body: bytes) -> bytes:
         """See `base.Answers`."""
-        return members.encode(completions.error(body, status))
+        return reading.encode(completions.error(body, status))
 
     def stream(self) -> Stream:
         """See `base.Answers`."""

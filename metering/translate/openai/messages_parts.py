@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from msgspec import Raw
 
+from metering.translate import reading
 from metering.translate.openai import members
-from metering.translate.openai.members import Fields, Notes
+from metering.translate.openai.members import Fields
+from metering.translate.reading import Lost
 
 Parts = list[dict[str, object]]
 """Parts of a message, to be encoded."""
@@ -24,22 +26,22 @@ def texts(*given: Raw) -> Parts:
     return [{"type": "text", "text": text} for text in given]
 
 
-def part(kind: str, block: Fields, path: str, notes: Notes) -> Parts:
+def part(kind: str, block: Fields, path: str, lost: Lost) -> Parts:
     """What a block says; nothing where it is of a kind that OpenAI has no part for."""
     read = _KINDS.get(kind)
     if read is None:
-        notes.drop(path)
+        lost.drop(path)
         return []
-    parts = read(block, path, notes)
-    notes.rest(block, path)
+    parts = read(block, path, lost)
+    members.drop_rest(lost, block, path)
     return parts
 
 
-def _text(block: Fields, path: str, notes: Notes) -> Parts:  # noqa: ARG001
+def _text(block: Fields, path: str, lost: Lost) -> Parts:  # noqa: ARG001
     return texts(members.need_text(block, "text", path, "send the text"))
 
 
-def _image(block: Fields, path: str, notes: Notes) -> Parts:
+def _image(block: Fields, path: str, lost: Lost) -> Parts:
     at = f"{path}.source"
     source = members.fields(block.pop("source", None), at)
     kind = members.take_word(source, "type", at)
@@ -48,14 +50,14 @@ def _image(block: Fields, path: str, notes: Notes) -> Parts:
     elif kind == "url":
         url = members.need_text(source, "url", at, "send the image's URL")
     elif kind == "file":
-        members.untranslatable(at, _ELSEWHERE)
+        raise reading.untranslatable(at, _ELSEWHERE)
     else:
-        members.wrong(f"{at}.type", "base64 or url")
-    notes.rest(source, at)
+        raise reading.wrong(f"{at}.type", "base64 or url")
+    members.drop_rest(lost, source, at)
     return [{"type": "image_url", "image_url": {"url": url}}]
 
 
-def _document(block: Fields, path: str, notes: Notes) -> Parts:
+def _document(block: Fields, path: str, lost: Lost) -> Parts:
     at = f"{path}.source"
     source = members.fields(block.pop("source", None), at)
     kind = members.take_word(source, "type", at)
@@ -70,43 +72,43 @@ def _document(block: Fields, path: str, notes: Notes) -> Parts:
         data = members.need_text(source, "data", at, "send the document's text")
         parts = [*_given(title, context), *texts(data)]
     elif kind == "content":
-        parts = [*_given(title, context), *_content(source, at, notes)]
+        parts = [*_given(title, context), *_content(source, at, lost)]
     elif kind == "url":
-        members.untranslatable(at, _BY_URL)
+        raise reading.untranslatable(at, _BY_URL)
     elif kind == "file":
-        members.untranslatable(at, _ELSEWHERE)
+        raise reading.untranslatable(at, _ELSEWHERE)
     else:
-        members.wrong(f"{at}.type", "base64, text or content")
-    notes.rest(source, at)
+        raise reading.wrong(f"{at}.type", "base64, text or content")
+    members.drop_rest(lost, source, at)
     return parts
 
 
-def _search_result(block: Fields, path: str, notes: Notes) -> Parts:
+def _search_result(block: Fields, path: str, lost: Lost) -> Parts:
     """A result of a search that the client made, as texts: where it is from, and what it says."""
     title = members.take_text(block, "title", path)
     source = members.take_text(block, "source", path)
-    notes.change(path)
-    return [*_given(title, source), *_content(block, path, notes)]
+    lost.change(path)
+    return [*_given(title, source), *_content(block, path, lost)]
 
 
 _KINDS = {"text": _text, "image": _image, "document": _document, "search_result": _search_result}
 
 
-def _content(source: Fields, path: str, notes: Notes) -> Parts:
+def _content(source: Fields, path: str, lost: Lost) -> Parts:
     """The parts of a content within a block: of texts and images."""
     content = source.pop("content", None)
     if content is None:
-        members.missing(f"{path}.content", "send a string or a list of blocks")
+        raise reading.missing(f"{path}.content", "send a string or a list of blocks")
     if members.opening(content) == members.QUOTE:
         return texts(content)
     parts: Parts = []
-    for index, block in enumerate(members.objects(content, f"{path}.content")):
+    for index, block in enumerate(reading.objects(content, f"{path}.content")):
         at = f"{path}.content[{index}]"
         kind = members.take_word(block, "type", at)
         if kind in ("text", "image"):
-            parts += part(kind, block, at, notes)
+            parts += part(kind, block, at, lost)
         else:
-            members.wrong(f"{at}.type", "text or image")
+            raise reading.wrong(f"{at}.type", "text or image")
     return parts
 
 

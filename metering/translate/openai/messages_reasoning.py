@@ -14,8 +14,10 @@ import re
 
 from msgspec import Raw
 
+from metering.translate import reading
 from metering.translate.openai import members
-from metering.translate.openai.members import Fields, Notes
+from metering.translate.openai.members import Fields
+from metering.translate.reading import Lost
 
 _FAMILY = re.compile(
     r"(?:^|[/:])(?:o\d+|gpt-(?P<major>\d)(?:\.(?P<minor>\d+))?|(?P<open>gpt-oss))(?=$|[-:])"
@@ -35,56 +37,54 @@ def cap_name(model: str) -> str:
     return "max_completion_tokens" if newer else "max_tokens"
 
 
-def effort(fields: Fields, config: Fields, model: str, notes: Notes) -> str | None:
+def effort(fields: Fields, config: Fields, model: str, lost: Lost) -> str | None:
     """The `reasoning_effort` that `thinking` and `output_config.effort` ask for.
 
     The effort asked for goes before a budget of tokens. A model that cannot be told drops both.
     """
     asked = members.take_word(config, "effort", "output_config")
     if asked and asked not in _EFFORTS:
-        members.wrong("output_config.effort", f"one of {', '.join(_EFFORTS)}")
+        raise reading.wrong("output_config.effort", f"one of {', '.join(_EFFORTS)}")
     thinking = members.take(fields, "thinking")
     version = _version(model)
     if version is None or "-chat" in model:
         if asked:
-            notes.drop("output_config.effort")
+            lost.drop("output_config.effort")
         if thinking is not None and _kind(thinking) != "disabled":
-            notes.drop("thinking")
+            lost.drop("thinking")
         return None
-    thought = _thinking(thinking, version, notes, asked=bool(asked))
+    thought = _thinking(thinking, version, lost, asked=bool(asked))
     if thought == "none" or not asked:
         return thought
     most = _EFFORTS[_most(version)]
     if _EFFORTS.index(asked) > _most(version):
-        notes.change("output_config.effort")
+        lost.change("output_config.effort")
         return most
     return asked
 
 
-def _thinking(
-    raw: Raw | None, version: tuple[int, int], notes: Notes, *, asked: bool
-) -> str | None:
+def _thinking(raw: Raw | None, version: tuple[int, int], lost: Lost, *, asked: bool) -> str | None:
     """The effort that `thinking` stands for; what it says beside that is dropped."""
     if raw is None:
         return None
     given = members.fields(raw, "thinking")
     kind = members.take_word(given, "type", "thinking")
     budget = members.take(given, "budget_tokens")
-    notes.rest(given, "thinking")
+    members.drop_rest(lost, given, "thinking")
     if kind == "disabled":
         if version >= (5, 1):
             return "none"
-        notes.drop("thinking")  # it thinks, whatever it is told
+        lost.drop("thinking")  # it thinks, whatever it is told
     elif kind == "adaptive":
         return "medium"
     elif kind == "enabled":
         if budget is not None:
-            (notes.drop if asked else notes.change)("thinking.budget_tokens")
+            (lost.drop if asked else lost.change)("thinking.budget_tokens")
         return _by_budget(budget)
     elif not kind:
-        members.missing("thinking.type", "say enabled, adaptive or disabled")
+        raise reading.missing("thinking.type", "say enabled, adaptive or disabled")
     else:
-        notes.drop("thinking")
+        lost.drop("thinking")
     return None
 
 
@@ -97,7 +97,7 @@ def _by_budget(raw: Raw | None) -> str:
     if raw is None:
         return "medium"
     if type(budget) is not int or budget < 1:
-        members.wrong("thinking.budget_tokens", "a whole number of tokens, 1024 or more")
+        raise reading.wrong("thinking.budget_tokens", "a whole number of tokens, 1024 or more")
     if budget >= _HIGH_TOKENS:
         return "high"
     return "medium" if budget >= _MEDIUM_TOKENS else "low"

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from msgspec import Raw
 
+from metering.translate import reading
 from metering.translate.base import Options, Translated
 from metering.translate.openai import members, messages_reasoning, messages_tools
-from metering.translate.openai.members import Fields, Notes
+from metering.translate.openai.members import Fields
 from metering.translate.openai.messages_answer import MessagesAnswers
 from metering.translate.openai.messages_blocks import chat_messages
+from metering.translate.reading import Lost
 
 STOPS_MAX = 4
 """How many stop sequences OpenAI takes."""
@@ -26,38 +28,38 @@ _FORMAT_NAME = "output"
 
 def messages_to_chat(body: bytes, options: Options) -> Translated:  # noqa: ARG001
     """See `base.Translate`."""
-    fields = members.top(body)
-    notes = Notes()
+    fields = reading.top(body, utf8=True)
+    lost = Lost()
     model = members.need_text(fields, "model", "", "name the model to call")
     name = str(members.value(model))
     if not name:
-        members.missing("model", "name the model to call")
-    out: dict[str, object] = {"model": model, "messages": _messages(fields, notes)}
+        raise reading.missing("model", "name the model to call")
+    out: dict[str, object] = {"model": model, "messages": _messages(fields, lost)}
     _limits(fields, name, out)
-    messages_tools.carry(fields, out, notes)
-    _output(fields, name, out, notes)
-    _caller(fields, out, notes)
+    messages_tools.carry(fields, out, lost)
+    _output(fields, name, out, lost)
+    _caller(fields, out, lost)
     if members.take_flag(fields, "stream", ""):
         out["stream"] = True
         out["stream_options"] = _USAGE_WANTED
-    notes.rest(fields)
+    members.drop_rest(lost, fields)
     return Translated(
-        body=members.encode(out),
+        body=reading.encode(out),
         answers=MessagesAnswers(),
-        dropped=notes.dropped,
-        changed=notes.changed,
+        dropped=lost.dropped,
+        changed=lost.changed,
     )
 
 
-def _messages(fields: Fields, notes: Notes) -> list[dict[str, object]]:
+def _messages(fields: Fields, lost: Lost) -> list[dict[str, object]]:
     raw = members.take(fields, "messages")
     if raw is None:
-        members.missing("messages", "send the conversation, a list of messages")
-    given = members.objects(raw, "messages")
+        raise reading.missing("messages", "send the conversation, a list of messages")
+    given = reading.objects(raw, "messages")
     system = members.take(fields, "system")
-    found = chat_messages(system, given, notes)
+    found = chat_messages(system, given, lost)
     if not any(message["role"] != "system" for message in found):
-        members.wrong("messages", "at least one message that says something to the model")
+        raise reading.wrong("messages", "at least one message that says something to the model")
     return found
 
 
@@ -71,16 +73,16 @@ def _limits(fields: Fields, model: str, out: dict[str, object]) -> None:
         raw = members.take(fields, name)
         if raw is not None:
             if type(members.value(raw)) not in (int, float):
-                members.wrong(name, "a number")
+                raise reading.wrong(name, "a number")
             out[to] = raw
     raw = members.take(fields, "stop_sequences")
     if raw is None:
         return
     stops = members.value(raw)
     if not isinstance(stops, list) or not all(isinstance(it, str) for it in stops):
-        members.wrong("stop_sequences", "a list of strings")
+        raise reading.wrong("stop_sequences", "a list of strings")
     if len(stops) > STOPS_MAX:
-        members.untranslatable(
+        raise reading.untranslatable(
             "stop_sequences",
             f"has {len(stops)} texts, and OpenAI takes {STOPS_MAX}; send the most important ones",
         )
@@ -88,34 +90,34 @@ def _limits(fields: Fields, model: str, out: dict[str, object]) -> None:
         out["stop"] = raw
 
 
-def _output(fields: Fields, model: str, out: dict[str, object], notes: Notes) -> None:
+def _output(fields: Fields, model: str, out: dict[str, object], lost: Lost) -> None:
     """How hard the model thinks, and the form of what it writes."""
     raw = members.take(fields, "output_config")
     config = members.fields(raw, "output_config") if raw is not None else {}
-    effort = messages_reasoning.effort(fields, config, model, notes)
+    effort = messages_reasoning.effort(fields, config, model, lost)
     if effort is not None:
         out["reasoning_effort"] = effort
     shape = members.take(config, "format")
     path = "output_config.format"
     if shape is None:
         shape, path = members.take(fields, "output_format"), "output_format"
-    notes.rest(config, "output_config")
+    members.drop_rest(lost, config, "output_config")
     if shape is not None:
-        out["response_format"] = _format(members.fields(shape, path), path, notes)
+        out["response_format"] = _format(members.fields(shape, path), path, lost)
 
 
-def _format(shape: Fields, path: str, notes: Notes) -> dict[str, object]:
+def _format(shape: Fields, path: str, lost: Lost) -> dict[str, object]:
     if members.take_word(shape, "type", path) != "json_schema":
-        members.wrong(f"{path}.type", "json_schema")
+        raise reading.wrong(f"{path}.type", "json_schema")
     schema = members.take(shape, "schema")
     if schema is None or members.opening(schema) != members.OBJECT:
-        members.wrong(f"{path}.schema", "an object, a JSON schema")
-    notes.rest(shape, path)
+        raise reading.wrong(f"{path}.schema", "an object, a JSON schema")
+    members.drop_rest(lost, shape, path)
     described: dict[str, object] = {"name": _FORMAT_NAME, "schema": schema}
     if _holds(schema):
         described["strict"] = True
     else:  # OpenAI would refuse to hold the model to it
-        notes.change(path)
+        lost.change(path)
     return {"type": "json_schema", "json_schema": described}
 
 
@@ -143,7 +145,7 @@ def _closed(schema: object) -> bool:
     return all(_closed(it) for it in schema.values())
 
 
-def _caller(fields: Fields, out: dict[str, object], notes: Notes) -> None:
+def _caller(fields: Fields, out: dict[str, object], lost: Lost) -> None:
     """Whom the call is for, and how urgent it is."""
     raw = members.take(fields, "metadata")
     if raw is not None:
@@ -151,9 +153,9 @@ def _caller(fields: Fields, out: dict[str, object], notes: Notes) -> None:
         user = members.take_text(metadata, "user_id", "metadata")
         if user is not None:
             out["user"] = user
-        notes.rest(metadata, "metadata")
+        members.drop_rest(lost, metadata, "metadata")
     tier = members.take_word(fields, "service_tier", "")
     if tier:
         if tier not in _TIERS:
-            members.wrong("service_tier", " or ".join(_TIERS))
+            raise reading.wrong("service_tier", " or ".join(_TIERS))
         out["service_tier"] = _TIERS[tier]

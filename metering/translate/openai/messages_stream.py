@@ -15,6 +15,7 @@ from __future__ import annotations
 from msgspec import Raw
 
 from metering.core.sse import EVENT_BYTES_MAX, Event, Parser
+from metering.translate import reading
 from metering.translate.openai import completions, members
 from metering.translate.openai.completions import Choice, Completion
 from metering.translate.openai.stream_blocks import StreamBlocks
@@ -160,7 +161,7 @@ class MessagesStream:
         return event
 
     def _emit(self, name: bytes, event: dict[str, object]) -> None:
-        self._out.append(b"event: %b\ndata: %b\n\n" % (name, members.encode(event)))
+        self._out.append(b"event: %b\ndata: %b\n\n" % (name, reading.encode(event)))
 
 
 def _on_one_line(raw: Raw) -> bytes:

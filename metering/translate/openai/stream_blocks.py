@@ -13,6 +13,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
+from metering.translate import reading
 from metering.translate.openai import completions, members
 from metering.translate.openai.completions import Call
 
@@ -104,7 +105,7 @@ class StreamBlocks:
             "input": {},
         }
         self.called = True
-        block = _Block(self._count, members.encode(start), _INPUT)
+        block = _Block(self._count, reading.encode(start), _INPUT)
         self._calls[slot] = _Known(bytes(given) if given is not None else None, block)
         self._count += 1
         return block

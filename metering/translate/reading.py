@@ -41,16 +41,34 @@ _WORDS = {
 
 
 class Lost:
-    """What a request could not say in the other form: the paths of its members."""
+    """What a request could not say in the other form, by the paths of its members."""
 
     def __init__(self) -> None:
-        self.dropped: list[str] = []
-        self.changed: list[str] = []
+        self._dropped: dict[str, None] = {}
+        self._changed: dict[str, None] = {}
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """See `base.Translated`."""
+        return tuple(self._dropped)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """See `base.Translated`."""
+        return tuple(self._changed)
+
+    def drop(self, *paths: str) -> None:
+        """What the other form has no words for."""
+        self._dropped.update(dict.fromkeys(paths))
+
+    def change(self, *paths: str) -> None:
+        """What comes through with another value, or in another place."""
+        self._changed.update(dict.fromkeys(paths))
 
     def unknown(self, members: dict[str, Raw], known: frozenset[str], path: str) -> None:
         """Drops the members that are not known."""
         if not members.keys() <= known:
-            self.dropped += [f"{path}.{name}" for name in members if name not in known]
+            self.drop(*(f"{path}.{name}" for name in members if name not in known))
 
 
 def wrong(path: str, expected: str) -> InvalidRequest:
@@ -69,9 +87,19 @@ def missing(path: str, remedy: str) -> InvalidRequest:
     )
 
 
-def top(body: bytes) -> dict[str, Raw]:
-    """The members of a request that are not null."""
+def untranslatable(path: str, reason: str) -> InvalidRequest:
+    """The fault of what the model called cannot be given, and could not do without."""
+    return InvalidRequest(
+        f"Request field '{path}' {reason}", code="untranslatable_request_field", field=path
+    )
+
+
+def top(body: bytes, *, utf8: bool = False) -> dict[str, Raw]:
+    """The members of a request that are not null. `utf8`: all of it has to be; else what is
+    not read here goes on as it is."""
     try:
+        if utf8 and not body.isascii():
+            body.decode()
         return _said(_object.decode(body))
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, msgspec.MsgspecError) else "too deep or not UTF-8"
@@ -145,7 +173,7 @@ def drop(
     for name, raw in fields.items():
         if name in known or (name in defaults and value(raw, name) == defaults[name]):
             continue
-        lost.dropped.append(name)
+        lost.drop(name)
 
 
 def found(decoder: msgspec.json.Decoder[What], data: bytes | Raw) -> What | None:
