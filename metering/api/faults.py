@@ -1,7 +1,8 @@
 """Every fault as an ApiError: `{message, statusCode, xproxy_error: {code, message}}`.
 
 `code` is the contract, `message` is for people: it names the field and the remedy. Routes of
-LiteLLM's and of Portkey's have their grammars (`litellm.grammar`, `portkey.grammar`).
+LiteLLM's and of Portkey's have their grammars (`litellm.grammar`, `portkey.grammar`); the list of
+models has OpenAI's, whose SDK asks for it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
 from metering.api.litellm import grammar as litellm
+from metering.api.portkey import MODELS
 from metering.api.portkey import grammar as portkey
 from metering.errors import InvalidApiKey, InvalidRequest, OurFault, XproxyError
+from metering.surfaces.base import Problem, Shown
+from metering.surfaces.grammars import openai_body
 
 _log = structlog.get_logger()
 _CODES = {
@@ -57,14 +61,24 @@ def _answer(
     path = request.scope["path"]
     if litellm.owns(path):
         return litellm.error(status, message, field, headers)
+    request_id = str(request.scope["state"].get("request_id", ""))
+    if path == MODELS:
+        shown = Shown(
+            status=status,
+            message=message,
+            field=field,
+            problem=Problem(code, message),
+            result=msgspec.Raw(msgspec.json.encode({"request_id": request_id})),
+        )
+        return Response(
+            openai_body(shown),
+            status_code=status,
+            headers=dict(headers or {}),
+            media_type="application/json",
+        )
     if portkey.owns(path):
         return portkey.error(
-            status,
-            message,
-            code=code,
-            field=field,
-            headers=headers,
-            request_id=str(request.scope["state"].get("request_id", "")),
+            status, message, code=code, field=field, headers=headers, request_id=request_id
         )
     return api_error(status, code, message, headers)
 

@@ -1,8 +1,8 @@
 """The OpenAPI document, made right where the framework cannot know, and a page that shows it.
 
-Every fault is an ApiError, but those of LiteLLM's routes and of Portkey's, which are their own;
-many reported calls are a list that is read one by one. The page is plain HTML: it asks nobody for
-anything, so it works without a network.
+Every fault is an ApiError, but those of LiteLLM's routes and of Portkey's, which are their own, and
+of the list of models, which is OpenAI's; many reported calls are a list that is read one by one.
+The page is plain HTML: it asks nobody for anything, so it works without a network.
 """
 
 import copy
@@ -15,6 +15,7 @@ from litestar.enums import MediaType
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
 from metering.api.litellm import grammar as litellm
+from metering.api.portkey import MODELS
 from metering.api.portkey import grammar as portkey
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -22,6 +23,11 @@ PUBLIC = ("/health/",)
 """What begins so needs no key."""
 _REF = "#/components/schemas/"
 _TEXT: dict[str, Any] = {"type": "string"}
+_PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "required": ["code", "message"],
+    "properties": {"code": _TEXT, "message": _TEXT},
+}
 _ERROR = {
     "ApiError": {
         "type": "object",
@@ -30,11 +36,7 @@ _ERROR = {
         "properties": {
             "message": _TEXT,
             "statusCode": {"type": "integer"},
-            "xproxy_error": {
-                "type": "object",
-                "required": ["code", "message"],
-                "properties": {"code": _TEXT, "message": _TEXT},
-            },
+            "xproxy_error": _PROBLEM,
         },
     },
     "LiteLLMError": {
@@ -50,6 +52,27 @@ _ERROR = {
                     "param": {"type": ["string", "null"]},
                 },
             }
+        },
+    },
+    "OpenAIError": {
+        "type": "object",
+        "title": "OpenAIError",
+        "required": ["error", "xproxy_error", "xproxy_result"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["type", "message", "param", "code"],
+                "properties": {
+                    **dict.fromkeys(("type", "message", "code"), _TEXT),
+                    "param": {"type": ["string", "null"]},
+                },
+            },
+            "xproxy_error": _PROBLEM,
+            "xproxy_result": {
+                "type": "object",
+                "required": ["request_id"],
+                "properties": {"request_id": _TEXT},
+            },
         },
     },
     "PortkeyError": {
@@ -114,6 +137,8 @@ def documented(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _shape_of(path: str) -> str:
     """Which shape the faults of a route have."""
+    if path == MODELS:
+        return "OpenAIError"
     if portkey.owns(path):
         return "PortkeyError"
     return "LiteLLMError" if litellm.owns(path) else "ApiError"

@@ -144,14 +144,22 @@ def _under(host: Origin | None, path: str) -> str:
     return path.removeprefix("/openai") if taken else path
 
 
+def azure_host(resource: str) -> str | None:
+    """Where an Azure resource of this name is; None: nothing is called so."""
+    if not _RESOURCE.fullmatch(resource) or len(resource) + len(_SUFFIX) > HOST_MAX:
+        return None
+    return resource.lower() + _SUFFIX
+
+
 def _resource(name: str) -> str:
-    if not _RESOURCE.fullmatch(name) or len(name) + len(_SUFFIX) > HOST_MAX:
+    host = azure_host(name)
+    if host is None:
         raise _wrong(
             "resource-name",
             f"must be the resource's name alone, letters, digits and -: of "
             f"https://my-resource{_SUFFIX} it is my-resource",
         )
-    return name.lower() + _SUFFIX
+    return host
 
 
 def _checked(text: str, name: str) -> str:

@@ -529,6 +529,13 @@ def test_the_models_that_there_are(tenant: Tenant, standin: Standin) -> None:
     query = {"provider": "team-claude", "limit": "2", "offset": "1"}
     some = tenant.service.http.get("/v1/models", headers=headers, params=query).json()
     assert some["total"] > len(some["data"]) == 2
+    refused = tenant.service.http.get("/v1/models", headers=headers, params={"limit": "many"})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "limit"
+    nobody = tenant.service.http.get("/v1/models", headers={"Authorization": "Bearer nobody"})
+    assert nobody.status_code == 401
+    assert nobody.json()["error"]["code"] == nobody.json()["xproxy_error"]["code"]
+    assert nobody.json()["xproxy_result"]["request_id"] == nobody.headers["xproxy-request-id"]
     for named in (f"@team-claude/{CLAUDE}", f"@env-openai/{GPT}"):
         standin.reset()
         path = MESSAGES if "claude" in named else CHAT

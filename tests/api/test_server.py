@@ -203,9 +203,10 @@ async def test_every_route_documents_its_faults(bench: Bench) -> None:
     for path, item in schema["paths"].items():
         for operation in item.values():
             fault = operation["responses"]["default"]["content"]["application/json"]["schema"]
-            ours = path.startswith(("/api/v1/", "/health/", "/v1/models"))
-            virtual = "/virtual-keys" in path
-            shape = "ApiError" if ours else "PortkeyError" if virtual else "LiteLLMError"
+            ours = path.startswith(("/api/v1/", "/health/"))
+            of_openai, virtual = path == "/v1/models", "/virtual-keys" in path
+            theirs = "OpenAIError" if of_openai else "PortkeyError" if virtual else "LiteLLMError"
+            shape = "ApiError" if ours else theirs
             assert fault == {"$ref": f"#/components/schemas/{shape}"}, path
             assert operation["description"], path
             assert (operation.get("security") == []) is path.startswith("/health")

@@ -13,6 +13,7 @@ import msgspec
 from litestar import Controller, get
 from litestar.params import FromQuery, QueryParameter
 
+from metering.api.portkey import MODELS
 from metering.api.server import ApiRequest
 from metering.core.credentials import environment_slug, may_use
 from metering.providers import DIALECTS, hosts
@@ -48,7 +49,7 @@ class ModelList(msgspec.Struct, kw_only=True):
 class ModelController(Controller):
     """List models."""
 
-    path = "/v1/models"
+    path = MODELS
     tags = ("models",)
 
     @get()

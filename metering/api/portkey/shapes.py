@@ -259,14 +259,10 @@ def _status(its: State, *, exhausted: bool) -> Status:
 
 def _config(row: CredentialRow) -> dict[str, Any]:
     config: dict[str, Any] = msgspec.to_builtins(row.model_config)
-    if row.origin is not None and row.origin != azure_origin(row.model_config.resource):
+    host = hosts.azure_host(row.model_config.resource or "")
+    if row.origin is not None and row.origin != f"https://{host}":
         config["custom_host"] = row.origin
     return config
-
-
-def azure_origin(resource: str | None) -> str | None:
-    """Where an Azure resource is."""
-    return None if resource is None else f"https://{resource.lower()}.openai.azure.com"
 
 
 def _usage(asked: UsageLimit, cap: Cap, found: Counted) -> ShownUsage:

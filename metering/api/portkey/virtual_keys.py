@@ -5,7 +5,6 @@ virtual key is there before the key is, and what no longer does is deleted after
 step may be done again after a fault.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -43,7 +42,6 @@ from metering.api.portkey.shapes import (
     KeyView,
     RotateKey,
     UpdateKey,
-    azure_origin,
     changed_key,
     checked_mappings,
     checked_note,
@@ -62,11 +60,10 @@ from metering.core.virtual_keys import NO_TERMS, budgets, slug_of
 from metering.core.virtual_keys import caps as caps_of
 from metering.directory import attached_topic
 from metering.errors import Conflict, InvalidRequest
+from metering.providers.hosts import azure_host
 from metering.store import attachments, credentials
 from metering.store.attachments import Attachment
 from metering.store.credentials import Change, CredentialRow
-
-_RESOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 
 
 class PortkeyKeyController(Controller):
@@ -245,13 +242,13 @@ def _origin(
     """The one place that a virtual key goes to; None: the service's base URL of the provider."""
     settings = request.services.settings
     if custom_host is None and provider.startswith("azure"):
-        resource = config.resource or ""
-        if not _RESOURCE.fullmatch(resource):
+        host = azure_host(config.resource or "")
+        if host is None:
             raise InvalidRequest(
                 "resourceName must be the name of the Azure resource, or custom_host where it is",
                 field="resourceName",
             )
-        return checked_origin(azure_origin(resource), provider, settings)
+        return checked_origin(f"https://{host}", provider, settings)
     try:
         return checked_origin(custom_host, provider, settings)
     except InvalidRequest as fault:

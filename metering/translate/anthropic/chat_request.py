@@ -75,10 +75,7 @@ def chat_to_messages(body: bytes, options: Options) -> Translated:
         fields, able, lost, output_max=options.max_output_tokens, forced=tools.forced
     )
     made["max_tokens"] = plan.max_tokens
-    if tools.given:
-        made["tools"] = tools.given
-        if tools.choice is not None:
-            made["tool_choice"] = tools.choice
+    tools.write(made)
     if plan.thinking is not None:
         made["thinking"] = plan.thinking
     made |= chat_thinking.sampling(fields, able, lost, thinks=plan.thinks)

@@ -69,10 +69,12 @@ class Tools:
         self.legacy = False
         """Whether the client spoke of functions, before there were tools."""
 
-    @property
-    def given(self) -> list[Any]:
-        """The tools, in their order."""
-        return list(self._tools.values())
+    def write(self, made: dict[str, Any]) -> None:
+        """Gives a request what was read; without tools there is no choice."""
+        if self._tools:
+            made["tools"] = list(self._tools.values())
+            if self.choice is not None:
+                made["tool_choice"] = self.choice
 
     @property
     def forced(self) -> bool:
